@@ -1,0 +1,65 @@
+/**
+ * What a worker may ask the process that owns the catalog. Served by api/internal.ts under `/internal/v1` with a worker
+ * token, called through catalog/client.ts. A worker never holds the installation's keys: it asks for the act.
+ * Methods throw HoldfastError; `api.unreachable` is transient. All are idempotent: a lost answer is asked for again.
+ */
+import type { ErrorFacts } from '../model/errors.ts'
+import type { Manifest, SignedManifest } from '../model/manifest.ts'
+import type {
+  AttemptRecord,
+  BackupRecord,
+  ConnectionRecord,
+  DestinationRecord,
+  StoredPlan,
+  WriterIdentity,
+} from '../model/records.ts'
+import type { CheckResult, Json, OperationState, PhaseRecord } from '../model/types.ts'
+
+export interface WorkerCatalog {
+  connection(name: string): Promise<ConnectionRecord>
+  /** Secret values of one connection by field. */
+  connectionSecrets(name: string): Promise<Record<string, string>>
+  destination(name: string): Promise<{ record: DestinationRecord; secrets: Record<string, string> }>
+
+  /** First plan wins: storing another one for the same operation returns the stored one. */
+  storePlan(plan: StoredPlan): Promise<StoredPlan>
+  plan(operationId: string): Promise<StoredPlan | undefined>
+
+  /** Refused with `operation.conflict` once the operation is closed (a zombie may not begin anew). Upserts by attemptId. */
+  recordAttempt(attempt: AttemptRecord): Promise<void>
+  attempts(operationId: string): Promise<AttemptRecord[]>
+
+  writer(): Promise<WriterIdentity>
+  /** The epoch we hold at this destination, as the catalog remembers; null before the first claim. */
+  rememberedEpoch(destination: string): Promise<number | null>
+  rememberEpoch(destination: string, epoch: number): Promise<void>
+
+  /** Wraps a fresh 32-byte data key for the named recipients and the installation's own key. `dataKey` is base64url. */
+  wrapDataKey(dataKey: string, recipients: readonly string[]): Promise<{ jwe: Record<string, Json> }>
+  /** Opens with any key held here; throws `key.missing` naming the recipients it was wrapped for. Returns base64url. */
+  unwrapDataKey(jwe: Record<string, Json>): Promise<string>
+  signManifest(manifest: Manifest): Promise<SignedManifest>
+  /** Public keys (JWK) by installation id that this Holdfast trusts: its own and those in key files. */
+  trustedInstallations(): Promise<Record<string, Record<string, string>>>
+
+  /** Upserts by backup id. */
+  recordBackup(backup: BackupRecord): Promise<void>
+  recordVerification(backupId: string, verified: NonNullable<BackupRecord['verified']>): Promise<void>
+
+  /** Partial update of the operation's row; a closed row changes no more (returns false). */
+  updateOperation(
+    operationId: string,
+    update: {
+      state?: OperationState
+      phases?: PhaseRecord[]
+      checks?: CheckResult[]
+      error?: ErrorFacts | null
+      commands?: string[]
+      warnings?: string[]
+      endedAt?: string
+      runId?: string
+    },
+  ): Promise<boolean>
+  /** Which of these operations are closed or unknown: what a sweep may remove. */
+  closedOperations(operationIds: readonly string[]): Promise<string[]>
+}

@@ -1,0 +1,193 @@
+/**
+ * The engine seam: an engine plans, it does not act. Everything here is data that is stored, shown by a dry run,
+ * unit-tested and executed byte for byte as it is. Engines know neither Temporal nor HTTP nor each other.
+ */
+import type { z } from 'zod'
+import type { HoldfastError } from '../model/errors.ts'
+import type { Manifest } from '../model/manifest.ts'
+import type {
+  BackupType,
+  CheckResult,
+  DestinationKind,
+  EngineName,
+  Json,
+  MethodName,
+} from '../model/types.ts'
+
+/** Names a secret of a connection; the value is fetched when the step runs and never stored in a plan. */
+export interface SecretRef {
+  connection: string
+  field: string
+}
+
+/** One program of a pipe. `argv[0]` is looked up on the host's PATH. Never a shell string, never a secret. */
+export interface Stage {
+  argv: readonly [string, ...string[]]
+  /** Plain environment of this program only. */
+  env?: Record<string, string>
+  /** Environment variables of this program only whose values are secrets. */
+  secretEnv?: Record<string, SecretRef>
+}
+
+/**
+ * One or more programs joined by pipes, run as one process group on the host, in the operation's staging directory
+ * (relative names are meant). Every stage's exit counts.
+ */
+export interface Command {
+  stages: readonly [Stage, ...Stage[]]
+  /** Text for the first program's standard input, e.g. SQL. Not with `feeds`. No secrets. */
+  input?: string
+}
+
+export type StepId = string
+
+/** Where a step's standard output goes. Nothing said: it is captured (at most 4 MiB) as the step's output. */
+export type Output =
+  | { to: 'capture' }
+  /** Streamed: compressed, sealed and sent to the destination as this artifact; the step runs again after a crash. */
+  | { to: 'artifact'; artifact: string }
+  /** Written to this file in staging (relative). The step is detached and re-attached after a crash. */
+  | { to: 'staging'; file: string }
+  /** Discarded; the program itself writes into staging (relative names) or into the target. */
+  | { to: 'none' }
+
+export interface Step {
+  id: StepId
+  /** What a DBA would call it: "pg_dump, custom format". Shown in progress. */
+  title: string
+  run: Command
+  output: Output
+  /** The named artifact, opened and decompressed, is fed to the first program's standard input; "complete" is said
+   * only when the whole artifact has proven itself. */
+  feeds?: { artifact: string }
+  /** `restart`: runs again from its start after a crash. `attach`: a detached job that is re-attached. */
+  resume: 'restart' | 'attach'
+  /** Exits 0 if the step's effect is there already (asked before a run again). */
+  done?: Command
+  /** Takes the step's effect back when the operation is given up; must succeed when there is nothing to take back. */
+  undo?: Command
+  /** What it writes into, for errors: where "no space left" came from. */
+  writesTo?: 'staging' | 'target'
+}
+
+/** An artifact that a plan makes. */
+export interface ArtifactSpec {
+  /** e.g. `shop.dump`; a safe file name made by the engine. */
+  name: string
+  format: string
+  /**
+   * Streamed from this step's standard output; or, once every step ended, a staged file; or a staged directory as one
+   * deterministic tar (members below the directory, names sorted, no owners, times or modes of this machine).
+   */
+  from: { step: StepId } | { file: string } | { directory: string }
+  /** The tool's bytes must end with this text (after trailing white space is cut), where the format has a trailer. */
+  trailer?: string
+  /** The tool's bytes must begin with this text, where the format has a signature. */
+  header?: string
+}
+
+export interface ServerFacts {
+  /** What the server says it is; locks are named by it. Letters, digits, `.:-/_` only. */
+  identity: string
+  version: string
+  /** The database (or file) this connection means. */
+  database: string
+  /** Estimated bytes of the database, for prechecks and ETA. */
+  sizeBytes: number
+  /** What the engine's own planning and restoring need. Goes into the manifest: no secrets, integers only. */
+  facts: Record<string, Json>
+  tools: { name: string; version: string }[]
+}
+
+export interface BackupRequest {
+  connection: string
+  type: BackupType
+  /** One of the method's `formats`. */
+  toolFormat: string
+  /** Parallel jobs where the tool has them. */
+  jobs: number
+}
+
+export interface BackupPlan {
+  steps: Step[]
+  artifacts: ArtifactSpec[]
+}
+
+export interface RestoreTarget {
+  /** The connection whose server receives the restore. */
+  connection: string
+  /** New database name (or new file path); must not exist. */
+  database: string
+  /** Random, minted with the plan: temporary names carry it, so that cleaning up can never meet somebody else's. */
+  token: string
+  jobs: number
+  /** Leave owners and grants out. */
+  noOwner: boolean
+}
+
+export interface RestorePlan {
+  steps: Step[]
+  /** In words, what this destroys. Empty for restores beside. */
+  destroys: string[]
+  /** Runs when the restore is given up; removes only what carries our token. */
+  undo: Command[]
+}
+
+/** A read-only question to the host: commands first, then a verdict read from what they printed. */
+export interface Probe<Answer> {
+  commands: Record<string, Command>
+  /** Exit code, captured output and stderr tail per command. Throws HoldfastError with the right code. */
+  read(outputs: Record<string, CommandResult>): Answer
+}
+
+export interface CommandResult {
+  /** Exit code of each stage; 128+n for a signal; 127 for a program that is not there. */
+  exits: number[]
+  stdout: string
+  stderrTail: string
+}
+
+export interface Engine<Connection = unknown> {
+  readonly name: EngineName
+  readonly title: string
+  /** The connection's settings without secrets; `secretFields` names those kept apart, encrypted. */
+  readonly connection: z.ZodType<Connection>
+  readonly secretFields: readonly string[]
+  /** Reads the URL or path a person types. Throws HoldfastError `request.invalid` naming the field. */
+  parseUrl(url: string): { settings: Connection; secrets: Record<string, string> }
+  /** For tables and logs: the address without secrets. */
+  describe(settings: Connection): string
+  readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
+  /** Identity, version, sizes, privileges, tools. Read-only. */
+  probe(connection: string, settings: Connection): Probe<ServerFacts>
+  /** What a failed command of this engine means (authentication, unreachable, full target …); undefined: tool.failed. */
+  explain(
+    result: CommandResult,
+    step: { title: string; writesTo?: 'staging' | 'target' },
+  ): HoldfastError | undefined
+}
+
+export interface Method<Connection = unknown> {
+  readonly name: MethodName
+  readonly backupTypes: readonly BackupType[]
+  /** What the tool can write; the first is the default. */
+  readonly toolFormats: readonly string[]
+  readonly destinations: readonly DestinationKind[]
+  readonly consistency: 'snapshot' | 'point-in-time' | 'fuzzy'
+  readonly storage: 'artifacts' | 'native'
+  readonly swap: 'rename' | 'directory' | 'in-place' | 'none'
+  /** Readiness for a backup, from facts alone. */
+  checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
+  planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
+  /** `targetFacts` are the probe of the target's server (its maintenance database for PostgreSQL). */
+  planRestore(
+    settings: Connection,
+    target: RestoreTarget,
+    manifest: Manifest,
+    targetFacts: ServerFacts,
+  ): RestorePlan
+  /** Asks whether the target may be written (does not exist, roles are there …). Read-only. */
+  targetChecks(settings: Connection, target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]>
+  /** Probes the restored database under its temporary name and compares it with the manifest. Read-only. */
+  proofs(settings: Connection, target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]>
+}

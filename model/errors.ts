@@ -1,0 +1,477 @@
+/**
+ * The one table of error codes. Each says how the workflow treats it (`class`), what the API and the CLI answer,
+ * and what the reader can do. Codes are stable: scripts match on them.
+ */
+
+export type ErrorClass = 'transient' | 'throttled' | 'needs-operator' | 'permanent' | 'cancelled'
+
+interface ErrorRow {
+  class: ErrorClass
+  /** HTTP status when the API answers with it. */
+  status: number
+  /** Exit code of the CLI (0 done, 1 failed, 2 usage, 3 refused, 4 not found, 5 conflict, 7 cancelled, 8 unreachable). */
+  exit: number
+  title: string
+  hint: string
+}
+
+const row = (cls: ErrorClass, status: number, exit: number, title: string, hint: string): ErrorRow => ({
+  class: cls,
+  status,
+  exit,
+  title,
+  hint,
+})
+
+export const errorTable = {
+  // Requests
+  'request.invalid': row(
+    'permanent',
+    422,
+    2,
+    'The request is not valid',
+    'Correct the named fields and send it again.',
+  ),
+  'request.too-large': row('permanent', 413, 2, 'The request body is too large', 'Send less than 1 MiB.'),
+  'request.unauthenticated': row(
+    'permanent',
+    401,
+    3,
+    'No valid token',
+    'Send "Authorization: Bearer TOKEN"; `holdfast up` prints where the token is kept.',
+  ),
+  'request.forbidden': row(
+    'permanent',
+    403,
+    3,
+    'This token may not do that',
+    'Use a token with the needed scope.',
+  ),
+  'request.not-found': row(
+    'permanent',
+    404,
+    4,
+    'There is no such thing',
+    'List what there is, then use one of the names shown.',
+  ),
+  'request.exists': row(
+    'permanent',
+    409,
+    5,
+    'That name is taken',
+    'Choose another name, or remove the existing one first.',
+  ),
+  'request.in-use': row(
+    'permanent',
+    409,
+    5,
+    'It is still in use',
+    'Remove or finish what uses it first; the detail names it.',
+  ),
+  'request.idempotency-mismatch': row(
+    'permanent',
+    409,
+    5,
+    'This Idempotency-Key was used for another request',
+    'Use a new key for a different request.',
+  ),
+  'operation.conflict': row(
+    'permanent',
+    409,
+    5,
+    'Another operation holds this server',
+    'Wait for the named operation or cancel it.',
+  ),
+  'operation.cancelled': row(
+    'cancelled',
+    409,
+    7,
+    'The operation was cancelled',
+    'Nothing is left behind; start it again when you are ready.',
+  ),
+  'operation.terminated': row(
+    'permanent',
+    409,
+    1,
+    'The workflow was ended from outside',
+    'Start the operation again; leftovers are removed by `holdfast sweep`.',
+  ),
+  // Host and staging (worker or database server file system)
+  'host.unreachable': row(
+    'transient',
+    503,
+    8,
+    'The host cannot be reached',
+    'Check that the machine is up and reachable.',
+  ),
+  'host.tool-missing': row(
+    'needs-operator',
+    422,
+    1,
+    'A tool is not installed on the host',
+    'Install the named tool on the machine that runs it, then start again.',
+  ),
+  'host.tool-version': row(
+    'needs-operator',
+    422,
+    1,
+    'The tool is older than the server',
+    "Install client tools of the server's version or newer.",
+  ),
+  'host.job-lost': row(
+    'transient',
+    503,
+    1,
+    'The running tool vanished without an exit code',
+    'It is started again by itself; if it recurs, look for the out-of-memory killer or a reboot.',
+  ),
+  'staging.full': row(
+    'needs-operator',
+    507,
+    1,
+    'The staging file system is full',
+    'Free space in HOLDFAST_TEMP_DIR or point it to a larger file system, then start again.',
+  ),
+  'staging.quota': row(
+    'needs-operator',
+    507,
+    1,
+    'The staging quota is used up',
+    "Raise the quota of the worker's user in HOLDFAST_TEMP_DIR.",
+  ),
+  'staging.permission': row(
+    'needs-operator',
+    500,
+    1,
+    'Staging cannot be written',
+    "Give the worker's user write access to HOLDFAST_TEMP_DIR.",
+  ),
+  'staging.read-only': row(
+    'needs-operator',
+    500,
+    1,
+    'The staging file system is read-only',
+    'Remount it writable or point HOLDFAST_TEMP_DIR elsewhere.',
+  ),
+  'staging.changed': row(
+    'transient',
+    500,
+    1,
+    'A staged file changed under the upload',
+    'A new attempt is made by itself.',
+  ),
+  // Destinations
+  'destination.full': row(
+    'needs-operator',
+    507,
+    1,
+    'The destination is full',
+    'Free space or raise the quota there, then start again.',
+  ),
+  'destination.denied': row(
+    'needs-operator',
+    422,
+    1,
+    'The destination refuses access',
+    'Check the credentials and the policy for the named permission.',
+  ),
+  'destination.missing': row(
+    'needs-operator',
+    422,
+    1,
+    'The bucket or directory does not exist',
+    "Create it, or correct the destination's URI.",
+  ),
+  'destination.misconfigured': row(
+    'needs-operator',
+    422,
+    1,
+    'The destination does not accept these settings',
+    'Check endpoint, region and path style.',
+  ),
+  'destination.throttled': row(
+    'throttled',
+    503,
+    8,
+    'The destination asks to slow down',
+    'It is retried by itself.',
+  ),
+  'destination.unreachable': row(
+    'transient',
+    503,
+    8,
+    'The destination cannot be reached',
+    'It is retried by itself; check endpoint and network if it lasts.',
+  ),
+  'destination.corrupted': row(
+    'transient',
+    502,
+    1,
+    'The destination stored other bytes than were sent',
+    'It is tried again by itself; if it recurs, stop using this destination.',
+  ),
+  'destination.read-only': row(
+    'permanent',
+    409,
+    3,
+    'This installation may not write to the destination',
+    'Another installation holds the prefix. If it is gone for good, run `holdfast takeover DESTINATION`.',
+  ),
+  'destination.object-missing': row(
+    'permanent',
+    404,
+    1,
+    'An object of the backup is missing',
+    'Verify the backup; restore from another one.',
+  ),
+  'destination.upload-gone': row(
+    'permanent',
+    409,
+    1,
+    'The upload no longer exists',
+    'Another attempt has replaced this one.',
+  ),
+  'destination.exists': row(
+    'permanent',
+    409,
+    5,
+    'The object is there already',
+    'Read it to settle what it is.',
+  ),
+  // Backups and artifacts
+  'backup.not-found': row(
+    'permanent',
+    404,
+    4,
+    'There is no such backup',
+    'List backups with `holdfast backups list`.',
+  ),
+  'backup.deleted': row('permanent', 410, 4, 'This backup was given up or deleted', 'Choose another backup.'),
+  'backup.incomplete': row(
+    'permanent',
+    500,
+    1,
+    'The tool did not write a complete backup',
+    "See the tool's last lines; correct the cause and start again.",
+  ),
+  'artifact.truncated': row(
+    'permanent',
+    500,
+    1,
+    'The artifact is cut short',
+    'Restore from another backup or copy; this one is damaged.',
+  ),
+  'artifact.corrupted': row(
+    'permanent',
+    500,
+    1,
+    "The artifact's bytes are not the ones that were written",
+    'Restore from another backup or copy; this one is damaged.',
+  ),
+  'manifest.missing': row(
+    'permanent',
+    404,
+    1,
+    'The backup has no manifest',
+    'Without a manifest it is not a backup; choose another.',
+  ),
+  'manifest.invalid': row(
+    'permanent',
+    500,
+    1,
+    'The manifest cannot be read',
+    'Restore from another backup; do not edit manifests.',
+  ),
+  'manifest.forged': row(
+    'permanent',
+    500,
+    3,
+    "The manifest's signature is not of a trusted installation",
+    'Do not use this backup unless you can say who wrote it; give `recover` the right key file or fingerprint.',
+  ),
+  // Keys
+  'key.missing': row(
+    'needs-operator',
+    422,
+    1,
+    'The key that opens this backup is not here',
+    'Put the key file into the keys directory, or name it with --key.',
+  ),
+  'key.invalid': row(
+    'permanent',
+    422,
+    2,
+    'The key file cannot be used',
+    'Use a file made by `holdfast keys new`, or a PEM public key for --public.',
+  ),
+  // Databases and tools
+  'database.unreachable': row(
+    'needs-operator',
+    503,
+    1,
+    'The database does not answer',
+    'Check that it runs and that host and port are right.',
+  ),
+  'database.authentication': row(
+    'needs-operator',
+    422,
+    1,
+    'The database refuses the credentials',
+    'Correct user or password of the connection.',
+  ),
+  'database.privilege': row(
+    'needs-operator',
+    422,
+    1,
+    'The database user lacks a privilege',
+    "Grant the named privilege to the connection's user.",
+  ),
+  'database.missing': row(
+    'permanent',
+    404,
+    4,
+    'There is no such database',
+    'Check the database name or the file path.',
+  ),
+  'database.version': row(
+    'permanent',
+    422,
+    1,
+    'This server version is not supported',
+    'See the support table.',
+  ),
+  'database.changed': row(
+    'permanent',
+    409,
+    3,
+    'The server is not the one this was planned for',
+    'Look at the connection; if the change is meant, remove and add the connection again.',
+  ),
+  'database.corrupted': row(
+    'permanent',
+    422,
+    1,
+    'The database is damaged',
+    "Repair it with the engine's own tools, or restore an older backup.",
+  ),
+  'database.busy': row(
+    'transient',
+    503,
+    1,
+    'The database is locked by another session',
+    'It is tried again by itself.',
+  ),
+  'tool.failed': row(
+    'permanent',
+    500,
+    1,
+    'The tool failed',
+    'Its last lines are shown; correct what they name and start again.',
+  ),
+  'tool.interrupted': row(
+    'transient',
+    500,
+    1,
+    'The tool was stopped by a signal',
+    'It is run again by itself; if it recurs, look for the out-of-memory killer.',
+  ),
+  // Restores
+  'restore.target-exists': row(
+    'permanent',
+    409,
+    3,
+    'The target exists already',
+    'Choose a name that does not exist: restores go beside.',
+  ),
+  'restore.target-full': row(
+    'needs-operator',
+    507,
+    1,
+    "The target's file system is full",
+    'Free space for the restored database, then start again.',
+  ),
+  'restore.mismatch': row(
+    'permanent',
+    422,
+    2,
+    'Backup and target do not fit each other',
+    'Choose a target of the same engine and method.',
+  ),
+  'restore.roles-missing': row(
+    'permanent',
+    422,
+    1,
+    'Roles of the backup do not exist on the target',
+    'Create the named roles, or restore with --no-owner.',
+  ),
+  'restore.proof-failed': row(
+    'permanent',
+    500,
+    1,
+    'The restored database is not what was backed up',
+    'The copy was removed; the detail says what differs.',
+  ),
+  // Surroundings
+  'temporal.unreachable': row(
+    'transient',
+    503,
+    8,
+    'Temporal does not answer',
+    'Check HOLDFAST_TEMPORAL_ADDRESS and that the service runs.',
+  ),
+  'api.unreachable': row(
+    'transient',
+    503,
+    8,
+    'The Holdfast API does not answer',
+    'Start it with `holdfast up`, or set HOLDFAST_URL.',
+  ),
+  'settings.invalid': row('permanent', 500, 2, 'A setting is not valid', 'Correct the named setting.'),
+  internal: row(
+    'permanent',
+    500,
+    1,
+    'Something unexpected happened inside Holdfast',
+    'Please report it with the operation id.',
+  ),
+} as const satisfies Record<string, ErrorRow>
+
+export type ErrorCode = keyof typeof errorTable
+
+/** What travels of an error: to Temporal, the API, the CLI and logs. Never holds a secret. */
+export interface ErrorFacts {
+  code: ErrorCode
+  /** What was being done, to what, and what happened. One or two sentences. */
+  detail: string
+  /** What to do; the table's hint unless the place knows better. */
+  hint: string
+  /** Small facts for programs: exitCode, stderrTail, path, holder … */
+  context?: Record<string, string | number | boolean>
+}
+
+/** The only error class thrown on purpose. `detail` says what was being done, to what, and what happened. */
+export class HoldfastError extends Error {
+  readonly code: ErrorCode
+  readonly hint: string
+  readonly context: Record<string, string | number | boolean>
+
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { hint?: string; context?: Record<string, string | number | boolean>; cause?: unknown } = {},
+  ) {
+    super(detail, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'HoldfastError'
+    this.code = code
+    this.hint = options.hint ?? errorTable[code].hint
+    this.context = options.context ?? {}
+  }
+
+  facts(): ErrorFacts {
+    return { code: this.code, detail: this.message, hint: this.hint, context: this.context }
+  }
+}
+
+export const errorClass = (code: ErrorCode): ErrorClass => errorTable[code].class
+export const isErrorCode = (code: unknown): code is ErrorCode =>
+  typeof code === 'string' && code in errorTable

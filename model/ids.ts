@@ -1,0 +1,26 @@
+/**
+ * Identifiers. Random bytes are passed in, so that this file stays pure and workflows may import it.
+ */
+
+/** Names of connections, destinations and keys: immutable slugs, safe in object keys, file names and argv. */
+export const slugPattern = /^[a-z0-9][a-z0-9-]{0,62}$/
+
+const alphabet = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
+
+/** Maps random bytes to letters and digits that are told apart when read aloud (no 0 O I l). */
+export function readable(random: Uint8Array): string {
+  return Array.from(random, byte => alphabet[byte % alphabet.length]).join('')
+}
+
+/** `20261121T031400Z-full-9f3kq2`: sorts by time; `random` must hold at least 4 bytes. */
+export function backupIdFor(at: Date, type: string, random: Uint8Array): string {
+  const stamp = at.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')
+  return `${stamp}-${type}-${readable(random).toLowerCase()}`
+}
+
+export const backupIdPattern = /^\d{8}T\d{6}Z-[a-z]+-[a-z0-9]{4,16}$/
+
+/** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
+export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
+/** Verifying takes no lock: its workflow id is its own. */
+export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`

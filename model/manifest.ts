@@ -1,0 +1,133 @@
+/**
+ * What Holdfast writes into a destination beside the artifacts. Versioned; unknown fields are refused.
+ * Published as JSON Schemas in docs/formats/ (made from here by `npm run formats`).
+ * All numbers are integers, so that the canonical form (RFC 8785) is plain `JSON.stringify` over sorted keys.
+ */
+import { z } from 'zod'
+import { backupIdPattern, slugPattern } from './ids.ts'
+
+const bytes = z.int().nonnegative()
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+const time = z.iso.datetime()
+
+export const artifactEntry = z.strictObject({
+  /** Name without the suffixes of compression and encryption, e.g. `shop.dump`. Part of the associated data. */
+  name: z.string().min(1),
+  /** Key of the object relative to the backup's folder: `<attemptId>/<name>.zst[.tink]`. */
+  object: z.string().min(1),
+  /** What the tool wrote, e.g. `pgdump-custom`, `pgdump-directory-tar`, `sqlite-file`, `sqlite-dump`. */
+  format: z.string().min(1),
+  storedBytes: bytes,
+  /** SHA-256 of the stored object, hex. */
+  storedSha256: sha256,
+  /** Length of the tool's bytes, before compression. */
+  toolBytes: bytes,
+  /** Bytes between compression and encryption (frames and seek table); equals storedBytes when not encrypted. */
+  compressedBytes: bytes,
+  compression: z.strictObject({
+    codec: z.literal('zstd'),
+    level: z.int(),
+    /** The program that compressed, with its version, e.g. `pzstd 1.5.4`. */
+    encoder: z.string(),
+    /** Bytes of the tool in each frame but the last. */
+    frameBytes: bytes,
+    frames: z.int().nonnegative(),
+  }),
+  encryption: z
+    .strictObject({
+      scheme: z.literal('tink-AES256_GCM_HKDF_1MB'),
+      /** Index of this artifact's data key in the key sidecar. */
+      keySidecar: z.string(),
+      /** Associated data, exactly as given to the AEAD (UTF-8). */
+      associatedData: z.string(),
+    })
+    .nullable(),
+})
+
+export const manifestSchema = z.strictObject({
+  format: z.literal('holdfast-manifest/1'),
+  backupId: z.string().regex(backupIdPattern),
+  installationId: z.string(),
+  epoch: z.int().positive(),
+  attemptId: z.string(),
+  connection: z.string().regex(slugPattern),
+  engine: z.string(),
+  method: z.string(),
+  /** What the tool wrote: `custom`, `directory`, `copy`, `dump`. */
+  toolFormat: z.string(),
+  type: z.string(),
+  consistency: z.enum(['snapshot', 'point-in-time', 'fuzzy']),
+  server: z.strictObject({ identity: z.string(), version: z.string(), database: z.string() }),
+  /** Engine facts that a restore needs (encoding, owner, settings …): strings, integers, booleans, null, lists, objects. */
+  facts: z.record(z.string(), z.json()),
+  tools: z.array(z.strictObject({ name: z.string(), version: z.string() })),
+  /** The commands that ran, with secrets left out. */
+  commands: z.array(z.string()),
+  artifacts: z.array(artifactEntry).min(1),
+  parent: z.string().nullable(),
+  startedAt: time,
+  endedAt: time,
+  labels: z.record(z.string(), z.string()),
+})
+
+/** The signed document: the manifest's fields and `signature`, a compact JWS (EdDSA) with detached payload. */
+export const signedManifestSchema = manifestSchema.extend({ signature: z.string() })
+
+export const keySidecarSchema = z.strictObject({
+  format: z.literal('holdfast-keys/1'),
+  backupId: z.string(),
+  attemptId: z.string(),
+  artifacts: z.array(
+    z.strictObject({
+      name: z.string(),
+      /** JWE, general JSON serialisation: the 32-byte data key for each recipient. */
+      jwe: z.record(z.string(), z.json()),
+    }),
+  ),
+})
+
+export const deletedSchema = z.strictObject({
+  format: z.literal('holdfast-deleted/1'),
+  backupId: z.string(),
+  at: time,
+  by: z.string(),
+  reason: z.string(),
+})
+
+export const installationSchema = z.strictObject({
+  format: z.literal('holdfast-installation/1'),
+  installationId: z.string(),
+  /** Ed25519 public key as JWK. */
+  publicKey: z.record(z.string(), z.string()),
+  createdAt: time,
+})
+
+export const epochSchema = z.strictObject({
+  format: z.literal('holdfast-epoch/1'),
+  epoch: z.int().positive(),
+  installationId: z.string(),
+  /** Random id of the catalog that holds this epoch: a copied or rebuilt catalog has another. */
+  instanceId: z.string(),
+  publicKey: z.record(z.string(), z.string()),
+  at: time,
+  reason: z.string(),
+})
+
+export type ArtifactEntry = z.infer<typeof artifactEntry>
+export type Manifest = z.infer<typeof manifestSchema>
+export type SignedManifest = z.infer<typeof signedManifestSchema>
+export type KeySidecar = z.infer<typeof keySidecarSchema>
+export type DeletedMarker = z.infer<typeof deletedSchema>
+export type InstallationDocument = z.infer<typeof installationSchema>
+export type EpochDocument = z.infer<typeof epochSchema>
+
+/** The canonical bytes that are signed: RFC 8785 over the manifest without `signature` (integers and strings only). */
+export function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (value !== null && typeof value === 'object') {
+    const entries = Object.entries(value).filter(([, v]) => v !== undefined)
+    entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+    return `{${entries.map(([k, v]) => `${JSON.stringify(k)}:${canonical(v)}`).join(',')}}`
+  }
+  return JSON.stringify(value)
+}

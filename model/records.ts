@@ -1,0 +1,178 @@
+/**
+ * What the catalog remembers and what the internal worker routes carry. Pure types: validated by model/schemas.ts at the edges.
+ */
+import type { ErrorFacts } from './errors.ts'
+import type { Manifest } from './manifest.ts'
+import type {
+  BackupType,
+  CheckResult,
+  DestinationKind,
+  EngineName,
+  Json,
+  MethodName,
+  OperationKind,
+  OperationState,
+  PhaseRecord,
+} from './types.ts'
+
+/** A connection without its secrets (those are kept encrypted beside it). */
+export interface ConnectionRecord {
+  name: string
+  engine: EngineName
+  method: MethodName
+  /** The engine's settings (its zod schema), without secrets. */
+  settings: Json
+  /** Names of the secrets that are stored, e.g. ["password"]. */
+  secretFields: string[]
+  /** Host its tools run on; only `local` so far. */
+  host: string
+  /** Probed when the connection is made; locks are named by it. */
+  serverIdentity: string
+  serverVersion: string
+  createdAt: string
+}
+
+export interface DestinationRecord {
+  name: string
+  kind: DestinationKind
+  uri: string
+  /** endpoint, region, pathStyle … as in model/schemas.ts destinationSettings. */
+  settings: Record<string, Json>
+  secretFields: string[]
+  createdAt: string
+}
+
+/** How an operation may run; bound when it is accepted. Goes to the workflow as its input. Version it when it changes. */
+export interface BackupInput {
+  version: 1
+  operationId: string
+  backupId: string
+  connection: string
+  engine: EngineName
+  method: MethodName
+  serverIdentity: string
+  destination: string
+  type: BackupType
+  toolFormat: string
+  jobs: number
+  compressionLevel: number
+  /** Names of keys to encrypt for; empty: not encrypted. */
+  recipients: string[]
+  labels: Record<string, string>
+}
+
+export interface RestoreInput {
+  version: 1
+  operationId: string
+  backupId: string
+  /** Where the backup lies: destination name, and the connection folder it was written under. */
+  destination: string
+  sourceConnection: string
+  targetConnection: string
+  targetEngine: EngineName
+  targetDatabase: string
+  serverIdentity: string
+  jobs: number
+  noOwner: boolean
+}
+
+export interface VerifyInput {
+  version: 1
+  operationId: string
+  backupId: string
+  destination: string
+  sourceConnection: string
+  level: 'exists' | 'checksum'
+}
+
+export interface OperationRecord {
+  id: string
+  kind: OperationKind
+  state: OperationState
+  connection: string
+  engine: EngineName
+  /** The backup made, restored or verified. */
+  backupId: string
+  destination: string
+  targetDatabase: string | null
+  workflowId: string
+  runId: string | null
+  input: BackupInput | RestoreInput | VerifyInput
+  phases: PhaseRecord[]
+  checks: CheckResult[]
+  error: ErrorFacts | null
+  /** Redacted commands that ran. */
+  commands: string[]
+  warnings: string[]
+  createdAt: string
+  endedAt: string | null
+}
+
+export interface BackupRecord {
+  id: string
+  connection: string
+  engine: EngineName
+  method: MethodName
+  type: BackupType
+  destination: string
+  operationId: string | null
+  serverIdentity: string
+  database: string
+  state: 'committed' | 'deleted'
+  encrypted: boolean
+  toolBytes: number
+  storedBytes: number
+  startedAt: string
+  endedAt: string
+  labels: Record<string, string>
+  /** Result of the last verify. */
+  verified: { at: string; level: 'exists' | 'checksum'; ok: boolean; detail: string } | null
+  manifest: Manifest
+}
+
+/** DESIGN: written before part 1, kept in the catalog, and beside the file for staged data. */
+export interface AttemptRecord {
+  attemptId: string
+  operationId: string
+  backupId: string
+  connection: string
+  destination: string
+  createdAt: string
+  artifacts: AttemptArtifact[]
+}
+
+export interface AttemptArtifact {
+  name: string
+  /** Key of the object relative to the destination's prefix. */
+  key: string
+  /** Set once the upload is open. */
+  uploadId: string | null
+  /** null: not encrypted. */
+  encryption: {
+    /** JWE (general JSON) of the 32-byte data key, for the recipients and the installation's own key. */
+    jwe: Record<string, Json>
+    /** base64url, 32 bytes. */
+    salt: string
+    /** base64url, 7 bytes. */
+    noncePrefix: string
+    associatedData: string
+  } | null
+  encoder: string
+  level: number
+}
+
+/** Which installation we are and which epoch we hold at a destination. */
+export interface WriterIdentity {
+  installationId: string
+  instanceId: string
+  /** Ed25519 public key as JWK. */
+  publicKey: Record<string, string>
+}
+
+/** The stored, digested plan of an operation. */
+export interface StoredPlan {
+  operationId: string
+  digest: string
+  /** engines' BackupPlan or RestorePlan with what they were made from; see activities/plan.ts. */
+  plan: Json
+}

@@ -1,0 +1,228 @@
+/**
+ * Schemas of the public API. Used by api/ (validation, OpenAPI) and cli/ (types). Not imported by workflows.
+ */
+import { z } from 'zod'
+import { slugPattern } from './ids.ts'
+
+const slug = z
+  .string()
+  .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit')
+const secretValue = z.string().max(4096)
+const noControl = (text: string) => !/[\u0000-\u001f\u007f]/.test(text)
+/** A database name or a file path as the engine has it: anything but control characters. */
+const databaseName = z.string().min(1).max(4096).refine(noControl, 'must not hold control characters')
+
+export const connectionInput = z.strictObject({
+  name: slug,
+  /** `postgres://user@host:port/db?sslmode=…`, `sqlite:/path/file.db`, or a path. A password here is moved to the secrets. */
+  url: z.string().min(1).max(4096).refine(noControl, 'must not hold control characters'),
+  method: z.enum(['logical', 'physical']).optional(),
+  host: z.literal('local').optional(),
+  /** Secrets by field, e.g. {"password": "…"}. */
+  secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
+})
+
+export const destinationInput = z.strictObject({
+  name: slug,
+  /** `file:///dir` or a path; `s3://bucket/prefix`. */
+  uri: z.string().min(1).max(2048).refine(noControl, 'must not hold control characters'),
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .optional(),
+  pathStyle: z.boolean().optional(),
+  accessKeyId: secretValue.optional(),
+  secretAccessKey: secretValue.optional(),
+  sessionToken: secretValue.optional(),
+})
+
+export const backupInput = z.strictObject({
+  connection: slug,
+  /** Exactly one so far. */
+  destinations: z.array(slug).length(1).optional(),
+  type: z.literal('full').optional(),
+  /** What the tool writes; see the engine's page. */
+  format: z
+    .string()
+    .regex(/^[a-z-]{1,32}$/)
+    .optional(),
+  jobs: z.int().min(1).max(64).optional(),
+  compressionLevel: z.int().min(1).max(19).optional(),
+  /** Names of keys; `[]` for a backup that is not encrypted; absent: every key there is. */
+  encryptTo: z.array(slug).max(16).optional(),
+  labels: z
+    .record(
+      z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/),
+      z.string().max(256).refine(noControl, 'must not hold control characters'),
+    )
+    .optional(),
+})
+
+export const restoreInput = z.strictObject({
+  /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
+  backup: z.string().min(1).max(256).refine(noControl, 'must not hold control characters'),
+  target: z.strictObject({ connection: slug, database: databaseName }),
+  jobs: z.int().min(1).max(64).optional(),
+  noOwner: z.boolean().optional(),
+  reason: z.string().max(1000).optional(),
+})
+
+export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
+
+export const keyInput = z.strictObject({
+  name: slug,
+  /** PEM or JWK of a public key (RSA ≥ 2048, EC P-256/P-384): encrypt only. Absent: a new key file is made. */
+  publicKey: z.string().max(16384).optional(),
+})
+
+export type ConnectionInput = z.infer<typeof connectionInput>
+export type DestinationInput = z.infer<typeof destinationInput>
+export type BackupRequestInput = z.infer<typeof backupInput>
+export type RestoreRequestInput = z.infer<typeof restoreInput>
+export type VerifyRequestInput = z.infer<typeof verifyInput>
+export type KeyInput = z.infer<typeof keyInput>
+
+// Answers
+
+const phaseRecord = z.object({
+  phase: z.string(),
+  state: z.enum(['running', 'done', 'failed', 'skipped']),
+  startedAt: z.string(),
+  endedAt: z.string().optional(),
+  bytes: z.int().optional(),
+  summary: z.string().optional(),
+})
+const checkResult = z.object({
+  id: z.string(),
+  title: z.string(),
+  answer: z.enum(['pass', 'warn', 'fail']),
+  detail: z.string(),
+  hint: z.string().optional(),
+  code: z.string().optional(),
+})
+const errorFacts = z.object({
+  code: z.string(),
+  detail: z.string(),
+  hint: z.string(),
+  context: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
+})
+
+export const connectionView = z.object({
+  name: z.string(),
+  engine: z.string(),
+  method: z.string(),
+  /** Address without secrets. */
+  address: z.string(),
+  host: z.string(),
+  serverIdentity: z.string(),
+  serverVersion: z.string(),
+  secrets: z.array(z.string()),
+  createdAt: z.string(),
+})
+
+export const destinationView = z.object({
+  name: z.string(),
+  kind: z.string(),
+  uri: z.string(),
+  endpoint: z.string().nullable(),
+  region: z.string().nullable(),
+  secrets: z.array(z.string()),
+  createdAt: z.string(),
+})
+
+export const progressView = z.object({
+  phase: z.string(),
+  bytes: z.int(),
+  totalBytes: z.int().optional(),
+  startedAt: z.string(),
+  note: z.string().optional(),
+})
+
+export const operationView = z.object({
+  id: z.string(),
+  kind: z.enum(['backup', 'restore', 'verify']),
+  state: z.enum([
+    'queued',
+    'running',
+    'parked',
+    'awaiting-approval',
+    'paused',
+    'cancelling',
+    'succeeded',
+    'partial',
+    'failed',
+    'cancelled',
+  ]),
+  connection: z.string(),
+  engine: z.string(),
+  backup: z.string(),
+  destination: z.string(),
+  target: z.string().nullable(),
+  workflowId: z.string(),
+  runId: z.string().nullable(),
+  phases: z.array(phaseRecord),
+  checks: z.array(checkResult),
+  /** Of the running phase; from the activity's heartbeat. */
+  progress: progressView.nullable(),
+  error: errorFacts.nullable(),
+  warnings: z.array(z.string()),
+  commands: z.array(z.string()),
+  createdAt: z.string(),
+  endedAt: z.string().nullable(),
+  links: z.object({ self: z.string(), temporal: z.string().nullable() }),
+})
+
+export const backupView = z.object({
+  id: z.string(),
+  connection: z.string(),
+  engine: z.string(),
+  method: z.string(),
+  type: z.string(),
+  format: z.string(),
+  destination: z.string(),
+  uri: z.string(),
+  database: z.string(),
+  serverVersion: z.string(),
+  consistency: z.string(),
+  state: z.enum(['committed', 'deleted']),
+  encrypted: z.boolean(),
+  toolBytes: z.int(),
+  storedBytes: z.int(),
+  startedAt: z.string(),
+  endedAt: z.string(),
+  labels: z.record(z.string(), z.string()),
+  verified: z.object({ at: z.string(), level: z.string(), ok: z.boolean(), detail: z.string() }).nullable(),
+})
+
+export const keyView = z.object({
+  name: z.string(),
+  kid: z.string(),
+  /** `key-file`: can open backups here; `public`: can only encrypt. */
+  kind: z.enum(['key-file', 'public']),
+  algorithm: z.string(),
+  createdAt: z.string(),
+})
+
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  code: z.string(),
+  detail: z.string(),
+  hint: z.string(),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  /** The operation that holds the lock, with `operation.conflict`. */
+  holder: z.object({ operation: z.string(), kind: z.string(), startedAt: z.string() }).optional(),
+})
+
+export const page = <Item extends z.ZodType>(item: Item) =>
+  z.object({ items: z.array(item), nextCursor: z.string().nullable() })
+export const accepted = z.object({ operation: operationView })
+
+export type ConnectionView = z.infer<typeof connectionView>
+export type DestinationView = z.infer<typeof destinationView>
+export type OperationView = z.infer<typeof operationView>
+export type BackupView = z.infer<typeof backupView>
+export type KeyView = z.infer<typeof keyView>
+export type Problem = z.infer<typeof problem>

@@ -1,0 +1,113 @@
+/**
+ * Settings from the environment, read once at start by whoever starts a process. See docs/configuration.md.
+ * Pure: takes the environment, touches no file.
+ */
+import { isAbsolute, join, resolve } from 'node:path'
+import { HoldfastError } from './errors.ts'
+
+export interface Settings {
+  /** Data directory: catalog, keys, staging, local destination, Temporal dev database. Absolute. */
+  home: string
+  secretKey: string | undefined
+  secretKeyFile: string
+  catalogUrl: string
+  temporal: {
+    /** undefined: `holdfast up` embeds a dev server. */
+    address: string | undefined
+    namespace: string
+    uiUrl: string | undefined
+    apiKey: string | undefined
+    tls:
+      | {
+          ca: string | undefined
+          cert: string | undefined
+          key: string | undefined
+          serverName: string | undefined
+        }
+      | undefined
+  }
+  apiListen: { host: string; port: number }
+  /** What the CLI and workers talk to. */
+  url: string
+  token: string | undefined
+  tempDir: string
+  logLevel: 'debug' | 'info' | 'warn' | 'error'
+  logFormat: 'pretty' | 'json'
+}
+
+const levels = ['debug', 'info', 'warn', 'error'] as const
+
+export function settingsFrom(
+  env: Record<string, string | undefined>,
+  cwd: string,
+  terminal: boolean,
+): Settings {
+  const text = (name: string) => (env[name] === '' ? undefined : env[name])
+  const choice = <T extends string>(name: string, allowed: readonly T[], fallback: T): T => {
+    const value = text(name)
+    if (value === undefined) return fallback
+    const found = allowed.find(item => item === value)
+    if (found === undefined) {
+      throw new HoldfastError(
+        'settings.invalid',
+        `${name} is "${value}"; it must be one of ${allowed.join(', ')}.`,
+      )
+    }
+    return found
+  }
+  const absolute = (path: string) => (isAbsolute(path) ? path : resolve(cwd, path))
+
+  const home = absolute(text('HOLDFAST_HOME') ?? '.holdfast')
+  const listen = text('HOLDFAST_API_LISTEN') ?? '127.0.0.1:7460'
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:]+)):(\d{1,5})$/.exec(listen)
+  if (!match || Number(match[3]) > 65535) {
+    throw new HoldfastError(
+      'settings.invalid',
+      `HOLDFAST_API_LISTEN is "${listen}"; it must be ADDRESS:PORT.`,
+    )
+  }
+  const apiListen = { host: match[1] ?? match[2] ?? '', port: Number(match[3]) }
+  const tls = ['CA', 'CERT', 'KEY', 'SERVER_NAME'].some(
+    part => text(`HOLDFAST_TEMPORAL_TLS_${part}`) !== undefined,
+  )
+  return {
+    home,
+    secretKey: text('HOLDFAST_SECRET_KEY'),
+    secretKeyFile: absolute(text('HOLDFAST_SECRET_KEY_FILE') ?? join(home, 'secret.key')),
+    catalogUrl: text('HOLDFAST_CATALOG_URL') ?? `sqlite:${join(home, 'catalog.sqlite')}`,
+    temporal: {
+      address: text('HOLDFAST_TEMPORAL_ADDRESS'),
+      namespace: text('HOLDFAST_TEMPORAL_NAMESPACE') ?? 'default',
+      uiUrl: text('HOLDFAST_TEMPORAL_UI_URL'),
+      apiKey: text('HOLDFAST_TEMPORAL_API_KEY'),
+      tls: tls
+        ? {
+            ca: text('HOLDFAST_TEMPORAL_TLS_CA'),
+            cert: text('HOLDFAST_TEMPORAL_TLS_CERT'),
+            key: text('HOLDFAST_TEMPORAL_TLS_KEY'),
+            serverName: text('HOLDFAST_TEMPORAL_TLS_SERVER_NAME'),
+          }
+        : undefined,
+    },
+    apiListen,
+    url: text('HOLDFAST_URL') ?? `http://${listen}`,
+    token: text('HOLDFAST_TOKEN'),
+    tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
+    logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
+    logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),
+  }
+}
+
+/** Places below the home that more than one process knows. */
+export const homePaths = (home: string) => ({
+  keys: join(home, 'keys'),
+  /** Bearer token of the API, 0600, made by the first start. */
+  token: join(home, 'api.token'),
+  /** Token of workers, 0600. */
+  workerToken: join(home, 'worker.token'),
+  temporalDatabase: join(home, 'temporal.sqlite'),
+  /** Default root of local destinations. */
+  backups: join(home, 'backups'),
+  /** Addresses of what `up` started: JSON {api, temporalAddress, temporalUi, pid}. */
+  runtime: join(home, 'runtime.json'),
+})

@@ -1,0 +1,94 @@
+/**
+ * The words of Holdfast. One word, one meaning; every other file uses these and no synonyms.
+ *
+ * engine        a database product (one folder under `engines/`)
+ * method        `logical` (client tools, queries) or `physical` (files, native pieces)
+ * format        what a method's tool writes: `custom`, `directory`, `copy`, `dump`
+ * connection    how to reach one database server: engine, address, options, a reference to its secrets
+ * server identity  what the server says it is; two connections to one server share it; locks are named by it
+ * host          the machine the tools run on
+ * destination   where artifacts are kept
+ * staging       a scratch directory on the machine that runs the tool
+ * artifact      one finished object of a backup in a destination
+ * backup        a committed set of artifacts described by one `manifest.json`
+ * attempt       one try at producing a backup's artifacts, with its own random id, key and upload
+ * installation  one Holdfast with its own catalog and signing key; an `epoch` says which one may write to a prefix
+ * recipient     a public key that data keys are wrapped for
+ * target        what a restore writes to
+ * plan          the exact steps of one operation, as data, with the identity of what they touch and a digest
+ * operation     one backup, restore or verify, from request to outcome; runs as one workflow
+ */
+
+export type EngineName = 'sqlite' | 'postgresql'
+export type MethodName = 'logical' | 'physical'
+export type BackupType = 'full'
+export type DestinationKind = 'local' | 's3'
+export type OperationKind = 'backup' | 'restore' | 'verify'
+
+export type OperationState =
+  | 'queued'
+  | 'running'
+  | 'parked'
+  | 'awaiting-approval'
+  | 'paused'
+  | 'cancelling'
+  | 'succeeded'
+  | 'partial'
+  | 'failed'
+  | 'cancelled'
+
+/** States after which nothing of the operation runs any more. */
+export const closedStates = ['succeeded', 'partial', 'failed', 'cancelled'] as const
+
+/** Phases a backup or a restore goes through, in the order in which they are shown. */
+export type Phase =
+  | 'probe'
+  | 'plan'
+  | 'precheck'
+  | 'stage'
+  | 'run tool'
+  | 'upload'
+  | 'verify'
+  | 'commit'
+  | 'record'
+  | 'fetch'
+  | 'restore'
+  | 'prove'
+  | 'finish'
+  | 'cleanup'
+
+/** JSON values: what plans, facts and Temporal payloads are made of. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+/** How far a phase has come. Bytes are the tool's or the store's, as `unit` says; absent means unknown. */
+export interface Progress {
+  phase: Phase
+  /** Bytes moved so far (after compression for transfers). */
+  bytes: number
+  /** Expected total, where one is known. */
+  totalBytes?: number
+  /** ISO time at which this phase began. */
+  startedAt: string
+  /** Free words of the step, e.g. "part 12". */
+  note?: string
+}
+
+/** One line of an operation's story: what the CLI list, the API and Temporal's current details show. */
+export interface PhaseRecord {
+  phase: Phase
+  state: 'running' | 'done' | 'failed' | 'skipped'
+  startedAt: string
+  endedAt?: string
+  bytes?: number
+  summary?: string
+}
+
+/** A check's answer. `code` is in the table of error codes when the answer is not `pass`. */
+export interface CheckResult {
+  id: string
+  title: string
+  answer: 'pass' | 'warn' | 'fail'
+  detail: string
+  hint?: string
+  code?: string
+}

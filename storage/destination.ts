@@ -1,0 +1,99 @@
+/**
+ * The destination seam: an object store. One folder per kind, one conformance suite for all.
+ * Keys are relative to the destination's prefix, '/'-separated, no leading slash, no '.' or '..' segments.
+ * Every method throws HoldfastError with a `destination.*` code; transient ones may be retried by the caller.
+ */
+import type { Readable } from 'node:stream'
+import type { DestinationKind } from '../model/types.ts'
+
+export interface ObjectStat {
+  key: string
+  bytes: number
+  modifiedAt: Date
+  /** Version id in versioned stores. */
+  version?: string
+  /** The store's own opaque tag. */
+  tag?: string
+}
+
+export interface Capabilities {
+  /** `put` and `complete` with `ifAbsent` are decided by the store, atomically. */
+  conditionalPut: boolean
+  /** All parts but the last must have the same size. */
+  equalParts: boolean
+  minPartBytes: number
+  maxPartBytes: number
+  maxParts: number
+  /** The store verifies each part's checksum before it keeps it. */
+  verifiesParts: boolean
+}
+
+export interface PartInfo {
+  /** From 1. */
+  number: number
+  bytes: number
+  /** What the store calls this part; given back in `complete`. */
+  tag: string
+  /** Hex SHA-256 of the part if the store (or our own record beside it) knows it. */
+  sha256?: string
+}
+
+export interface OpenUpload {
+  key: string
+  uploadId: string
+  startedAt: Date
+}
+
+export interface CallOptions {
+  signal?: AbortSignal
+}
+
+export interface Destination {
+  readonly kind: DestinationKind
+  /** Canonical URI without credentials, e.g. `s3://bucket/prefix`, `file:///var/backups`. */
+  readonly uri: string
+  readonly capabilities: Capabilities
+
+  /** A small object (≤ 16 MiB), whole or not at all, durable on return. `ifAbsent`: throws `destination.exists`. */
+  put(key: string, body: Uint8Array, options?: CallOptions & { ifAbsent?: boolean }): Promise<ObjectStat>
+  /** Whole small object; undefined when it is not there. Refuses objects over 16 MiB. */
+  read(key: string, options?: CallOptions): Promise<Uint8Array | undefined>
+  /** Streams a range (to the end when `length` is absent). Throws `destination.object-missing`. A cut connection
+   * surfaces as an error of the stream, never as a short success. */
+  get(key: string, options?: CallOptions & { offset?: number; length?: number }): Promise<Readable>
+  stat(key: string, options?: CallOptions): Promise<ObjectStat | undefined>
+  /** Every object below the prefix, in key order, page by page. */
+  list(prefix: string, options?: CallOptions): AsyncIterable<ObjectStat>
+  /** Removing what is not there succeeds. In versioned stores all versions of exactly this key go (unless `version`). */
+  remove(key: string, options?: CallOptions & { version?: string }): Promise<void>
+
+  /** Begins an upload by parts. Nothing is visible under `key` until `completeUpload`. */
+  openUpload(key: string, options?: CallOptions): Promise<string>
+  /**
+   * Sends one part (any order, in parallel, repeatable: the last one wins). `offset` is where it begins in the object.
+   * Throws `destination.upload-gone` if the upload was aborted or completed.
+   */
+  putPart(
+    key: string,
+    uploadId: string,
+    part: { number: number; offset: number; body: Uint8Array; sha256: string },
+    options?: CallOptions,
+  ): Promise<PartInfo>
+  /** Parts the store has; undefined if the upload is gone. */
+  listParts(key: string, uploadId: string, options?: CallOptions): Promise<PartInfo[] | undefined>
+  /** Joins the parts into the object, durable on return. */
+  completeUpload(
+    key: string,
+    uploadId: string,
+    parts: readonly PartInfo[],
+    options?: CallOptions,
+  ): Promise<ObjectStat>
+  /** Idempotent. Leaves nothing. */
+  abortUpload(key: string, uploadId: string, options?: CallOptions): Promise<void>
+  /** Uploads that are open below the prefix, for sweeps and cleanup. */
+  listUploads(prefix: string, options?: CallOptions): AsyncIterable<OpenUpload>
+
+  /** Writes, reads back, lists and deletes under `.holdfast-precheck/`; throws naming the missing permission. */
+  check(options?: CallOptions): Promise<void>
+  close(): Promise<void>
+}
