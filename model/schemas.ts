@@ -8,7 +8,7 @@ const slug = z
   .string()
   .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit')
 const secretValue = z.string().max(4096)
-const noControl = (text: string) => !/[\u0000-\u001f\u007f]/.test(text)
+const noControl = (text: string) => !/\p{Cc}/u.test(text)
 /** A database name or a file path as the engine has it: anything but control characters. */
 const databaseName = z.string().min(1).max(4096).refine(noControl, 'must not hold control characters')
 
