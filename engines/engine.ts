@@ -60,6 +60,11 @@ export interface Step {
   /** The named artifact, opened and decompressed, is fed to the first program's standard input; "complete" is said
    * only when the whole artifact has proven itself. */
   feeds?: { artifact: string }
+  /**
+   * Consecutive steps of one group restart together from the group's first step (e.g. create + load: a load that is
+   * repeated must begin from an empty database). Without a group a step is repeated alone.
+   */
+  group?: string
   /** `restart`: runs again from its start after a crash. `attach`: a detached job that is re-attached. */
   resume: 'restart' | 'attach'
   /** Exits 0 if the step's effect is there already (asked before a run again). */
@@ -126,7 +131,10 @@ export interface RestoreTarget {
 }
 
 export interface RestorePlan {
+  /** Brings the data to a temporary place that carries the token; `proofs` run after the last of them. */
   steps: Step[]
+  /** After the proofs: gives the restored database its final name, atomically; each has a `done` check. */
+  finish: Step[]
   /** In words, what this destroys. Empty for restores beside. */
   destroys: string[]
   /** Runs when the restore is given up; removes only what carries our token. */
