@@ -1,0 +1,49 @@
+/**
+ * What a worker process holds for its activities: the way to the catalog, the host, open destinations. Made once.
+ */
+import { catalogClient } from '../catalog/client.ts'
+import type { WorkerCatalog } from '../catalog/worker.ts'
+import type { Host } from '../hosts/host.ts'
+import { openLocalHost } from '../hosts/index.ts'
+import type { Destination } from '../storage/destination.ts'
+import { openDestination } from '../storage/index.ts'
+
+export interface WorkerContext {
+  catalog: WorkerCatalog
+  /** The machine the tools run on. */
+  host: Host
+  /** Opens (or gives the open) destination; credentials are fetched from the catalog each time they may have changed. */
+  destination(name: string): Promise<Destination>
+  close(): Promise<void>
+}
+
+/** An open destination is kept this long, so that changed credentials are seen by the next operation. */
+const reuseSeconds = 60
+
+export async function openContext(options: {
+  url: string
+  workerToken: string
+  tempDir: string
+}): Promise<WorkerContext> {
+  const catalog = catalogClient({ url: options.url, token: options.workerToken })
+  const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
+  const open = new Map<string, { destination: Promise<Destination>; until: number }>()
+  return {
+    catalog,
+    host,
+    async destination(name) {
+      const known = open.get(name)
+      if (known && known.until > Date.now()) return known.destination
+      const destination = catalog
+        .destination(name)
+        .then(({ record, secrets }) => openDestination(record, secrets))
+      open.set(name, { destination, until: Date.now() + reuseSeconds * 1000 })
+      // A transfer may still use the old one: its sockets end with it, so it is left to the garbage collector.
+      destination.catch(() => open.delete(name))
+      return destination
+    },
+    async close() {
+      for (const { destination } of open.values()) await (await destination).close()
+    },
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * Making plans: probe first, plan from the facts, store with a digest. The stored plan is what every later step reads;
+ * a step that runs again never plans again.
+ */
+import { createHash } from 'node:crypto'
+import type {
+  ArtifactSpec,
+  BackupPlan,
+  BackupRequest,
+  Engine,
+  Method,
+  RestorePlan,
+  RestoreTarget,
+  ServerFacts,
+} from '../engines/engine.ts'
+import { engineOf } from '../engines/index.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { readable } from '../model/ids.ts'
+import { canonical, type Manifest } from '../model/manifest.ts'
+import type { BackupInput, ConnectionRecord, RestoreInput } from '../model/records.ts'
+import type { Json, MethodName } from '../model/types.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { runProbe, type StepContext } from './steps.ts'
+
+export interface StoredBackupPlan extends BackupPlan {
+  kind: 'backup'
+  version: 1
+  token: string
+  startedAt: string
+  request: BackupRequest
+  facts: ServerFacts
+}
+
+export interface StoredRestorePlan extends RestorePlan {
+  kind: 'restore'
+  version: 1
+  token: string
+  target: RestoreTarget
+  targetFacts: ServerFacts
+  manifest: Manifest
+}
+
+/** What a workflow learns of a plan: enough to tell the story, nothing large. */
+export interface PlanSummary {
+  digest: string
+  /** Streamed: the tool's output goes straight to the destination. Staged: it lands in staging first. */
+  shape: 'streamed' | 'staged'
+  sizeBytes: number
+  title: string
+  warnings: string[]
+}
+
+export const stepContext = (
+  context: WorkerContext,
+  turn: Pick<Turn, 'signal' | 'fence' | 'assertLease'>,
+  operation: string,
+  engine: Engine,
+  token: string,
+): StepContext => ({
+  host: context.host,
+  engine,
+  operation,
+  token,
+  signal: turn.signal,
+  fence: turn.fence,
+  assertLease: turn.assertLease,
+  secret: async ref => {
+    const value = (await context.catalog.connectionSecrets(ref.connection))[ref.field]
+    // A connection without a stored password may be one that needs none (trust, peer): the server decides.
+    return value ?? ''
+  },
+})
+
+export const methodOf = (engine: Engine, method: MethodName): Method => {
+  const found = engine.methods[method]
+  if (!found) throw new HoldfastError('request.invalid', `${engine.title} has no ${method} method.`)
+  return found
+}
+
+export const shapeOf = (artifacts: readonly ArtifactSpec[]): PlanSummary['shape'] =>
+  artifacts.some(artifact => 'step' in artifact.from) ? 'streamed' : 'staged'
+
+export async function probeServer(steps: StepContext, engine: Engine, connection: ConnectionRecord): Promise<ServerFacts> {
+  const probe = engine.probe(connection.name, connection.settings)
+  const facts = probe.read(await runProbe(steps, 'probe', probe.commands))
+  if (facts.identity !== connection.serverIdentity) {
+    throw new HoldfastError(
+      'database.changed',
+      `Connection "${connection.name}" was made for server ${connection.serverIdentity}; the server there now says it is ${facts.identity}.`,
+    )
+  }
+  return facts
+}
+
+async function store<Plan extends StoredBackupPlan | StoredRestorePlan>(
+  context: WorkerContext,
+  operationId: string,
+  plan: Plan,
+): Promise<{ plan: Plan; digest: string }> {
+  const text = canonical(plan)
+  const digest = createHash('sha256').update(text).digest('hex')
+  const stored = await context.catalog.storePlan({ operationId, digest, plan: JSON.parse(text) as Json })
+  return { plan: stored.plan as unknown as Plan, digest: stored.digest }
+}
+
+export async function storedPlan<Kind extends 'backup' | 'restore'>(
+  context: WorkerContext,
+  operationId: string,
+  kind: Kind,
+): Promise<Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan> {
+  const stored = await context.catalog.plan(operationId)
+  const plan = stored?.plan as unknown as StoredBackupPlan | StoredRestorePlan | undefined
+  if (plan?.kind !== kind) throw new HoldfastError('internal', `Operation ${operationId} has no stored ${kind} plan.`)
+  return plan as Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan
+}
+
+const newToken = () => readable(crypto.getRandomValues(new Uint8Array(12))).toLowerCase()
+
+export async function planBackup(context: WorkerContext, turn: Turn, input: BackupInput): Promise<PlanSummary> {
+  const known = await context.catalog.plan(input.operationId)
+  if (known) return summarize(await storedPlan(context, input.operationId, 'backup'), known.digest)
+  const engine = engineOf(input.engine)
+  const method = methodOf(engine, input.method)
+  const connection = await context.catalog.connection(input.connection)
+  const token = newToken()
+  const startedAt = new Date().toISOString()
+  const facts = await probeServer(stepContext(context, turn, input.operationId, engine, token), engine, connection)
+  const request: BackupRequest = {
+    connection: input.connection,
+    type: input.type,
+    toolFormat: input.toolFormat,
+    jobs: input.jobs,
+  }
+  const planned = method.planBackup(connection.settings, request, facts)
+  const { plan, digest } = await store<StoredBackupPlan>(context, input.operationId, {
+    kind: 'backup',
+    version: 1,
+    token,
+    startedAt,
+    request,
+    facts,
+    ...planned,
+  })
+  return summarize(plan, digest)
+}
+
+const summarize = (plan: StoredBackupPlan, digest: string): PlanSummary => ({
+  digest,
+  shape: shapeOf(plan.artifacts),
+  sizeBytes: plan.facts.sizeBytes,
+  title: plan.steps.map(step => step.title).join(', '),
+  warnings: [],
+})
+
+/** What a workflow learns of a restore's plan: the runs of steps, in order, each restarting as one. */
+export interface RestoreSummary {
+  digest: string
+  load: { title: string; steps: string[] }[]
+  finish: { title: string; steps: string[] }[]
+  database: string
+}
+
+export async function planRestore(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+  manifest: Manifest,
+): Promise<RestoreSummary> {
+  const known = await context.catalog.plan(input.operationId)
+  if (known) return summarizeRestore(await storedPlan(context, input.operationId, 'restore'), known.digest)
+  const engine = engineOf(input.targetEngine)
+  const connection = await context.catalog.connection(input.targetConnection)
+  if (manifest.engine !== connection.engine) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `Backup ${manifest.backupId} is of ${manifest.engine}; connection "${connection.name}" is ${connection.engine}.`,
+    )
+  }
+  const method = methodOf(engine, manifest.method as MethodName)
+  const token = newToken()
+  const steps = stepContext(context, turn, input.operationId, engine, token)
+  const targetFacts = await probeServer(steps, engine, connection)
+  const target: RestoreTarget = {
+    connection: input.targetConnection,
+    database: input.targetDatabase,
+    token,
+    jobs: input.jobs,
+    noOwner: input.noOwner,
+  }
+  const planned = method.planRestore(connection.settings, target, manifest, targetFacts)
+  const { plan, digest } = await store<StoredRestorePlan>(context, input.operationId, {
+    kind: 'restore',
+    version: 1,
+    token,
+    target,
+    targetFacts,
+    manifest,
+    ...planned,
+  })
+  return summarizeRestore(plan, digest)
+}
+
+const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSummary => ({
+  digest,
+  load: runsOf(plan.steps),
+  finish: runsOf(plan.finish),
+  database: plan.target.database,
+})
+
+/** Consecutive steps of one group make one run; every other step is a run of its own. */
+function runsOf(steps: RestorePlan['steps']): RestoreSummary['load'] {
+  const runs: { title: string; steps: string[]; group: string | undefined }[] = []
+  for (const step of steps) {
+    const last = runs.at(-1)
+    if (last && step.group !== undefined && last.group === step.group) {
+      last.steps.push(step.id)
+      last.title = step.title
+    } else runs.push({ title: step.title, steps: [step.id], group: step.group })
+  }
+  return runs.map(({ title, steps: ids }) => ({ title, steps: ids }))
+}

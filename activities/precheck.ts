@@ -1,0 +1,130 @@
+/**
+ * Readiness, before anything is touched: tools, staging, destination, keys, and what the engine itself asks.
+ * Every answer is recorded; the first failed one ends the operation with its code.
+ */
+import type { Command, Step } from '../engines/engine.ts'
+import { engineOf } from '../engines/index.ts'
+import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
+import type { BackupInput, RestoreInput } from '../model/records.ts'
+import type { CheckResult } from '../model/types.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { writerEpoch } from './epoch.ts'
+import { methodOf, stepContext, storedPlan } from './plan.ts'
+import { runProbe } from './steps.ts'
+
+export interface ChecksSummary {
+  passed: number
+  warnings: string[]
+}
+
+export async function precheckBackup(context: WorkerContext, turn: Turn, input: BackupInput): Promise<ChecksSummary> {
+  const plan = await storedPlan(context, input.operationId, 'backup')
+  const connection = await context.catalog.connection(input.connection)
+  const engine = engineOf(input.engine)
+  const checks: CheckResult[] = [
+    ...(await toolChecks(context, plan.steps)),
+    ...methodOf(engine, input.method).checks(connection.settings, plan.request, plan.facts),
+    await stagingCheck(context, plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0),
+    await attempt('destination', `Destination "${input.destination}" takes and gives back objects`, async () => {
+      const destination = await context.destination(input.destination)
+      await destination.check({ signal: turn.signal })
+      await writerEpoch(context, input.destination)
+      return destination.uri
+    }),
+  ]
+  if (input.recipients.length > 0) {
+    checks.push(
+      await attempt('keys', 'Encryption keys are at hand', async () => {
+        await context.catalog.wrapDataKey(Buffer.alloc(32).toString('base64url'), input.recipients)
+        return input.recipients.join(', ')
+      }),
+    )
+  }
+  return await settle(context, input.operationId, checks)
+}
+
+export async function precheckRestore(context: WorkerContext, turn: Turn, input: RestoreInput): Promise<ChecksSummary> {
+  const plan = await storedPlan(context, input.operationId, 'restore')
+  const connection = await context.catalog.connection(input.targetConnection)
+  const engine = engineOf(input.targetEngine)
+  const method = methodOf(engine, plan.manifest.method as 'logical' | 'physical')
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const probe = method.targetChecks(connection.settings, plan.target, plan.manifest)
+  const checks: CheckResult[] = [
+    ...(await toolChecks(context, [...plan.steps, ...plan.finish])),
+    await stagingCheck(context, 0),
+    ...probe.read(await runProbe(steps, 'target', probe.commands)),
+  ]
+  return await settle(context, input.operationId, checks)
+}
+
+async function toolChecks(context: WorkerContext, steps: readonly Step[]): Promise<CheckResult[]> {
+  const programs = new Set<string>()
+  const note = (command: Command) => {
+    for (const stage of command.stages) programs.add(stage.argv[0])
+  }
+  for (const step of steps) note(step.run)
+  const checks: CheckResult[] = []
+  for (const program of programs) {
+    const found = await context.host.tool(program)
+    checks.push(
+      found
+        ? { id: `tool-${program}`, title: `${program} is installed`, answer: 'pass', detail: found.version }
+        : {
+            id: `tool-${program}`,
+            title: `${program} is installed`,
+            answer: 'fail',
+            code: 'host.tool-missing',
+            detail: `"${program}" was not found on host "${context.host.name}".`,
+          },
+    )
+  }
+  return checks
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
+
+async function stagingCheck(context: WorkerContext, neededBytes: number): Promise<CheckResult> {
+  return await attempt('staging', 'Staging can be written and has room', async () => {
+    const root = context.host.stagingRoot
+    await context.host.files.ensureDirectory(root)
+    const probe = `${root}/.precheck-${crypto.randomUUID()}`
+    await context.host.files.write(probe, 'holdfast')
+    await context.host.files.remove(probe)
+    const free = await context.host.files.freeBytes(root)
+    if (free < neededBytes) {
+      throw new HoldfastError(
+        'staging.full',
+        `Staging has ${gigabytes(free)} free; the staged copy needs about ${gigabytes(neededBytes)}.`,
+      )
+    }
+    return `${gigabytes(free)} free`
+  })
+}
+
+/** Runs a check that throws when it fails. */
+async function attempt(id: string, title: string, check: () => Promise<string>): Promise<CheckResult> {
+  try {
+    return { id, title, answer: 'pass', detail: await check() }
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+    return { id, title, answer: 'fail', detail: error.message, hint: error.hint, code: error.code }
+  }
+}
+
+async function settle(context: WorkerContext, operationId: string, checks: CheckResult[]): Promise<ChecksSummary> {
+  await context.catalog.updateOperation(operationId, { checks })
+  const failed = checks.find(check => check.answer === 'fail')
+  if (failed) {
+    const code: ErrorCode = isErrorCode(failed.code) ? failed.code : 'internal'
+    throw new HoldfastError(code, `Check "${failed.title}" failed: ${failed.detail}`, {
+      ...(failed.hint ? { hint: failed.hint } : {}),
+      context: { check: failed.id },
+    })
+  }
+  return {
+    passed: checks.filter(check => check.answer === 'pass').length,
+    warnings: checks.filter(check => check.answer === 'warn').map(check => check.detail),
+  }
+}

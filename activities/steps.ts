@@ -1,0 +1,246 @@
+/**
+ * Carries out the steps of a plan on a host. Knows no Temporal: `holdfast recover` uses it too.
+ */
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { createZstdDecompress } from 'node:zlib'
+import type { Command, CommandResult, Engine, SecretRef, Stage, Step } from '../engines/engine.ts'
+import type { Host, JobId, RunningStream, SecretValues } from '../hosts/host.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { readable } from '../model/ids.ts'
+
+/** What a step needs around it. */
+export interface StepContext {
+  host: Host
+  engine: Pick<Engine, 'title' | 'explain'>
+  operation: string
+  /** Stays the same for every run of this plan: detached jobs are found again by it. */
+  token: string
+  signal: AbortSignal
+  fence: number
+  secret(ref: SecretRef): Promise<string>
+  /** Called before each program is started: throws if this run of the step was superseded. */
+  assertLease(): void
+}
+
+const randomToken = () => readable(crypto.getRandomValues(new Uint8Array(8)))
+
+/** Each run of an attached step is a job of its own. */
+const freshJob = (context: StepContext, step: string): JobId => ({
+  operation: context.operation,
+  step,
+  token: randomToken(),
+})
+
+const detachedJob = (context: StepContext, step: string): JobId => ({
+  operation: context.operation,
+  step,
+  token: context.token,
+})
+
+/** Values of every secret the command names, by environment variable. */
+async function secretsOf(context: StepContext, command: Command): Promise<SecretValues> {
+  const values: SecretValues = {}
+  for (const stage of command.stages) {
+    for (const [name, ref] of Object.entries(stage.secretEnv ?? {})) values[name] = await context.secret(ref)
+  }
+  return values
+}
+
+/** Throws what a failed result means; returns it when every stage exited 0. */
+export function expectSuccess(
+  context: Pick<StepContext, 'engine'>,
+  step: Pick<Step, 'title' | 'writesTo'>,
+  command: Command,
+  result: CommandResult,
+): CommandResult {
+  if (result.exits.length > 0 && result.exits.every(code => code === 0)) return result
+  const asked = { title: step.title, ...(step.writesTo ? { writesTo: step.writesTo } : {}) }
+  const explained = context.engine.explain(result, asked)
+  if (explained) throw explained
+  // SIGPIPE of an earlier stage is the echo of a later one's failure: the first other failure is the cause.
+  const failed = result.exits.findIndex(code => code !== 0 && code !== 141)
+  const index = failed === -1 ? result.exits.findIndex(code => code !== 0) : failed
+  const exit = result.exits[index] ?? -1
+  const program = command.stages[index]?.argv[0] ?? command.stages[0].argv[0]
+  const tail = result.stderrTail.trim()
+  const last = tail ? ` Its last lines: ${tail.slice(-1500)}` : ''
+  const context_ = { exitCode: exit, program }
+  if (exit === 127) {
+    throw new HoldfastError('host.tool-missing', `${step.title}: "${program}" is not installed on this host.`, {
+      context: context_,
+    })
+  }
+  if (/No space left on device/.test(tail)) {
+    const code = step.writesTo === 'target' ? 'restore.target-full' : 'staging.full'
+    throw new HoldfastError(code, `${step.title}: the file system is full.${last}`, { context: context_ })
+  }
+  if (exit === 128 + 9 || exit === 128 + 15) {
+    throw new HoldfastError('tool.interrupted', `${step.title}: ${program} was ended by a signal.${last}`, {
+      context: context_,
+    })
+  }
+  throw new HoldfastError('tool.failed', `${step.title}: ${program} exited with ${exit}.${last}`, {
+    context: context_,
+  })
+}
+
+/** A short command whose output is wanted. Never throws for a non-zero exit. */
+export async function runCommand(context: StepContext, name: string, command: Command): Promise<CommandResult> {
+  context.assertLease()
+  return await context.host.run(freshJob(context, name), command, {
+    signal: context.signal,
+    secrets: await secretsOf(context, command),
+    timeoutSeconds: 120,
+  })
+}
+
+/** Runs every command of a probe and returns what they printed. */
+export async function runProbe(
+  context: StepContext,
+  name: string,
+  commands: Record<string, Command>,
+): Promise<Record<string, CommandResult>> {
+  const outputs: Record<string, CommandResult> = {}
+  for (const [id, command] of Object.entries(commands)) {
+    outputs[id] = await runCommand(context, `${name}-${id}`, command)
+  }
+  return outputs
+}
+
+/** True when the step's own check says that its effect is there already. */
+export async function isDone(context: StepContext, step: Step): Promise<boolean> {
+  if (!step.done) return false
+  const result = await runCommand(context, `${step.id}-done`, step.done)
+  return result.exits.every(code => code === 0)
+}
+
+/** Starts a step whose output is streamed, with `compressor` appended as the last program of the pipe. */
+export async function startStream(context: StepContext, step: Step, compressor: Stage | undefined): Promise<RunningStream> {
+  context.assertLease()
+  const command: Command = compressor
+    ? { ...step.run, stages: [...step.run.stages, compressor] as unknown as Command['stages'] }
+    : step.run
+  return await context.host.stream(freshJob(context, step.id), command, {
+    signal: context.signal,
+    secrets: await secretsOf(context, step.run),
+  })
+}
+
+/** An attached step that neither streams out nor is fed. */
+async function runAttached(context: StepContext, step: Step): Promise<void> {
+  context.assertLease()
+  const running = await context.host.stream(freshJob(context, step.id), step.run, {
+    signal: context.signal,
+    secrets: await secretsOf(context, step.run),
+  })
+  running.stdout.resume()
+  expectSuccess(context, step, step.run, await running.result)
+}
+
+/**
+ * A detached step: started once, re-attached by every later run, started again only if it vanished without an exit
+ * code. A failure that may pass is forgotten, so that the next run starts it anew.
+ */
+export async function runDetached(context: StepContext, step: Step, onPoll: () => Promise<void>): Promise<void> {
+  const job = detachedJob(context, step.id)
+  const stdoutFile = step.output.to === 'staging' ? { stdoutFile: step.output.file } : {}
+  let starts = 0
+  for (;;) {
+    context.signal.throwIfAborted()
+    context.assertLease()
+    await context.host.jobs.start(job, step.run, {
+      ...stdoutFile,
+      secrets: await secretsOf(context, step.run),
+      fence: context.fence,
+    })
+    const status = await follow(context, job, onPoll)
+    if (status.state === 'done' && status.result) {
+      expectSuccess(context, step, step.run, status.result)
+      return
+    }
+    starts += 1
+    if (starts >= 3) {
+      throw new HoldfastError('host.job-lost', `${step.title}: the tool vanished ${starts} times without an exit code.`)
+    }
+  }
+}
+
+async function follow(context: StepContext, job: JobId, onPoll: () => Promise<void>) {
+  for (let waitMs = 20; ; waitMs = Math.min(waitMs * 2, 500)) {
+    const status = await context.host.jobs.status(job)
+    if (status.state !== 'running') return status
+    await onPoll()
+    await pause(waitMs, context.signal)
+  }
+}
+
+/** Resolves after the time, rejects with the signal's reason when it is aborted first. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted()
+    const onAbort = () => {
+      clearTimeout(timer)
+      reject(signal.reason)
+    }
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', onAbort)
+      resolve()
+    }, ms)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+/**
+ * Feeds an artifact to a step. `compressed` ends only after the whole artifact has proven itself; "complete" is said
+ * to the program after that, never before.
+ */
+async function runFed(context: StepContext, step: Step, compressed: Readable): Promise<void> {
+  context.assertLease()
+  const native = await context.host.tool('zstd')
+  const command: Command = native
+    ? { stages: [{ argv: ['zstd', '-d', '-q', '-c'] }, ...step.run.stages] }
+    : step.run
+  const feed = await context.host.feed(freshJob(context, step.id), command, {
+    signal: context.signal,
+    secrets: await secretsOf(context, step.run),
+  })
+  try {
+    if (native) await pipeline(compressed, feed.stdin, { signal: context.signal })
+    else await pipeline(compressed, createZstdDecompress(), feed.stdin, { signal: context.signal })
+    context.assertLease()
+    await feed.complete()
+  } catch (error) {
+    compressed.destroy()
+    // The program may have ended first: then what it said is the cause, not our broken pipe.
+    const brokenPipe = isBrokenPipe(error)
+    const early = brokenPipe ? await feed.result : undefined
+    await feed.stop()
+    if (early) expectSuccess(context, step, command, early)
+    throw error
+  }
+  expectSuccess(context, step, command, await feed.result)
+}
+
+const isBrokenPipe = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET')
+
+/** One step of a restore, whatever its shape. `open` gives the named artifact's compressed bytes, authenticated. */
+export async function runStep(
+  context: StepContext,
+  step: Step,
+  open: (artifact: string) => Promise<Readable>,
+  onPoll: () => Promise<void> = async () => {},
+): Promise<void> {
+  if (await isDone(context, step)) return
+  if (step.feeds) return await runFed(context, step, await open(step.feeds.artifact))
+  if (step.resume === 'attach') return await runDetached(context, step, onPoll)
+  return await runAttached(context, step)
+}
+
+/** The command as a person would type it, for records: quoted where needed, secrets left out, input not shown. */
+export function showCommand(command: Command): string {
+  return command.stages
+    .map(stage => stage.argv.map(word => (/^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)).join(' '))
+    .join(' | ')
+}
