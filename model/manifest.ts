@@ -121,6 +121,10 @@ export type DeletedMarker = z.infer<typeof deletedSchema>
 export type InstallationDocument = z.infer<typeof installationSchema>
 export type EpochDocument = z.infer<typeof epochSchema>
 
+/** What binds an artifact's ciphertext to its place: the associated data of its AEAD. */
+export const associatedDataFor = (installationId: string, backupId: string, artifact: string): string =>
+  `holdfast/1\n${installationId}\n${backupId}\n${artifact}`
+
 /** The canonical bytes that are signed: RFC 8785 over the manifest without `signature` (integers and strings only). */
 export function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
