@@ -1,0 +1,77 @@
+/** Starts Temporal's dev server on 127.0.0.1 as a leashed child and waits until it answers. */
+import { type ChildProcess, execFile } from 'node:child_process'
+import { createServer } from 'node:net'
+import { promisify } from 'node:util'
+import { HoldfastError } from '../model/errors.ts'
+import { spawnLeashed } from './leash.ts'
+
+const run = promisify(execFile)
+
+export interface TemporalServerOptions {
+  program: string
+  port: number
+  uiPort: number
+  namespace: string
+  /** Absent: everything is forgotten when it ends. */
+  databaseFile?: string
+  /** Name → type, e.g. {HoldfastState: 'Keyword'}. The API registers its own; tests without an API name them here. */
+  searchAttributes?: Record<string, string>
+  output: number | 'ignore'
+}
+
+export function spawnTemporalServer(options: TemporalServerOptions): ChildProcess {
+  const args = ['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error']
+  args.push('--port', String(options.port), '--ui-port', String(options.uiPort))
+  args.push('--namespace', options.namespace)
+  if (options.databaseFile !== undefined) args.push('--db-filename', options.databaseFile)
+  for (const [name, type] of Object.entries(options.searchAttributes ?? {})) {
+    args.push('--search-attribute', `${name}=${type}`)
+  }
+  return spawnLeashed(options.program, args, { output: options.output, graceSeconds: 5 })
+}
+
+/** Resolves once the namespace answers; rejects with `temporal.unreachable` if the child ends or time is up. */
+export async function temporalAnswers(
+  child: ChildProcess,
+  options: { program: string; address: string; namespace: string; seconds?: number },
+): Promise<void> {
+  const deadline = Date.now() + (options.seconds ?? 60) * 1000
+  const ask = ['operator', 'namespace', 'describe', '--address', options.address]
+  for (;;) {
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new HoldfastError(
+        'temporal.unreachable',
+        `Temporal's dev server on ${options.address} ended with ${child.exitCode ?? child.signalCode} while starting.`,
+      )
+    }
+    try {
+      await run(
+        options.program,
+        [...ask, '--command-timeout', '5s', '--output', 'none', '-n', options.namespace],
+        { timeout: 10_000 },
+      )
+      return
+    } catch (error) {
+      if (Date.now() > deadline) {
+        throw new HoldfastError(
+          'temporal.unreachable',
+          `Temporal's dev server on ${options.address} does not answer.`,
+          { cause: error },
+        )
+      }
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
+  }
+}
+
+/** A port nobody listens on at this moment. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
+}
