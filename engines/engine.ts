@@ -25,7 +25,7 @@ export interface Stage {
   argv: readonly [string, ...string[]]
   /** Plain environment of this program only. */
   env?: Record<string, string>
-  /** Environment variables of this program only whose values are secrets. */
+  /** Environment variables of this program only whose values are secrets. One that is not stored is left out. */
   secretEnv?: Record<string, SecretRef>
 }
 
@@ -55,6 +55,11 @@ export interface Step {
   id: StepId
   /** What a DBA would call it: "pg_dump, custom format". Shown in progress. */
   title: string
+  /**
+   * Run one after the other before each start of `run` (never before a re-attach): they clear what an earlier, killed
+   * run left behind, so that `run` always begins from nothing. Short; each may run any number of times.
+   */
+  prepare?: readonly Command[]
   run: Command
   output: Output
   /** The named artifact, opened and decompressed, is fed to the first program's standard input; "complete" is said
@@ -168,6 +173,10 @@ export interface Engine<Connection = unknown> {
   readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
   /** Identity, version, sizes, privileges, tools. Read-only. */
   probe(connection: string, settings: Connection): Probe<ServerFacts>
+  /**
+   * Like `probe`, for the server a restore writes to: it answers although the connection's own database (file) is gone.
+   */
+  probeTarget(connection: string, settings: Connection): Probe<ServerFacts>
   /** What a failed command of this engine means (authentication, unreachable, full target …); undefined: tool.failed. */
   explain(
     result: CommandResult,
@@ -187,7 +196,7 @@ export interface Method<Connection = unknown> {
   /** Readiness for a backup, from facts alone. */
   checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
   planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
-  /** `targetFacts` are the probe of the target's server (its maintenance database for PostgreSQL). */
+  /** `targetFacts` are `probeTarget` of the target's connection. Throws `restore.mismatch`. */
   planRestore(
     settings: Connection,
     target: RestoreTarget,
