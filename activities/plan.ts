@@ -81,7 +81,11 @@ export const methodOf = (engine: Engine, method: MethodName): Method => {
 export const shapeOf = (artifacts: readonly ArtifactSpec[]): PlanSummary['shape'] =>
   artifacts.some(artifact => 'step' in artifact.from) ? 'streamed' : 'staged'
 
-export async function probeServer(steps: StepContext, engine: Engine, connection: ConnectionRecord): Promise<ServerFacts> {
+export async function probeServer(
+  steps: StepContext,
+  engine: Engine,
+  connection: ConnectionRecord,
+): Promise<ServerFacts> {
   const probe = engine.probe(connection.name, connection.settings)
   const facts = probe.read(await runProbe(steps, 'probe', probe.commands))
   if (facts.identity !== connection.serverIdentity) {
@@ -111,13 +115,18 @@ export async function storedPlan<Kind extends 'backup' | 'restore'>(
 ): Promise<Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan> {
   const stored = await context.catalog.plan(operationId)
   const plan = stored?.plan as unknown as StoredBackupPlan | StoredRestorePlan | undefined
-  if (plan?.kind !== kind) throw new HoldfastError('internal', `Operation ${operationId} has no stored ${kind} plan.`)
+  if (plan?.kind !== kind)
+    throw new HoldfastError('internal', `Operation ${operationId} has no stored ${kind} plan.`)
   return plan as Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan
 }
 
 const newToken = () => readable(crypto.getRandomValues(new Uint8Array(12))).toLowerCase()
 
-export async function planBackup(context: WorkerContext, turn: Turn, input: BackupInput): Promise<PlanSummary> {
+export async function planBackup(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+): Promise<PlanSummary> {
   const known = await context.catalog.plan(input.operationId)
   if (known) return summarize(await storedPlan(context, input.operationId, 'backup'), known.digest)
   const engine = engineOf(input.engine)
@@ -125,7 +134,11 @@ export async function planBackup(context: WorkerContext, turn: Turn, input: Back
   const connection = await context.catalog.connection(input.connection)
   const token = newToken()
   const startedAt = new Date().toISOString()
-  const facts = await probeServer(stepContext(context, turn, input.operationId, engine, token), engine, connection)
+  const facts = await probeServer(
+    stepContext(context, turn, input.operationId, engine, token),
+    engine,
+    connection,
+  )
   const request: BackupRequest = {
     connection: input.connection,
     type: input.type,

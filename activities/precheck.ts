@@ -18,20 +18,31 @@ export interface ChecksSummary {
   warnings: string[]
 }
 
-export async function precheckBackup(context: WorkerContext, turn: Turn, input: BackupInput): Promise<ChecksSummary> {
+export async function precheckBackup(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+): Promise<ChecksSummary> {
   const plan = await storedPlan(context, input.operationId, 'backup')
   const connection = await context.catalog.connection(input.connection)
   const engine = engineOf(input.engine)
   const checks: CheckResult[] = [
     ...(await toolChecks(context, plan.steps)),
     ...methodOf(engine, input.method).checks(connection.settings, plan.request, plan.facts),
-    await stagingCheck(context, plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0),
-    await attempt('destination', `Destination "${input.destination}" takes and gives back objects`, async () => {
-      const destination = await context.destination(input.destination)
-      await destination.check({ signal: turn.signal })
-      await writerEpoch(context, input.destination)
-      return destination.uri
-    }),
+    await stagingCheck(
+      context,
+      plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0,
+    ),
+    await attempt(
+      'destination',
+      `Destination "${input.destination}" takes and gives back objects`,
+      async () => {
+        const destination = await context.destination(input.destination)
+        await destination.check({ signal: turn.signal })
+        await writerEpoch(context, input.destination)
+        return destination.uri
+      },
+    ),
   ]
   if (input.recipients.length > 0) {
     checks.push(
@@ -44,7 +55,11 @@ export async function precheckBackup(context: WorkerContext, turn: Turn, input: 
   return await settle(context, input.operationId, checks)
 }
 
-export async function precheckRestore(context: WorkerContext, turn: Turn, input: RestoreInput): Promise<ChecksSummary> {
+export async function precheckRestore(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+): Promise<ChecksSummary> {
   const plan = await storedPlan(context, input.operationId, 'restore')
   const connection = await context.catalog.connection(input.targetConnection)
   const engine = engineOf(input.targetEngine)
@@ -113,7 +128,11 @@ async function attempt(id: string, title: string, check: () => Promise<string>):
   }
 }
 
-async function settle(context: WorkerContext, operationId: string, checks: CheckResult[]): Promise<ChecksSummary> {
+async function settle(
+  context: WorkerContext,
+  operationId: string,
+  checks: CheckResult[],
+): Promise<ChecksSummary> {
   await context.catalog.updateOperation(operationId, { checks })
   const failed = checks.find(check => check.answer === 'fail')
   if (failed) {

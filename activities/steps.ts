@@ -67,9 +67,13 @@ export function expectSuccess(
   const last = tail ? ` Its last lines: ${tail.slice(-1500)}` : ''
   const context_ = { exitCode: exit, program }
   if (exit === 127) {
-    throw new HoldfastError('host.tool-missing', `${step.title}: "${program}" is not installed on this host.`, {
-      context: context_,
-    })
+    throw new HoldfastError(
+      'host.tool-missing',
+      `${step.title}: "${program}" is not installed on this host.`,
+      {
+        context: context_,
+      },
+    )
   }
   if (/No space left on device/.test(tail)) {
     const code = step.writesTo === 'target' ? 'restore.target-full' : 'staging.full'
@@ -86,7 +90,11 @@ export function expectSuccess(
 }
 
 /** A short command whose output is wanted. Never throws for a non-zero exit. */
-export async function runCommand(context: StepContext, name: string, command: Command): Promise<CommandResult> {
+export async function runCommand(
+  context: StepContext,
+  name: string,
+  command: Command,
+): Promise<CommandResult> {
   context.assertLease()
   return await context.host.run(freshJob(context, name), command, {
     signal: context.signal,
@@ -115,13 +123,20 @@ export async function isDone(context: StepContext, step: Step): Promise<boolean>
   return result.exits.every(code => code === 0)
 }
 
-/** Starts a step whose output is streamed, with `compressor` appended as the last program of the pipe. */
-export async function startStream(context: StepContext, step: Step, compressor: Stage | undefined): Promise<RunningStream> {
+/** The step's pipe with the compressor as its last program. */
+export const pipeOf = (step: Pick<Step, 'run'>, compressor: Stage | undefined): Command => {
+  const [first, ...rest] = step.run.stages
+  return compressor ? { ...step.run, stages: [first, ...rest, compressor] } : step.run
+}
+
+/** Starts a step whose output is streamed through the compressor. */
+export async function startStream(
+  context: StepContext,
+  step: Pick<Step, 'id' | 'run'>,
+  compressor: Stage | undefined,
+): Promise<RunningStream> {
   context.assertLease()
-  const command: Command = compressor
-    ? { ...step.run, stages: [...step.run.stages, compressor] as unknown as Command['stages'] }
-    : step.run
-  return await context.host.stream(freshJob(context, step.id), command, {
+  return await context.host.stream(freshJob(context, step.id), pipeOf(step, compressor), {
     signal: context.signal,
     secrets: await secretsOf(context, step.run),
   })
@@ -142,7 +157,11 @@ async function runAttached(context: StepContext, step: Step): Promise<void> {
  * A detached step: started once, re-attached by every later run, started again only if it vanished without an exit
  * code. A failure that may pass is forgotten, so that the next run starts it anew.
  */
-export async function runDetached(context: StepContext, step: Step, onPoll: () => Promise<void>): Promise<void> {
+export async function runDetached(
+  context: StepContext,
+  step: Step,
+  onPoll: () => Promise<void>,
+): Promise<void> {
   const job = detachedJob(context, step.id)
   const stdoutFile = step.output.to === 'staging' ? { stdoutFile: step.output.file } : {}
   let starts = 0
@@ -161,7 +180,10 @@ export async function runDetached(context: StepContext, step: Step, onPoll: () =
     }
     starts += 1
     if (starts >= 3) {
-      throw new HoldfastError('host.job-lost', `${step.title}: the tool vanished ${starts} times without an exit code.`)
+      throw new HoldfastError(
+        'host.job-lost',
+        `${step.title}: the tool vanished ${starts} times without an exit code.`,
+      )
     }
   }
 }
@@ -213,8 +235,9 @@ async function runFed(context: StepContext, step: Step, compressed: Readable): P
   } catch (error) {
     compressed.destroy()
     // The program may have ended first: then what it said is the cause, not our broken pipe.
-    const brokenPipe = isBrokenPipe(error)
-    const early = brokenPipe ? await feed.result : undefined
+    const early = isBrokenPipe(error)
+      ? await Promise.race([feed.result, new Promise<undefined>(resolve => setTimeout(resolve, 5000))])
+      : undefined
     await feed.stop()
     if (early) expectSuccess(context, step, command, early)
     throw error
@@ -223,7 +246,9 @@ async function runFed(context: StepContext, step: Step, compressed: Readable): P
 }
 
 const isBrokenPipe = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && (error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET')
+  error instanceof Error &&
+  'code' in error &&
+  (error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET')
 
 /** One step of a restore, whatever its shape. `open` gives the named artifact's compressed bytes, authenticated. */
 export async function runStep(
@@ -241,6 +266,10 @@ export async function runStep(
 /** The command as a person would type it, for records: quoted where needed, secrets left out, input not shown. */
 export function showCommand(command: Command): string {
   return command.stages
-    .map(stage => stage.argv.map(word => (/^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)).join(' '))
+    .map(stage =>
+      stage.argv
+        .map(word => (/^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+        .join(' '),
+    )
     .join(' | ')
 }

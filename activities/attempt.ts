@@ -1,0 +1,138 @@
+/**
+ * Attempts: one try at producing a backup's artifacts. The record is in the catalog before an upload is open, and the
+ * upload's id is in it before the first part is sent; whoever opens the upload mints the id, so that an attempt that
+ * was given up but still lives can never touch another's bytes.
+ */
+import { randomBytes } from 'node:crypto'
+import type { ArtifactSpec, Stage } from '../engines/engine.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { readable } from '../model/ids.ts'
+import { type ArtifactEntry, associatedDataFor } from '../model/manifest.ts'
+import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
+import { backupPrefix, settled } from '../storage/backups.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { writerEpoch } from './epoch.ts'
+
+/** What one attempt made: everything the manifest needs to know of its artifacts. */
+export interface Made {
+  attemptId: string
+  artifacts: ArtifactEntry[]
+  endedAt: string
+  /** Bytes that went over the line in this run; parts sent before a crash are not sent again. */
+  sentBytes: number
+}
+
+/** The native compressor of the host's pipe, or none (then Node makes the frames). */
+export interface Encoder {
+  stage: Stage | undefined
+  framing: 'pzstd' | 'raw'
+  /** Program and version: another encoder would make other bytes. */
+  name: string
+}
+
+export async function chooseEncoder(context: WorkerContext, level: number): Promise<Encoder> {
+  const pzstd = await context.host.tool('pzstd', ['-V'])
+  if (!pzstd) return { stage: undefined, framing: 'raw', name: `node ${process.versions.zstd ?? ''}`.trim() }
+  const version = /v(\d+\.\d+\.\d+)/.exec(pzstd.version)?.[1] ?? pzstd.version
+  return {
+    stage: { argv: ['pzstd', '-q', `-${level}`, '-p', '2', '-c'] },
+    framing: 'pzstd',
+    name: `pzstd ${version}`,
+  }
+}
+
+/**
+ * The first question of every step that writes: is it settled already? Returns the attempt that was committed, or
+ * undefined when there is still something to do. Throws `backup.deleted` when the backup was given up.
+ */
+export async function committedAttempt(
+  context: WorkerContext,
+  input: BackupInput,
+): Promise<Made | undefined> {
+  const destination = await context.destination(input.destination)
+  const state = await settled(destination, input.connection, input.backupId)
+  if (state.state === 'deleted') {
+    throw new HoldfastError(
+      'backup.deleted',
+      `Backup ${input.backupId} was given up: ${state.marker.reason}.`,
+    )
+  }
+  if (state.state === 'absent') return undefined
+  const { attemptId, artifacts, endedAt } = state.signed
+  return { attemptId, artifacts, endedAt, sentBytes: 0 }
+}
+
+/** Mints and records an attempt with one open upload per artifact. */
+export async function openAttempt(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  specs: readonly ArtifactSpec[],
+  encoder: Encoder,
+): Promise<AttemptRecord> {
+  const destination = await context.destination(input.destination)
+  const { writer } = await writerEpoch(context, input.destination)
+  const attemptId = readable(randomBytes(10))
+  const artifacts: AttemptArtifact[] = []
+  for (const spec of specs) {
+    const associatedData = associatedDataFor(writer.installationId, input.backupId, spec.name)
+    artifacts.push({
+      name: spec.name,
+      key: `${backupPrefix(input.connection, input.backupId)}${objectName(attemptId, spec.name, input.recipients.length > 0)}`,
+      uploadId: null,
+      encryption:
+        input.recipients.length > 0
+          ? {
+              jwe: (
+                await context.catalog.wrapDataKey(randomBytes(32).toString('base64url'), input.recipients)
+              ).jwe,
+              salt: randomBytes(32).toString('base64url'),
+              noncePrefix: randomBytes(7).toString('base64url'),
+              associatedData,
+            }
+          : null,
+      encoder: encoder.name,
+      level: input.compressionLevel,
+    })
+  }
+  const record: AttemptRecord = {
+    attemptId,
+    operationId: input.operationId,
+    backupId: input.backupId,
+    connection: input.connection,
+    destination: input.destination,
+    createdAt: new Date().toISOString(),
+    artifacts,
+  }
+  turn.assertLease()
+  await context.catalog.recordAttempt(record)
+  for (const artifact of artifacts) {
+    turn.assertLease()
+    const uploadId = await destination.openUpload(artifact.key, { signal: turn.signal })
+    artifact.uploadId = uploadId
+    try {
+      await context.catalog.recordAttempt(record)
+    } catch (error) {
+      // Refused: the operation was closed meanwhile. What was just opened must not stay open.
+      await destination.abortUpload(artifact.key, uploadId)
+      throw error
+    }
+  }
+  return record
+}
+
+export const objectName = (attemptId: string, artifact: string, encrypted: boolean): string =>
+  `${attemptId}/${artifact}.zst${encrypted ? '.tink' : ''}`
+
+/** The sealing parameters of a recorded artifact; the data key is unwrapped by the catalog's process. */
+export async function sealOf(context: WorkerContext, artifact: AttemptArtifact) {
+  if (!artifact.encryption) return null
+  const { jwe, salt, noncePrefix, associatedData } = artifact.encryption
+  return {
+    dataKey: Buffer.from(await context.catalog.unwrapDataKey(jwe), 'base64url'),
+    salt: Buffer.from(salt, 'base64url'),
+    noncePrefix: Buffer.from(noncePrefix, 'base64url'),
+    associatedData,
+  }
+}

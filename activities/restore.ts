@@ -1,0 +1,134 @@
+/** Restores beside: fetch, feed, prove, and only then the final name. */
+import type { Readable } from 'node:stream'
+import { engineOf } from '../engines/index.ts'
+import { HoldfastError, isErrorCode } from '../model/errors.ts'
+import type { Manifest } from '../model/manifest.ts'
+import type { RestoreInput } from '../model/records.ts'
+import type { MethodName } from '../model/types.ts'
+import { backupPrefix, loadBackup } from '../storage/backups.ts'
+import { openArtifact } from '../storage/reader.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { methodOf, planRestore, type RestoreSummary, stepContext, storedPlan } from './plan.ts'
+import { runProbe, runStep } from './steps.ts'
+
+const loadFor = async (context: WorkerContext, input: RestoreInput) =>
+  await loadBackup(
+    await context.destination(input.destination),
+    input.sourceConnection,
+    input.backupId,
+    await context.catalog.trustedInstallations(),
+  )
+
+/** Reads the manifest (signature and all), makes sure that its key is at hand, and plans. */
+export async function planRestoreFrom(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+): Promise<RestoreSummary> {
+  const { manifest } = await loadFor(context, input)
+  for (const artifact of manifest.artifacts) await dataKeyOf(context, input, manifest, artifact.name)
+  return await planRestore(context, turn, input, manifest)
+}
+
+/** Unwraps the artifact's data key; null for one that is not encrypted. */
+async function dataKeyOf(
+  context: WorkerContext,
+  input: RestoreInput,
+  manifest: Manifest,
+  name: string,
+): Promise<Uint8Array | null> {
+  const entry = manifest.artifacts.find(artifact => artifact.name === name)
+  if (!entry?.encryption) return null
+  const { keys } = await loadFor(context, input)
+  const failures: unknown[] = []
+  for (const sidecar of keys) {
+    const wrapped = sidecar.artifacts.find(artifact => artifact.name === name)
+    if (!wrapped || sidecar.attemptId !== manifest.attemptId) continue
+    try {
+      return Buffer.from(await context.catalog.unwrapDataKey(wrapped.jwe), 'base64url')
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  throw (
+    failures[0] ??
+    new HoldfastError('key.missing', `Backup ${manifest.backupId} has no key sidecar for "${name}".`)
+  )
+}
+
+/** Runs steps that restart together, in order. */
+export async function runRestoreSteps(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+  ids: readonly string[],
+): Promise<{ bytes: number }> {
+  const plan = await storedPlan(context, input.operationId, 'restore')
+  const engine = engineOf(input.targetEngine)
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const destination = await context.destination(input.destination)
+  const prefix = backupPrefix(input.sourceConnection, input.backupId)
+  await context.host.files.ensureDirectory(context.host.stagingDir(input.operationId))
+  // An earlier run of this step may live on (a suspended worker): its programs end before ours begin.
+  await stopAttached(context, input.operationId, plan.steps.concat(plan.finish), ids)
+  let total = 0
+  const open = async (name: string): Promise<Readable> => {
+    const entry = plan.manifest.artifacts.find(artifact => artifact.name === name)
+    if (!entry)
+      throw new HoldfastError('manifest.invalid', `Backup ${input.backupId} has no artifact "${name}".`)
+    total += entry.storedBytes
+    return openArtifact({
+      destination,
+      key: `${prefix}${entry.object}`,
+      entry,
+      dataKey: await dataKeyOf(context, input, plan.manifest, name),
+      signal: turn.signal,
+      onProgress: bytes => turn.progress({ bytes, totalBytes: entry.storedBytes }),
+    })
+  }
+  for (const id of ids) {
+    const step = [...plan.steps, ...plan.finish].find(one => one.id === id)
+    if (!step) throw new HoldfastError('internal', `The stored plan has no step "${id}".`)
+    turn.assertLease()
+    turn.progress({ note: step.title })
+    await runStep(steps, step, open)
+  }
+  return { bytes: total }
+}
+
+/** Attached steps of an earlier run are stopped; a detached one is left to be re-attached. */
+async function stopAttached(
+  context: WorkerContext,
+  operationId: string,
+  all: readonly { id: string; resume: 'restart' | 'attach' }[],
+  ids: readonly string[],
+): Promise<void> {
+  if (all.every(step => !ids.includes(step.id) || step.resume === 'restart')) {
+    await context.host.stopOperation(operationId)
+  }
+}
+
+/** Compares the restored database, still under its temporary name, with the manifest. */
+export async function proveRestore(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+): Promise<{ passed: number }> {
+  const plan = await storedPlan(context, input.operationId, 'restore')
+  const engine = engineOf(input.targetEngine)
+  const connection = await context.catalog.connection(input.targetConnection)
+  const method = methodOf(engine, plan.manifest.method as MethodName)
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const probe = method.proofs(connection.settings, plan.target, plan.manifest)
+  const checks = probe.read(await runProbe(steps, 'prove', probe.commands))
+  await context.catalog.updateOperation(input.operationId, { checks })
+  const failed = checks.find(check => check.answer === 'fail')
+  if (failed) {
+    throw new HoldfastError(
+      isErrorCode(failed.code) ? failed.code : 'restore.proof-failed',
+      `${failed.title}: ${failed.detail}`,
+    )
+  }
+  return { passed: checks.filter(check => check.answer === 'pass').length }
+}

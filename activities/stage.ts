@@ -1,0 +1,53 @@
+/** Staged backups, first half: the tool writes into staging as a detached job that outlives its worker. */
+import { engineOf } from '../engines/index.ts'
+import { errorClass, HoldfastError } from '../model/errors.ts'
+import type { BackupInput } from '../model/records.ts'
+import { committedAttempt } from './attempt.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { stepContext, storedPlan } from './plan.ts'
+import { runDetached } from './steps.ts'
+
+/** Runs or re-attaches every staged step; a step that finished is not run again. Returns the bytes in staging. */
+export async function runTool(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+): Promise<{ stagedBytes: number }> {
+  if (await committedAttempt(context, input)) return { stagedBytes: 0 }
+  const plan = await storedPlan(context, input.operationId, 'backup')
+  const engine = engineOf(input.engine)
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const directory = context.host.stagingDir(input.operationId)
+  await context.host.files.ensureDirectory(directory)
+  for (const step of plan.steps) {
+    try {
+      await runDetached(steps, step, async () =>
+        turn.progress({
+          bytes: await context.host.files.size(directory),
+          totalBytes: plan.facts.sizeBytes,
+          note: step.title,
+        }),
+      )
+    } catch (error) {
+      if (turn.signal.aborted) await stopUnlessShutdown(context, turn, input.operationId)
+      // What may pass is tried anew from an empty staging directory.
+      if (error instanceof HoldfastError && errorClass(error.code) === 'transient') {
+        await context.host.stopOperation(input.operationId)
+        await context.host.removeOperation(input.operationId)
+      }
+      throw error
+    }
+  }
+  return { stagedBytes: await context.host.files.size(directory) }
+}
+
+/**
+ * A cancelled tool is stopped here and now. A worker that shuts down, or that lost the step to another one, leaves the
+ * job alone: the next run re-attaches it.
+ */
+async function stopUnlessShutdown(context: WorkerContext, turn: Turn, operationId: string): Promise<void> {
+  if (turn.signal.reason instanceof Error && turn.signal.reason.message === 'CANCELLED') {
+    await context.host.stopOperation(operationId)
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Streamed backups: the tool's output goes through the compressor and the seal straight to the destination. A run that
+ * dies is run again from the start under a new attempt.
+ */
+
+import type { CommandResult } from '../engines/engine.ts'
+import { engineOf } from '../engines/index.ts'
+import type { RunningStream } from '../hosts/host.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { AttemptArtifact, BackupInput } from '../model/records.ts'
+import type { Destination } from '../storage/destination.ts'
+import { chooseEncoder, committedAttempt, type Made, openAttempt } from './attempt.ts'
+import type { Turn } from './boundary.ts'
+import type { WorkerContext } from './context.ts'
+import { stepContext, storedPlan } from './plan.ts'
+import { expectSuccess, pipeOf, startStream } from './steps.ts'
+import { completeObject, entryFor, expectWhole, sendParts } from './transfer.ts'
+
+export async function streamArtifacts(context: WorkerContext, turn: Turn, input: BackupInput): Promise<Made> {
+  const done = await committedAttempt(context, input)
+  if (done) return done
+  const plan = await storedPlan(context, input.operationId, 'backup')
+  const engine = engineOf(input.engine)
+  const destination = await context.destination(input.destination)
+  // An earlier run of this step may have left its tool behind (a suspended worker keeps its pipes open).
+  await context.host.stopOperation(input.operationId)
+  const encoder = await chooseEncoder(context, input.compressionLevel)
+  const attempt = await openAttempt(context, turn, input, plan.artifacts, encoder)
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const made: Made = { attemptId: attempt.attemptId, artifacts: [], endedAt: '', sentBytes: 0 }
+  for (const [index, spec] of plan.artifacts.entries()) {
+    const artifact = attempt.artifacts[index]
+    const from = spec.from
+    const step = 'step' in from ? plan.steps.find(one => one.id === from.step) : undefined
+    if (!step || !artifact)
+      throw new HoldfastError('internal', `Artifact "${spec.name}" has no step to come from.`)
+    const running = await startStream(steps, step, encoder.stage)
+    const command = pipeOf(step, encoder.stage)
+    try {
+      const written = await sendParts(context, destination, {
+        source: running.stdout,
+        encoder,
+        artifact,
+        turn,
+        sizeBytes: plan.facts.sizeBytes,
+      })
+      expectSuccess(steps, step, command, await running.result)
+      expectWhole(spec, written)
+      await completeObject(destination, artifact, written, turn)
+      made.artifacts.push(entryFor(input, attempt, spec, artifact, written))
+      made.sentBytes += written.sentBytes
+    } catch (error) {
+      const ended = await endedByItself(running)
+      await running.stop()
+      await forgetUpload(destination, artifact)
+      // A tool that failed closes its pipe: what it said is the cause, not the short stream it left.
+      if (ended?.exits.some(code => code !== 0 && code !== sigpipe))
+        expectSuccess(steps, step, command, ended)
+      throw error
+    }
+  }
+  made.endedAt = new Date().toISOString()
+  return made
+}
+
+/** Exit of a program whose reader went away: an echo of our own failure. */
+const sigpipe = 128 + 13
+
+/** The result of a tool that has ended or is about to; undefined if it still runs. */
+async function endedByItself(running: RunningStream): Promise<CommandResult | undefined> {
+  return await Promise.race([running.result, new Promise<undefined>(resolve => setTimeout(resolve, 500))])
+}
+
+/** An attempt that failed gives its upload back at once; what cannot be reached now is left to the cleanup. */
+async function forgetUpload(destination: Destination, artifact: AttemptArtifact): Promise<void> {
+  if (artifact.uploadId === null) return
+  try {
+    await destination.abortUpload(artifact.key, artifact.uploadId)
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+  }
+}

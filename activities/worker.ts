@@ -1,0 +1,83 @@
+/** The worker process: polls Temporal, carries out steps. Holds no catalog and no key; may be killed at any moment. */
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { bundleWorkflowCode, NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
+import type { Settings } from '../model/settings.ts'
+import { openContext } from './context.ts'
+import { createActivities } from './index.ts'
+
+export const taskQueue = 'holdfast'
+
+export interface RunningWorker {
+  /** Settles when the worker has stopped. */
+  run(): Promise<void>
+  /** Stops polling; steps under way get a few seconds, then go on elsewhere. */
+  shutdown(): void
+}
+
+export async function startWorker(options: {
+  settings: Settings
+  workerToken: string
+  /** A bundle made before (faster start); made anew when absent. */
+  workflowBundle?: WorkflowBundle
+}): Promise<RunningWorker> {
+  const { settings } = options
+  const { address, namespace, tls, apiKey } = settings.temporal
+  const context = await openContext({
+    url: settings.url,
+    workerToken: options.workerToken,
+    tempDir: settings.tempDir,
+  })
+  const connection = await NativeConnection.connect({
+    address: address ?? '127.0.0.1:7233',
+    ...(apiKey ? { apiKey } : {}),
+    ...(tls ? { tls: await tlsOptions(tls) } : apiKey ? { tls: true } : {}),
+  })
+  const worker = await Worker.create({
+    connection,
+    namespace,
+    taskQueue,
+    workflowBundle: options.workflowBundle ?? (await bundleWorkflows()),
+    activities: createActivities(context),
+    maxConcurrentActivityTaskExecutions: 32,
+    // A killed worker's progress must be fresh, and a cancellation must arrive within a second.
+    maxHeartbeatThrottleInterval: '1s',
+    defaultHeartbeatThrottleInterval: '1s',
+    // After a kill the next worker gets the workflow within seconds instead of the default ten.
+    stickyQueueScheduleToStartTimeout: '3s',
+    shutdownGraceTime: '5s',
+    shutdownForceTime: '20s',
+  })
+  return {
+    async run() {
+      try {
+        await worker.run()
+      } finally {
+        await context.close()
+        await connection.close()
+      }
+    },
+    shutdown: () => worker.shutdown(),
+  }
+}
+
+async function tlsOptions(tls: NonNullable<Settings['temporal']['tls']>) {
+  const { readFile } = await import('node:fs/promises')
+  return {
+    ...(tls.ca ? { serverRootCACertificate: await readFile(tls.ca) } : {}),
+    ...(tls.serverName ? { serverNameOverride: tls.serverName } : {}),
+    ...(tls.cert && tls.key
+      ? { clientCertPair: { crt: await readFile(tls.cert), key: await readFile(tls.key) } }
+      : {}),
+  }
+}
+
+export async function bundleWorkflows(): Promise<WorkflowBundle> {
+  const workflowsPath = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
+  if (!existsSync(workflowsPath)) throw new Error(`no workflows at ${workflowsPath}`)
+  return await bundleWorkflowCode({
+    workflowsPath,
+    // Imports end in .ts, as Node wants them; webpack takes them as they are.
+    webpackConfigHook: config => config,
+  })
+}

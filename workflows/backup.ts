@@ -1,0 +1,66 @@
+import { CancellationScope } from '@temporalio/workflow'
+import type { Made } from '../activities/attempt.ts'
+import type { BackupInput } from '../model/records.ts'
+import { toItsEnd } from './outcome.ts'
+import { long, patient, quick } from './steps.ts'
+import { type Story, tell } from './story.ts'
+import { bytes } from './words.ts'
+
+/** One backup, from request to record. Holds its server's lock by its workflow id. */
+export async function backup(input: BackupInput): Promise<void> {
+  const story = tell(
+    input.operationId,
+    `backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
+  )
+  await toItsEnd(
+    input.operationId,
+    story,
+    async () => {
+      const plan = await story.phase(
+        'plan',
+        () => quick.plan(input),
+        made => made.title,
+      )
+      const checks = await story.phase('precheck', () => quick.precheck(input), checked)
+      const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
+      await story.phase('verify', () => quick.verify(input, made))
+      // From here on the backup may exist: what was asked to stop too late is finished.
+      await CancellationScope.nonCancellable(() => finish(story, input, made))
+      return [...plan.warnings, ...checks.warnings]
+    },
+    async reason => {
+      const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
+      if (committed) await quick.record(input)
+      return committed
+    },
+  )
+}
+
+/** Tool → destination; run again from the start after a crash. */
+const streamed = (story: Story, input: BackupInput): Promise<Made> =>
+  story.phase('upload', () => long.stream(input), stored)
+
+/** Tool → staging, re-attached after a crash; then staging → destination, continued after a crash. */
+async function staged(story: Story, input: BackupInput): Promise<Made> {
+  await story.phase(
+    'run tool',
+    () => long.runTool(input),
+    ({ stagedBytes }) => `${bytes(stagedBytes)} staged`,
+  )
+  return await story.phase('upload', () => long.upload(input), stored)
+}
+
+async function finish(story: Story, input: BackupInput, made: Made): Promise<void> {
+  const committed = await story.phase(
+    'commit',
+    () => quick.commit(input, made),
+    ({ toolBytes, storedBytes }) => `${bytes(toolBytes)} as ${bytes(storedBytes)}`,
+  )
+  await story.phase('record', () => patient.record(input))
+  await story.phase('cleanup', () => patient.cleanup(input, committed.attemptId))
+}
+
+const checked = ({ passed, warnings }: { passed: number; warnings: string[] }) =>
+  `${passed} checks passed${warnings.length > 0 ? `, ${warnings.length} warned` : ''}`
+
+const stored = (made: Made) => bytes(made.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0))

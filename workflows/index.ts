@@ -1,0 +1,4 @@
+/** Every workflow type by its name. */
+export { backup } from './backup.ts'
+export { restore } from './restore.ts'
+export { verify } from './verify.ts'

@@ -1,0 +1,88 @@
+/** How workflows end: one place that knows success, cancellation and failure, and tells the catalog each of them. */
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  TimeoutFailure,
+} from '@temporalio/workflow'
+import type { ErrorFacts } from '../model/errors.ts'
+import { patient } from './steps.ts'
+import type { Story } from './story.ts'
+
+/** What an error says to people, dug out of Temporal's wrapping. */
+export function factsOf(error: unknown): ErrorFacts {
+  let cause: unknown = error
+  while (cause instanceof ActivityFailure && cause.cause) cause = cause.cause
+  if (cause instanceof ApplicationFailure) {
+    const facts = cause.details?.[0] as ErrorFacts | undefined
+    if (facts?.code) return facts
+  }
+  if (cause instanceof TimeoutFailure) {
+    return {
+      code: 'host.job-lost',
+      detail: `A step gave no sign of life: ${cause.message}.`,
+      hint: 'Check that a worker runs and reaches Temporal; then start the operation again.',
+    }
+  }
+  const detail = cause instanceof Error ? cause.message : String(cause)
+  return { code: 'internal', detail, hint: 'Please report it with the operation id.' }
+}
+
+const cancelledFacts: ErrorFacts = {
+  code: 'operation.cancelled',
+  detail: 'The operation was cancelled.',
+  hint: 'Nothing is left behind; start it again when you are ready.',
+}
+
+/**
+ * Runs `work`; whatever happens, `givenUp` takes back what was done (not cancellable) and the catalog is told.
+ * `givenUp` answers true when the work turned out to be finished after all: then it counts as success.
+ */
+export async function toItsEnd(
+  operationId: string,
+  story: Story,
+  work: () => Promise<string[]>,
+  givenUp: (reason: ErrorFacts) => Promise<boolean>,
+): Promise<void> {
+  let warnings: string[] = []
+  try {
+    warnings = await work()
+  } catch (error) {
+    const cancelled = isCancellation(error)
+    const facts = cancelled ? cancelledFacts : factsOf(error)
+    await CancellationScope.nonCancellable(async () => {
+      let finished = false
+      try {
+        finished = await story.phase('cleanup', () => givenUp(facts))
+      } catch (cleanup) {
+        const left = factsOf(cleanup)
+        warnings.push(`Not everything could be cleaned up (${left.detail}); run \`holdfast sweep\` later.`)
+      }
+      const state = finished ? 'succeeded' : cancelled ? 'cancelled' : 'failed'
+      await close(operationId, story, state, finished ? null : facts, warnings)
+      if (finished) return
+      if (cancelled) throw error
+      throw ApplicationFailure.create({
+        type: facts.code,
+        message: facts.detail,
+        nonRetryable: true,
+        details: [facts],
+      })
+    })
+    return
+  }
+  await CancellationScope.nonCancellable(() => close(operationId, story, 'succeeded', null, warnings))
+}
+
+async function close(
+  operationId: string,
+  story: Story,
+  state: 'succeeded' | 'failed' | 'cancelled',
+  error: ErrorFacts | null,
+  warnings: string[],
+): Promise<void> {
+  story.state(state)
+  await story.told()
+  await patient.close(operationId, { state, error, warnings, phases: story.phases })
+}

@@ -1,0 +1,50 @@
+import type { RestoreInput } from '../model/records.ts'
+import { toItsEnd } from './outcome.ts'
+import { long, patient, quick } from './steps.ts'
+import { tell } from './story.ts'
+import { bytes } from './words.ts'
+
+/** One restore into a new name beside: everything under a temporary name, proven, then renamed. Holds the target server's lock. */
+export async function restore(input: RestoreInput): Promise<void> {
+  const story = tell(
+    input.operationId,
+    `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
+  )
+  await toItsEnd(
+    input.operationId,
+    story,
+    async () => {
+      const plan = await story.phase('plan', () => quick.planRestore(input))
+      const checks = await story.phase(
+        'precheck',
+        () => quick.precheckRestore(input),
+        ({ passed }) => `${passed} checks passed`,
+      )
+      for (const run of plan.load) {
+        await story.phase(
+          'restore',
+          () => long.restoreSteps(input, run.steps),
+          moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
+        )
+      }
+      await story.phase(
+        'prove',
+        () => quick.prove(input),
+        ({ passed }) => `${passed} proofs passed`,
+      )
+      for (const run of plan.finish) {
+        await story.phase(
+          'finish',
+          () => quick.restoreSteps(input, run.steps),
+          () => run.title,
+        )
+      }
+      await story.phase('cleanup', () => patient.cleanupRestore(input))
+      return checks.warnings
+    },
+    async () => {
+      await patient.undoRestore(input)
+      return false
+    },
+  )
+}

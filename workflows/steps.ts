@@ -1,0 +1,35 @@
+/** The steps as workflows call them: names, time limits, how often they are tried. */
+import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import type { Activities } from '../activities/index.ts'
+
+/** Longer than the worker's heartbeat of one second and any pause of its event loop; see activities/boundary.ts. */
+const heartbeatTimeout = '10s'
+
+/** Seconds of work: probes, plans, small objects. */
+export const quick = proxyActivities<Activities>({
+  startToCloseTimeout: '5m',
+  scheduleToCloseTimeout: '30m',
+  heartbeatTimeout,
+  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s', maximumAttempts: 12 },
+})
+
+/** Moves a database's bytes: as long as it takes, tried again after each kill. */
+export const long = proxyActivities<Activities>({
+  startToCloseTimeout: '7 days',
+  heartbeatTimeout,
+  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
+})
+
+/** Cleaning up: patient, because what it leaves behind somebody has to find. */
+export const patient = proxyActivities<Activities>({
+  startToCloseTimeout: '10m',
+  scheduleToCloseTimeout: '1h',
+  heartbeatTimeout,
+  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
+})
+
+/** Tells the catalog; nothing waits for it but the end. */
+export const local = proxyLocalActivities<Activities>({
+  startToCloseTimeout: '10s',
+  retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 5 },
+})

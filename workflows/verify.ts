@@ -1,0 +1,22 @@
+import type { VerifyInput } from '../model/records.ts'
+import { toItsEnd } from './outcome.ts'
+import { long } from './steps.ts'
+import { tell } from './story.ts'
+
+/** Looks at a committed backup. Takes no lock. */
+export async function verify(input: VerifyInput): Promise<void> {
+  const story = tell(input.operationId, `verify ${input.backupId} (${input.level})`)
+  await toItsEnd(
+    input.operationId,
+    story,
+    async () => {
+      await story.phase(
+        'verify',
+        () => long.verifyBackup(input),
+        ({ detail }) => detail,
+      )
+      return []
+    },
+    async () => false,
+  )
+}
