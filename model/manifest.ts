@@ -36,7 +36,8 @@ export const artifactEntry = z.strictObject({
   encryption: z
     .strictObject({
       scheme: z.literal('tink-AES256_GCM_HKDF_1MB'),
-      /** Index of this artifact's data key in the key sidecar. */
+      /** The key sidecar written with the artifact, relative to the backup's folder: `<attemptId>/keys-1.json`. Its entry
+       * of the artifact's name holds the wrapped data key; a rotation adds `keys-<n>.json` beside it. */
       keySidecar: z.string(),
       /** Associated data, exactly as given to the AEAD (UTF-8). */
       associatedData: z.string(),
@@ -113,6 +114,35 @@ export const epochSchema = z.strictObject({
   reason: z.string(),
 })
 
+const jwk = z.record(z.string(), z.string())
+const keyName = z.string().regex(slugPattern)
+
+/** `<keys>/<name>.json`, 0600: opens what was encrypted for it. The only file that holds a private key in the clear. */
+export const keyFileSchema = z.strictObject({
+  format: z.literal('holdfast-key/1'),
+  name: keyName,
+  /** RFC 7638 thumbprint (SHA-256, base64url) of the public key: names the recipient in the wrapped data keys. */
+  kid: z.string(),
+  createdAt: time,
+  /** EC P-256 private key as JWK. */
+  privateKey: jwk,
+  /** Ed25519 public keys (JWK) by installation id: whose manifests the owner of this key trusts. */
+  installations: z.record(z.string(), jwk),
+})
+
+/** `<keys>/<name>.pub.json`: data keys are wrapped for it; opening needs the private key that lies elsewhere. */
+export const recipientFileSchema = z.strictObject({
+  format: z.literal('holdfast-recipient/1'),
+  name: keyName,
+  kid: z.string(),
+  algorithm: z.enum(['ECDH-ES+A256KW', 'RSA-OAEP-256']),
+  createdAt: time,
+  /** Public key as JWK: EC P-256 or P-384, X25519, RSA of 2048 bits or more. */
+  publicKey: jwk,
+})
+
+export type KeyFile = z.infer<typeof keyFileSchema>
+export type RecipientFile = z.infer<typeof recipientFileSchema>
 export type ArtifactEntry = z.infer<typeof artifactEntry>
 export type Manifest = z.infer<typeof manifestSchema>
 export type SignedManifest = z.infer<typeof signedManifestSchema>

@@ -1,0 +1,235 @@
+/**
+ * Zstandard frames on their way into an artifact. Both sources give the same kind of object: independent zstd frames, then
+ * the seek table of the zstd seekable format, so that `zstd -d` reads the whole and a reader can start at any frame.
+ *
+ * `announcedFrames` reads what pzstd writes: each frame after a skippable frame of 12 bytes that tells its length. These are
+ * left out. pzstd puts the same number of the tool's bytes into every frame but the last (it depends on the level), so
+ * decoding the first and the last tells all sizes; Node touches no other byte of the tool.
+ * `ownFrames` compresses in Node's thread pool, for hosts without pzstd.
+ */
+import { promisify } from 'node:util'
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { HoldfastError } from '../model/errors.ts'
+
+const compress = promisify(zstdCompress)
+const decompress = promisify(zstdDecompress)
+
+const frameMagic = 0xfd2fb528
+const announcementMagic = 0x184d2a50
+const announcementBytes = 12
+const seekTableMagic = 0x184d2a5e
+const seekFooterMagic = 0x8f92eab1
+/** Of the reference implementation of the seekable format. */
+const maxFrameBytes = 1 << 30
+const ownFrameBytes = 4 << 20
+const headBytes = 64
+const tailBytes = 64 << 10
+
+export interface FrameSummary {
+  frames: number
+  /** The tool's bytes in each frame but the last; of the only one when there is one. */
+  frameBytes: number
+  toolBytes: number
+  /** All bytes given out: frames and seek table. */
+  compressedBytes: number
+  /** The first ≤ 64 of the tool's bytes. */
+  head: Buffer
+  /** The last ≤ 64 KiB of the tool's bytes. */
+  tail: Buffer
+}
+
+/** Yields compressed bytes in order; returns the summary. Throws `backup.incomplete` when the source is not well formed. */
+export type Frames = AsyncGenerator<Buffer, FrameSummary, undefined>
+
+/** `onToolBytes` is told how many of the tool's bytes are in frames that are through. */
+export async function* announcedFrames(
+  source: AsyncIterable<Buffer>,
+  onToolBytes: (bytes: number) => void = () => {},
+): Frames {
+  const announcement = Buffer.alloc(announcementBytes)
+  let announced = 0
+  let missing = 0
+  const stored: number[] = []
+  // The newest two frames are kept (by reference): the end of the tool's bytes lies in them.
+  let current: Buffer[] = []
+  let previous: Buffer[] = []
+  let first: Buffer | undefined
+  let compressedBytes = 0
+
+  for await (const chunk of source) {
+    let rest = chunk
+    while (rest.length > 0) {
+      if (missing === 0) {
+        const taken = rest.copy(announcement, announced, 0, announcementBytes - announced)
+        announced += taken
+        rest = rest.subarray(taken)
+        if (announced < announcementBytes) continue
+        announced = 0
+        missing = announcedLength(announcement, stored.length)
+        stored.push(missing)
+        previous = current
+        current = []
+        continue
+      }
+      const piece = rest.subarray(0, missing)
+      rest = rest.subarray(piece.length)
+      missing -= piece.length
+      current.push(piece)
+      compressedBytes += piece.length
+      yield piece
+      if (missing > 0) continue
+      if (first === undefined) first = await decoded(current, 0)
+      else requireFrame(current, stored.length - 1)
+      onToolBytes(stored.length * first.length)
+    }
+  }
+  if (first === undefined || missing > 0 || announced > 0) {
+    const where = first === undefined ? 'inside its first frame' : `inside frame ${stored.length}`
+    throw malformed(`it ended ${where}`)
+  }
+  const frames = stored.length
+  const last = frames === 1 ? first : await decoded(current, frames - 1)
+  if (last.length > first.length) {
+    throw malformed(`its last frame holds ${last.length} bytes, more than the ${first.length} of the first`)
+  }
+  let tail: Buffer = last
+  if (last.length < tailBytes && frames > 1) {
+    tail = Buffer.concat([await decoded(previous, frames - 2), last])
+  }
+  const table = seekTable(stored, first.length, last.length)
+  yield table
+  return {
+    frames,
+    frameBytes: first.length,
+    toolBytes: first.length * (frames - 1) + last.length,
+    compressedBytes: compressedBytes + table.length,
+    head: Buffer.from(first.subarray(0, headBytes)),
+    tail: Buffer.from(tail.subarray(Math.max(0, tail.length - tailBytes))),
+  }
+}
+
+/** Compresses the tool's bytes into frames of 4 MiB, two at a time, in order. */
+export async function* ownFrames(
+  source: AsyncIterable<Buffer>,
+  level: number,
+  onToolBytes: (bytes: number) => void = () => {},
+): Frames {
+  const stored: number[] = []
+  const working: Promise<Buffer>[] = []
+  let head: Buffer = Buffer.alloc(0)
+  let tail: Buffer = Buffer.alloc(0)
+  let toolBytes = 0
+  let lastBytes = 0
+  let compressedBytes = 0
+
+  const begin = (frame: Buffer) => {
+    if (working.length === 0 && stored.length === 0) head = Buffer.from(frame.subarray(0, headBytes))
+    const joined = frame.length < tailBytes ? Buffer.concat([tail, frame]) : frame
+    tail = Buffer.from(joined.subarray(Math.max(0, joined.length - tailBytes)))
+    toolBytes += frame.length
+    lastBytes = frame.length
+    const promise = compressFrame(frame, level)
+    promise.catch(() => {}) // awaited in its turn; until then a failure must not count as unhandled
+    working.push(promise)
+  }
+  const finished = async () => {
+    const frame = await working.shift()!
+    stored.push(frame.length)
+    compressedBytes += frame.length
+    onToolBytes(Math.min(toolBytes, stored.length * ownFrameBytes))
+    return frame
+  }
+
+  for await (const frame of chunksOf(source, ownFrameBytes)) {
+    if (working.length >= 2) yield await finished()
+    begin(frame)
+  }
+  if (toolBytes === 0) begin(Buffer.alloc(0))
+  while (working.length > 0) yield await finished()
+  const frameBytes = stored.length === 1 ? lastBytes : ownFrameBytes
+  const table = seekTable(stored, frameBytes, lastBytes)
+  yield table
+  return {
+    frames: stored.length,
+    frameBytes,
+    toolBytes,
+    compressedBytes: compressedBytes + table.length,
+    head,
+    tail,
+  }
+}
+
+const compressFrame = (frame: Buffer, level: number): Promise<Buffer> =>
+  compress(frame, {
+    pledgedSrcSize: frame.length,
+    params: {
+      [constants.ZSTD_c_compressionLevel]: level,
+      [constants.ZSTD_c_checksumFlag]: 1,
+    },
+  })
+
+/** Buffers of exactly `bytes`, the last one shorter; none for an empty source. */
+async function* chunksOf(source: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
+  let pieces: Buffer[] = []
+  let held = 0
+  for await (const chunk of source) {
+    let rest = chunk
+    while (rest.length > 0) {
+      const piece = rest.subarray(0, bytes - held)
+      pieces.push(piece)
+      held += piece.length
+      rest = rest.subarray(piece.length)
+      if (held < bytes) continue
+      yield Buffer.concat(pieces, held)
+      pieces = []
+      held = 0
+    }
+  }
+  if (held > 0) yield Buffer.concat(pieces, held)
+}
+
+function announcedLength(announcement: Buffer, frame: number): number {
+  const length = announcement.readUInt32LE(8)
+  if (
+    announcement.readUInt32LE(0) !== announcementMagic ||
+    announcement.readUInt32LE(4) !== 4 ||
+    length < 9
+  ) {
+    throw malformed(`frame ${frame + 1} is not announced`)
+  }
+  return length
+}
+
+function requireFrame(pieces: readonly Buffer[], frame: number): void {
+  const start = pieces[0]!.length >= 4 ? pieces[0]! : Buffer.concat(pieces)
+  if (start.readUInt32LE(0) !== frameMagic) throw malformed(`frame ${frame + 1} is no zstd frame`)
+}
+
+async function decoded(pieces: readonly Buffer[], frame: number): Promise<Buffer> {
+  requireFrame(pieces, frame)
+  try {
+    return await decompress(Buffer.concat(pieces), { maxOutputLength: maxFrameBytes })
+  } catch (cause) {
+    throw malformed(`frame ${frame + 1} cannot be decoded`, cause)
+  }
+}
+
+const malformed = (what: string, cause?: unknown): HoldfastError =>
+  new HoldfastError('backup.incomplete', `Reading the output of the compressor: ${what}.`, { cause })
+
+/** The seek table: a skippable frame of (compressed, decompressed) sizes per frame and a footer of 9 bytes. */
+function seekTable(stored: readonly number[], frameBytes: number, lastBytes: number): Buffer {
+  const table = Buffer.alloc(8 + stored.length * 8 + 9)
+  table.writeUInt32LE(seekTableMagic, 0)
+  table.writeUInt32LE(table.length - 8, 4)
+  let at = 8
+  stored.forEach((bytes, index) => {
+    table.writeUInt32LE(bytes, at)
+    table.writeUInt32LE(index === stored.length - 1 ? lastBytes : frameBytes, at + 4)
+    at += 8
+  })
+  table.writeUInt32LE(stored.length, at)
+  table[at + 4] = 0 // no checksums per frame: every frame carries zstd's own
+  table.writeUInt32LE(seekFooterMagic, at + 5)
+  return table
+}

@@ -1,0 +1,85 @@
+/**
+ * Writes one artifact: frames the compressor's output, seals it, cuts it into parts and sends several at once.
+ * Does not complete the upload: the caller does, once the tool has proven that it wrote everything.
+ */
+import type { Readable } from 'node:stream'
+import type { Destination, PartInfo } from './destination.ts'
+import { announcedFrames, type FrameSummary, type Frames, ownFrames } from './frames.ts'
+import { type PartJournal, partSender } from './parts.ts'
+import { createSealer, type SealSecrets } from './tink.ts'
+
+export interface WriteOptions {
+  destination: Destination
+  /** Key of the object, relative to the destination's prefix, and the upload opened for it. */
+  key: string
+  uploadId: string
+  /** `pzstd`: its output. `raw`: the tool's bytes. Is read to its end, or destroyed when writing fails. */
+  source: Readable
+  framing: 'pzstd' | 'raw'
+  /** zstd level of `raw`. */
+  level: number
+  /** null: not encrypted. */
+  seal: SealSecrets | null
+  /** For artifacts made from staged data, whose bytes can be made again. */
+  journal?: PartJournal
+  /** What the store lists for this upload. Looked at only together with a journal. */
+  existingParts?: readonly PartInfo[]
+  parallelParts?: number
+  /** Whole MiB. Kept in the attempt: another size makes other parts. */
+  partBytes?: number
+  /** How long a store in trouble is borne before the error is thrown. */
+  patienceSeconds?: number
+  signal?: AbortSignal
+  /** Bytes the store has, and how many of the tool's bytes went through the compressor. */
+  onProgress?: (progress: { storedBytes: number; toolBytes: number }) => void
+}
+
+export interface WrittenArtifact extends FrameSummary {
+  parts: PartInfo[]
+  storedBytes: number
+  /** Hex SHA-256 of the whole object. */
+  storedSha256: string
+  /** Bytes sent in this call; less than stored when a resumed upload had parts already. */
+  sentBytes: number
+}
+
+/**
+ * Holds at most `parallelParts` parts and the one that is being filled. Throws what the destination or the source throws,
+ * `backup.incomplete` for malformed compressor output, `staging.changed` when bytes differ from the journal's: then nothing
+ * that differs has been sent. The upload stays open in each case.
+ */
+export async function writeArtifact(options: WriteOptions): Promise<WrittenArtifact> {
+  const { source, seal } = options
+  const stop = new AbortController()
+  const fail = (error: unknown) => {
+    stop.abort(error)
+    source.destroy(error instanceof Error ? error : new Error(String(error)))
+  }
+  const cancelled = () => fail(options.signal?.reason)
+  options.signal?.throwIfAborted()
+  options.signal?.addEventListener('abort', cancelled, { once: true })
+
+  const sender = partSender({ ...options, signal: stop.signal }, fail)
+  const frames: Frames =
+    options.framing === 'pzstd'
+      ? announcedFrames(source, sender.compressed)
+      : ownFrames(source, options.level, sender.compressed)
+  try {
+    const sealer = seal === null ? null : createSealer(seal)
+    if (sealer !== null) await sender.write(sealer.header)
+    let step = await frames.next()
+    for (; !step.done; step = await frames.next()) {
+      if (sealer === null) await sender.write(step.value)
+      else for (const sealed of sealer.update(step.value)) await sender.write(sealed)
+    }
+    if (sealer !== null) for (const sealed of sealer.final()) await sender.write(sealed)
+    return { ...step.value, ...(await sender.finish()) }
+  } catch (error) {
+    const reason = stop.signal.aborted ? stop.signal.reason : error
+    fail(reason)
+    await sender.settle()
+    throw reason
+  } finally {
+    options.signal?.removeEventListener('abort', cancelled)
+  }
+}
