@@ -1,8 +1,10 @@
 /**
  * Carries out the steps of a plan on a host. Knows no Temporal: `holdfast recover` uses it too.
  */
+
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createZstdDecompress } from 'node:zlib'
 import type { Command, CommandResult, Engine, SecretRef, Stage, Step } from '../engines/engine.ts'
 import type { Host, JobId, RunningStream, SecretValues } from '../hosts/host.ts'
@@ -193,24 +195,8 @@ async function follow(context: StepContext, job: JobId, onPoll: () => Promise<vo
     const status = await context.host.jobs.status(job)
     if (status.state !== 'running') return status
     await onPoll()
-    await pause(waitMs, context.signal)
+    await sleep(waitMs, undefined, { signal: context.signal })
   }
-}
-
-/** Resolves after the time, rejects with the signal's reason when it is aborted first. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted()
-    const onAbort = () => {
-      clearTimeout(timer)
-      reject(signal.reason)
-    }
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', onAbort)
-      resolve()
-    }, ms)
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
 }
 
 /**
@@ -235,9 +221,7 @@ async function runFed(context: StepContext, step: Step, compressed: Readable): P
   } catch (error) {
     compressed.destroy()
     // The program may have ended first: then what it said is the cause, not our broken pipe.
-    const early = isBrokenPipe(error)
-      ? await Promise.race([feed.result, new Promise<undefined>(resolve => setTimeout(resolve, 5000))])
-      : undefined
+    const early = isBrokenPipe(error) ? await Promise.race([feed.result, sleep(5000, undefined)]) : undefined
     await feed.stop()
     if (early) expectSuccess(context, step, command, early)
     throw error

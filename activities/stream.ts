@@ -3,6 +3,7 @@
  * dies is run again from the start under a new attempt.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { CommandResult } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import type { RunningStream } from '../hosts/host.ts'
@@ -68,7 +69,7 @@ const sigpipe = 128 + 13
 
 /** The result of a tool that has ended or is about to; undefined if it still runs. */
 async function endedByItself(running: RunningStream): Promise<CommandResult | undefined> {
-  return await Promise.race([running.result, new Promise<undefined>(resolve => setTimeout(resolve, 500))])
+  return await Promise.race([running.result, sleep(500, undefined)])
 }
 
 /** An attempt that failed gives its upload back at once; what cannot be reached now is left to the cleanup. */

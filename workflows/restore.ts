@@ -1,3 +1,4 @@
+import { CancellationScope } from '@temporalio/workflow'
 import type { RestoreInput } from '../model/records.ts'
 import { toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
@@ -32,14 +33,17 @@ export async function restore(input: RestoreInput): Promise<void> {
         () => quick.prove(input),
         ({ passed }) => `${passed} proofs passed`,
       )
-      for (const run of plan.finish) {
-        await story.phase(
-          'finish',
-          () => quick.restoreSteps(input, run.steps),
-          () => run.title,
-        )
-      }
-      await story.phase('cleanup', () => patient.cleanupRestore(input))
+      // The last act is short; what was asked to stop this late is finished.
+      await CancellationScope.nonCancellable(async () => {
+        for (const run of plan.finish) {
+          await story.phase(
+            'finish',
+            () => quick.restoreSteps(input, run.steps),
+            () => run.title,
+          )
+        }
+        await story.phase('cleanup', () => patient.cleanupRestore(input))
+      })
       return checks.warnings
     },
     async () => {
