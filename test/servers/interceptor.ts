@@ -1,0 +1,119 @@
+/**
+ * An HTTP proxy that tests put before a real server (object store, API) to stop the world at an exact instant: before a
+ * request reaches the server, or after the server has acted on it and before its answer comes back. Passes bytes and
+ * headers through as they are, `Host` too, so that request signatures stay valid.
+ */
+import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+export interface Held {
+  /** Resolves when a matching request has arrived (`before`) or has been answered by the server (`after`). */
+  reached: Promise<void>
+  /** Lets the held request go on. Without effect when its client is gone. */
+  release(): void
+  /** Cuts the client off without an answer. */
+  cut(): void
+}
+
+interface Rule {
+  matches: (method: string, url: string) => boolean
+  moment: 'before' | 'after'
+  arrived: () => void
+  verdict: Promise<'go' | 'cut'>
+}
+
+export interface Interceptor {
+  url: string
+  /** Holds the next request that matches, once. */
+  hold(moment: 'before' | 'after', matches: (method: string, url: string) => boolean): Held
+  /** Answers the next `times` matching requests itself, with this status and body. */
+  answer(matches: (method: string, url: string) => boolean, status: number, body: string, times: number): void
+  /** Every request line seen so far: "PUT /bucket/key?x". */
+  seen: string[]
+  close(): Promise<void>
+}
+
+export async function startInterceptor(target: string): Promise<Interceptor> {
+  const upstream = new URL(target)
+  const agent = new Agent({ keepAlive: true })
+  const rules: Rule[] = []
+  const answers: { matches: Rule['matches']; status: number; body: string; times: number }[] = []
+  const seen: string[] = []
+
+  const take = (moment: Rule['moment'], method: string, url: string): Rule | undefined => {
+    const index = rules.findIndex(rule => rule.moment === moment && rule.matches(method, url))
+    return index === -1 ? undefined : rules.splice(index, 1)[0]
+  }
+
+  const pass = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
+    const method = incoming.method ?? 'GET'
+    const url = incoming.url ?? '/'
+    seen.push(`${method} ${url}`)
+    const canned = answers.find(one => one.times > 0 && one.matches(method, url))
+    if (canned) {
+      canned.times -= 1
+      incoming.resume()
+      outgoing.writeHead(canned.status, { 'content-type': 'application/xml', connection: 'close' })
+      outgoing.end(canned.body)
+      return
+    }
+    const before = take('before', method, url)
+    if (before) {
+      before.arrived()
+      if ((await before.verdict) === 'cut' || outgoing.destroyed) {
+        incoming.socket.destroy()
+        return
+      }
+    }
+    const after = take('after', method, url)
+    const forwarded = request(
+      { host: upstream.hostname, port: upstream.port, method, path: url, headers: incoming.headers, agent },
+      async answer => {
+        if (after) {
+          after.arrived()
+          if ((await after.verdict) === 'cut') {
+            answer.destroy()
+            incoming.socket.destroy()
+            return
+          }
+        }
+        outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(outgoing)
+        answer.on('error', () => outgoing.destroy())
+      },
+    )
+    forwarded.on('error', () => incoming.socket.destroy())
+    // A client that died in the middle of its request: the server must see the same.
+    incoming.on('error', () => forwarded.destroy())
+    outgoing.on('close', () => {
+      if (!outgoing.writableFinished && !after) forwarded.destroy()
+    })
+    incoming.pipe(forwarded)
+  }
+
+  const server = createServer((incoming, outgoing) => void pass(incoming, outgoing))
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}`,
+    seen,
+    hold(moment, matches) {
+      const arrival = Promise.withResolvers<void>()
+      const verdict = Promise.withResolvers<'go' | 'cut'>()
+      rules.push({ matches, moment, arrived: arrival.resolve, verdict: verdict.promise })
+      return {
+        reached: arrival.promise,
+        release: () => verdict.resolve('go'),
+        cut: () => verdict.resolve('cut'),
+      }
+    },
+    answer(matches, status, body, times) {
+      answers.push({ matches, status, body, times })
+    },
+    async close() {
+      agent.destroy()
+      server.closeAllConnections()
+      await new Promise<void>(resolve => server.close(() => resolve()))
+    },
+  }
+}
