@@ -4,20 +4,12 @@
 import { createHash } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
 import type { Capabilities, Destination, PartInfo } from './destination.ts'
+import type { PartJournal } from './journal.ts'
 import { patience } from './retry.ts'
 
 const mebibyte = 1 << 20
 /** Parts grow with the object; fewer of them are in flight then, so that they never hold much more than this. */
 const inFlightBytes = 128 * mebibyte
-
-/** What is durably known about parts of an upload that is resumed; see storage/journal.ts. */
-export interface PartJournal {
-  known(number: number): { bytes: number; sha256: string; tag?: string } | undefined
-  /** Durable when it resolves. Called before the part is sent. */
-  record(number: number, part: { bytes: number; sha256: string }): Promise<void>
-  /** The store has it. May be lost in a crash: the part is sent again then. */
-  sent(number: number, tag: string): Promise<void>
-}
 
 /**
  * Bytes of part `number` (from 1). Unknown lengths must fit the store's number of parts: the size doubles after each tenth

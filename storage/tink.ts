@@ -6,7 +6,7 @@
  * The same secrets and plaintext always give the same bytes; the same secrets must never seal other bytes.
  * Buffers given to `update` are kept by reference until their segment is complete: the caller must not reuse them.
  */
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
 
 const segmentBytes = 1 << 20
@@ -22,20 +22,9 @@ export interface SealSecrets {
   salt: Uint8Array
   /** 7 bytes. */
   noncePrefix: Uint8Array
-  /** See `associatedDataFor`; at most 1,024 bytes. */
+  /** See `associatedDataFor` in model/manifest.ts; at most 1,024 bytes. */
   associatedData: string
 }
-
-/** Binds an artifact to its place: another installation's, backup's or artifact's bytes do not open with it. */
-export const associatedDataFor = (installationId: string, backupId: string, artifactName: string): string =>
-  `holdfast/1\n${installationId}\n${backupId}\n${artifactName}`
-
-export const newSealSecrets = (associatedData: string): SealSecrets => ({
-  dataKey: randomBytes(32),
-  salt: randomBytes(saltBytes),
-  noncePrefix: randomBytes(prefixBytes),
-  associatedData,
-})
 
 /** Length of the sealed object for so many bytes of plaintext. */
 export function sealedBytes(plainBytes: number): number {

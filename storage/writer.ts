@@ -5,7 +5,8 @@
 import type { Readable } from 'node:stream'
 import type { Destination, PartInfo } from './destination.ts'
 import { announcedFrames, type FrameSummary, type Frames, ownFrames } from './frames.ts'
-import { type PartJournal, partSender } from './parts.ts'
+import type { PartJournal } from './journal.ts'
+import { partSender } from './parts.ts'
 import { createSealer, type SealSecrets } from './tink.ts'
 
 export interface WriteOptions {
