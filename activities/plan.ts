@@ -65,11 +65,7 @@ export const stepContext = (
   signal: turn.signal,
   fence: turn.fence,
   assertLease: turn.assertLease,
-  secret: async ref => {
-    const value = (await context.catalog.connectionSecrets(ref.connection))[ref.field]
-    // A connection without a stored password may be one that needs none (trust, peer): the server decides.
-    return value ?? ''
-  },
+  secret: async ref => (await context.catalog.connectionSecrets(ref.connection))[ref.field],
 })
 
 export const methodOf = (engine: Engine, method: MethodName): Method => {
@@ -85,8 +81,9 @@ export async function probeServer(
   steps: StepContext,
   engine: Engine,
   connection: ConnectionRecord,
+  ask: 'probe' | 'probeTarget',
 ): Promise<ServerFacts> {
-  const probe = engine.probe(connection.name, connection.settings)
+  const probe = engine[ask](connection.name, connection.settings)
   const facts = probe.read(await runProbe(steps, 'probe', probe.commands))
   if (facts.identity !== connection.serverIdentity) {
     throw new HoldfastError(
@@ -138,6 +135,7 @@ export async function planBackup(
     stepContext(context, turn, input.operationId, engine, token),
     engine,
     connection,
+    'probe',
   )
   const request: BackupRequest = {
     connection: input.connection,
@@ -193,7 +191,7 @@ export async function planRestore(
   const method = methodOf(engine, manifest.method as MethodName)
   const token = newToken()
   const steps = stepContext(context, turn, input.operationId, engine, token)
-  const targetFacts = await probeServer(steps, engine, connection)
+  const targetFacts = await probeServer(steps, engine, connection, 'probeTarget')
   const target: RestoreTarget = {
     connection: input.targetConnection,
     database: input.targetDatabase,

@@ -20,7 +20,8 @@ export interface StepContext {
   token: string
   signal: AbortSignal
   fence: number
-  secret(ref: SecretRef): Promise<string>
+  /** undefined: the connection stores no such secret; the variable is left out. */
+  secret(ref: SecretRef): Promise<string | undefined>
   /** Called before each program is started: throws if this run of the step was superseded. */
   assertLease(): void
 }
@@ -44,7 +45,10 @@ const detachedJob = (context: StepContext, step: string): JobId => ({
 async function secretsOf(context: StepContext, command: Command): Promise<SecretValues> {
   const values: SecretValues = {}
   for (const stage of command.stages) {
-    for (const [name, ref] of Object.entries(stage.secretEnv ?? {})) values[name] = await context.secret(ref)
+    for (const [name, ref] of Object.entries(stage.secretEnv ?? {})) {
+      const value = await context.secret(ref)
+      if (value !== undefined) values[name] = value
+    }
   }
   return values
 }
@@ -125,6 +129,16 @@ export async function isDone(context: StepContext, step: Step): Promise<boolean>
   return result.exits.every(code => code === 0)
 }
 
+/** Clears what an earlier, killed run of the step left behind. */
+async function prepare(
+  context: StepContext,
+  step: Pick<Step, 'id' | 'title' | 'prepare' | 'writesTo'>,
+): Promise<void> {
+  for (const [index, command] of (step.prepare ?? []).entries()) {
+    expectSuccess(context, step, command, await runCommand(context, `${step.id}-prepare-${index}`, command))
+  }
+}
+
 /** The step's pipe with the compressor as its last program. */
 export const pipeOf = (step: Pick<Step, 'run'>, compressor: Stage | undefined): Command => {
   const [first, ...rest] = step.run.stages
@@ -134,9 +148,10 @@ export const pipeOf = (step: Pick<Step, 'run'>, compressor: Stage | undefined): 
 /** Starts a step whose output is streamed through the compressor. */
 export async function startStream(
   context: StepContext,
-  step: Pick<Step, 'id' | 'run'>,
+  step: Pick<Step, 'id' | 'title' | 'run' | 'prepare' | 'writesTo'>,
   compressor: Stage | undefined,
 ): Promise<RunningStream> {
+  await prepare(context, step)
   context.assertLease()
   return await context.host.stream(freshJob(context, step.id), pipeOf(step, compressor), {
     signal: context.signal,
@@ -146,6 +161,7 @@ export async function startStream(
 
 /** An attached step that neither streams out nor is fed. */
 async function runAttached(context: StepContext, step: Step): Promise<void> {
+  await prepare(context, step)
   context.assertLease()
   const running = await context.host.stream(freshJob(context, step.id), step.run, {
     signal: context.signal,
@@ -169,6 +185,7 @@ export async function runDetached(
   let starts = 0
   for (;;) {
     context.signal.throwIfAborted()
+    if ((await context.host.jobs.status(job)).state === 'lost') await prepare(context, step)
     context.assertLease()
     await context.host.jobs.start(job, step.run, {
       ...stdoutFile,
@@ -204,6 +221,7 @@ async function follow(context: StepContext, job: JobId, onPoll: () => Promise<vo
  * to the program after that, never before.
  */
 async function runFed(context: StepContext, step: Step, compressed: Readable): Promise<void> {
+  await prepare(context, step)
   context.assertLease()
   const native = await context.host.tool('zstd')
   const command: Command = native
