@@ -1,0 +1,183 @@
+/**
+ * A whole Holdfast for system tests: Temporal, the API and workers as real processes that can be killed, and optionally
+ * interceptors before the object store and between worker and API. Everything lives in a throw-away directory.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { BackupView, OperationView, Problem } from '../../model/schemas.ts'
+import { closedStates } from '../../model/types.ts'
+import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import { startTemporal } from '../servers/temporal.ts'
+
+const root = join(import.meta.dirname, '../..')
+
+export interface Process {
+  child: ChildProcess
+  log: string
+  kill9(): Promise<void>
+  terminate(): Promise<void>
+}
+
+export type Stack = Awaited<ReturnType<typeof startStack>>
+
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+/** Asks until the answer is not undefined; fails loudly with `what` after `seconds`. */
+export async function eventually<T>(
+  what: string,
+  ask: () => Promise<T | undefined>,
+  seconds = 90,
+): Promise<T> {
+  const until = Date.now() + seconds * 1000
+  let last: unknown
+  while (Date.now() < until) {
+    try {
+      const answer = await ask()
+      if (answer !== undefined) return answer
+    } catch (error) {
+      last = error
+    }
+    await sleep(150)
+  }
+  throw new Error(`${what}: not within ${seconds} s${last ? `; last error: ${String(last)}` : ''}`)
+}
+
+export async function startStack(options: { env?: Record<string, string>; worker?: boolean } = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-system-'))
+  const home = join(directory, 'home')
+  const temporal = await startTemporal({ dbFilename: join(directory, 'temporal.sqlite') })
+  const port = await freePort()
+  const apiUrl = `http://127.0.0.1:${port}`
+  const env = {
+    ...process.env,
+    HOLDFAST_HOME: home,
+    HOLDFAST_TEMPORAL_ADDRESS: temporal.address,
+    HOLDFAST_API_LISTEN: `127.0.0.1:${port}`,
+    HOLDFAST_LOG_FORMAT: 'json',
+    ...options.env,
+  }
+  const processes: Process[] = []
+  let count = 0
+
+  const start = (name: string, extra: Record<string, string> = {}): Process => {
+    count += 1
+    const log = join(directory, `${name}-${count}.log`)
+    const child = spawn(process.execPath, ['cli/main.ts', name], {
+      cwd: root,
+      env: { ...env, ...extra },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const file = createWriteStream(log)
+    child.stdout.pipe(file, { end: false })
+    child.stderr.pipe(file, { end: false })
+    const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
+    const end = async (signal: NodeJS.Signals) => {
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal)
+      await exited
+    }
+    const made: Process = { child, log, kill9: () => end('SIGKILL'), terminate: () => end('SIGTERM') }
+    processes.push(made)
+    return made
+  }
+
+  const startApi = async (): Promise<Process> => {
+    const made = start('api')
+    await eventually('API answers', async () => ((await fetch(`${apiUrl}/readyz`)).ok ? true : undefined))
+    return made
+  }
+  let api = await startApi()
+  const token = (await readFile(join(home, 'api.token'), 'utf8')).trim()
+  const workerApi: Interceptor = await startInterceptor(apiUrl)
+  const startWorker = (extra: Record<string, string> = {}) =>
+    start('worker', { HOLDFAST_URL: workerApi.url, ...extra })
+
+  const call = async <T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ) => {
+    const response = await fetch(`${apiUrl}${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    return { status: response.status, body: (text === '' ? undefined : JSON.parse(text)) as T }
+  }
+
+  const expectOk = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const answer = await call<T>(method, path, body)
+    if (answer.status >= 300)
+      throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer.body
+  }
+
+  const operation = (id: string) => expectOk<OperationView>('GET', `/v1/operations/${id}`)
+  const closed = (view: OperationView) => (closedStates as readonly string[]).includes(view.state)
+
+  return {
+    directory,
+    home,
+    temporal,
+    apiUrl,
+    token,
+    env,
+    /** Between workers and API. */
+    workerApi,
+    worker: options.worker === false ? undefined : startWorker(),
+    startWorker,
+    get api() {
+      return api
+    },
+    async restartApi() {
+      api = await startApi()
+    },
+    call,
+    expectOk,
+    operation,
+    ended: (id: string, seconds = 120) =>
+      eventually(
+        `operation ${id} ends`,
+        async () => {
+          const view = await operation(id)
+          return closed(view) ? view : undefined
+        },
+        seconds,
+      ),
+    async backup(body: Record<string, unknown>): Promise<OperationView> {
+      return (await expectOk<{ operation: OperationView }>('POST', '/v1/backups', body)).operation
+    },
+    async restore(body: Record<string, unknown>): Promise<OperationView> {
+      return (await expectOk<{ operation: OperationView }>('POST', '/v1/restores', body)).operation
+    },
+    backups: async (connection: string) =>
+      (await expectOk<{ items: BackupView[] }>('GET', `/v1/backups?connection=${connection}`)).items,
+    refused: (method: string, path: string, body?: unknown) => call<Problem>(method, path, body),
+    async stop() {
+      for (const made of processes) {
+        made.child.kill('SIGCONT')
+        await made.kill9()
+      }
+      await workerApi.close()
+      await temporal.stop()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
