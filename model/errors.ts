@@ -426,6 +426,28 @@ export const errorTable = {
     'The Holdfast API does not answer',
     'Start it with `holdfast up`, or set HOLDFAST_URL.',
   ),
+  // Catalog
+  'catalog.busy': row(
+    'permanent',
+    503,
+    5,
+    'Another process has the catalog open',
+    'One Holdfast owns a catalog: stop the other one, or use another HOLDFAST_HOME.',
+  ),
+  'catalog.newer': row(
+    'permanent',
+    500,
+    1,
+    'The catalog was written by a newer Holdfast',
+    'Start the newer version; going back is not possible.',
+  ),
+  'catalog.secret-key': row(
+    'needs-operator',
+    500,
+    2,
+    'The secret key does not open this catalog',
+    'Set HOLDFAST_SECRET_KEY (or put back its file) as it was when the secrets were stored.',
+  ),
   'settings.invalid': row('permanent', 500, 2, 'A setting is not valid', 'Correct the named setting.'),
   internal: row(
     'permanent',
@@ -474,4 +496,4 @@ export class HoldfastError extends Error {
 
 export const errorClass = (code: ErrorCode): ErrorClass => errorTable[code].class
 export const isErrorCode = (code: unknown): code is ErrorCode =>
-  typeof code === 'string' && code in errorTable
+  typeof code === 'string' && Object.hasOwn(errorTable, code)

@@ -1,0 +1,107 @@
+import type { Selectable } from 'kysely'
+import { HoldfastError } from '../model/errors.ts'
+import type { ConnectionRecord } from '../model/records.ts'
+import type { EngineName, MethodName } from '../model/types.ts'
+import type { Catalog } from './open.ts'
+import { openOperationsUsing } from './operations.ts'
+import type { CatalogTables } from './schema.ts'
+import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
+
+const ownerOf = (name: string) => `connection/${name}`
+
+/** A connection as the API shows it: the record and its address in words. */
+export interface StoredConnection extends ConnectionRecord {
+  address: string
+  /** The Idempotency-Key that made it. */
+  requestKey: string | null
+}
+
+/** Throws `request.exists` when the name is taken. */
+export async function insertConnection(
+  catalog: Catalog,
+  connection: StoredConnection,
+  secrets: Record<string, string>,
+): Promise<void> {
+  await catalog.db.transaction().execute(async tx => {
+    const taken = await tx
+      .selectFrom('connections')
+      .select('name')
+      .where('name', '=', connection.name)
+      .executeTakeFirst()
+    if (taken) {
+      throw new HoldfastError('request.exists', `There is a connection named ${connection.name} already.`)
+    }
+    await tx
+      .insertInto('connections')
+      .values({
+        name: connection.name,
+        engine: connection.engine,
+        method: connection.method,
+        settings: JSON.stringify(connection.settings),
+        address: connection.address,
+        host: connection.host,
+        server_identity: connection.serverIdentity,
+        server_version: connection.serverVersion,
+        request_key: connection.requestKey,
+        created_at: connection.createdAt,
+      })
+      .execute()
+    await putSecrets(tx, catalog.box, ownerOf(connection.name), secrets)
+  })
+}
+
+/** Throws `request.not-found`. */
+export async function readConnection(catalog: Catalog, name: string): Promise<StoredConnection> {
+  const found = await findConnection(catalog, name)
+  if (!found) throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)
+  return found
+}
+
+export async function findConnection(catalog: Catalog, name: string): Promise<StoredConnection | undefined> {
+  const row = await catalog.db
+    .selectFrom('connections')
+    .selectAll()
+    .where('name', '=', name)
+    .executeTakeFirst()
+  return row && (await toConnection(catalog, row))
+}
+
+export async function listConnections(catalog: Catalog): Promise<StoredConnection[]> {
+  const rows = await catalog.db.selectFrom('connections').selectAll().orderBy('name').execute()
+  return await Promise.all(rows.map(row => toConnection(catalog, row)))
+}
+
+/** Throws `request.not-found`; `request.in-use` while an operation uses it. Backups made with it stay. */
+export async function removeConnection(catalog: Catalog, name: string): Promise<void> {
+  await catalog.db.transaction().execute(async tx => {
+    const [user] = await openOperationsUsing(tx, { connection: name })
+    if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses connection ${name}.`)
+    const gone = await tx.deleteFrom('connections').where('name', '=', name).executeTakeFirst()
+    if (gone.numDeletedRows === 0n) {
+      throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)
+    }
+    await removeSecrets(tx, ownerOf(name))
+  })
+}
+
+export const connectionSecrets = (catalog: Catalog, name: string): Promise<Record<string, string>> =>
+  readSecrets(catalog.db, catalog.box, ownerOf(name))
+
+async function toConnection(
+  catalog: Catalog,
+  row: Selectable<CatalogTables['connections']>,
+): Promise<StoredConnection> {
+  return {
+    name: row.name,
+    engine: row.engine as EngineName,
+    method: row.method as MethodName,
+    settings: JSON.parse(row.settings),
+    secretFields: await secretFieldsOf(catalog.db, ownerOf(row.name)),
+    host: row.host,
+    serverIdentity: row.server_identity,
+    serverVersion: row.server_version,
+    createdAt: row.created_at,
+    address: row.address,
+    requestKey: row.request_key,
+  }
+}

@@ -1,0 +1,119 @@
+import type { Selectable } from 'kysely'
+import { HoldfastError } from '../model/errors.ts'
+import type { DestinationRecord } from '../model/records.ts'
+import type { DestinationKind } from '../model/types.ts'
+import type { Catalog } from './open.ts'
+import { openOperationsUsing } from './operations.ts'
+import type { CatalogTables } from './schema.ts'
+import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
+
+const ownerOf = (name: string) => `destination/${name}`
+
+export interface StoredDestination extends DestinationRecord {
+  /** Another installation (or a copy of this one) held the prefix when we last looked. */
+  readOnly: boolean
+  requestKey: string | null
+}
+
+/** Throws `request.exists` when the name is taken. */
+export async function insertDestination(
+  catalog: Catalog,
+  destination: StoredDestination,
+  secrets: Record<string, string>,
+  epoch: number | null,
+): Promise<void> {
+  await catalog.db.transaction().execute(async tx => {
+    const taken = await tx
+      .selectFrom('destinations')
+      .select('name')
+      .where('name', '=', destination.name)
+      .executeTakeFirst()
+    if (taken) {
+      throw new HoldfastError('request.exists', `There is a destination named ${destination.name} already.`)
+    }
+    await tx
+      .insertInto('destinations')
+      .values({
+        name: destination.name,
+        kind: destination.kind,
+        uri: destination.uri,
+        settings: JSON.stringify(destination.settings),
+        read_only: destination.readOnly ? 1 : 0,
+        request_key: destination.requestKey,
+        created_at: destination.createdAt,
+      })
+      .execute()
+    await putSecrets(tx, catalog.box, ownerOf(destination.name), secrets)
+    if (epoch !== null) {
+      await tx.insertInto('epochs').values({ destination: destination.name, epoch }).execute()
+    }
+  })
+}
+
+/** Throws `request.not-found`. */
+export async function readDestination(catalog: Catalog, name: string): Promise<StoredDestination> {
+  const found = await findDestination(catalog, name)
+  if (!found) throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
+  return found
+}
+
+export async function findDestination(
+  catalog: Catalog,
+  name: string,
+): Promise<StoredDestination | undefined> {
+  const row = await catalog.db
+    .selectFrom('destinations')
+    .selectAll()
+    .where('name', '=', name)
+    .executeTakeFirst()
+  return row && (await toDestination(catalog, row))
+}
+
+export async function listDestinations(catalog: Catalog): Promise<StoredDestination[]> {
+  const rows = await catalog.db.selectFrom('destinations').selectAll().orderBy('name').execute()
+  return await Promise.all(rows.map(row => toDestination(catalog, row)))
+}
+
+export async function markReadOnly(catalog: Catalog, name: string, readOnly: boolean): Promise<void> {
+  await catalog.db
+    .updateTable('destinations')
+    .set({ read_only: readOnly ? 1 : 0 })
+    .where('name', '=', name)
+    .execute()
+}
+
+/**
+ * Forgets a destination with what the catalog knows of the backups there; the objects stay, and a rebuild finds them
+ * again. Throws `request.not-found`; `request.in-use` while an operation uses it.
+ */
+export async function removeDestination(catalog: Catalog, name: string): Promise<void> {
+  await catalog.db.transaction().execute(async tx => {
+    const [user] = await openOperationsUsing(tx, { destination: name })
+    if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses destination ${name}.`)
+    const gone = await tx.deleteFrom('destinations').where('name', '=', name).executeTakeFirst()
+    if (gone.numDeletedRows === 0n) {
+      throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
+    }
+    await tx.deleteFrom('backups').where('destination', '=', name).execute()
+    await removeSecrets(tx, ownerOf(name))
+  })
+}
+
+export const destinationSecrets = (catalog: Catalog, name: string): Promise<Record<string, string>> =>
+  readSecrets(catalog.db, catalog.box, ownerOf(name))
+
+async function toDestination(
+  catalog: Catalog,
+  row: Selectable<CatalogTables['destinations']>,
+): Promise<StoredDestination> {
+  return {
+    name: row.name,
+    kind: row.kind as DestinationKind,
+    uri: row.uri,
+    settings: JSON.parse(row.settings),
+    secretFields: await secretFieldsOf(catalog.db, ownerOf(row.name)),
+    createdAt: row.created_at,
+    readOnly: row.read_only === 1,
+    requestKey: row.request_key,
+  }
+}

@@ -1,0 +1,222 @@
+import type { Selectable } from 'kysely'
+import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
+import type { OperationRecord } from '../model/records.ts'
+import {
+  type CheckResult,
+  closedStates,
+  type EngineName,
+  type OperationKind,
+  type OperationState,
+  type PhaseRecord,
+} from '../model/types.ts'
+import type { Catalog, CatalogDatabase } from './open.ts'
+import type { CatalogTables } from './schema.ts'
+
+export interface OperationUpdate {
+  state?: OperationState
+  phases?: PhaseRecord[]
+  checks?: CheckResult[]
+  error?: ErrorFacts | null
+  commands?: string[]
+  warnings?: string[]
+  endedAt?: string
+  runId?: string
+}
+
+export interface OperationFilter {
+  state?: OperationState
+  kind?: OperationKind
+  connection?: string
+}
+
+/** Place in the list, newest first. */
+export interface OperationCursor {
+  createdAt: string
+  id: string
+}
+
+export async function insertOperation(
+  catalog: Catalog,
+  operation: OperationRecord,
+  requestKey: string | null,
+): Promise<void> {
+  await catalog.db
+    .insertInto('operations')
+    .values({
+      id: operation.id,
+      kind: operation.kind,
+      state: operation.state,
+      connection: operation.connection,
+      engine: operation.engine,
+      backup_id: operation.backupId,
+      destination: operation.destination,
+      target_database: operation.targetDatabase,
+      workflow_id: operation.workflowId,
+      run_id: operation.runId,
+      input: JSON.stringify(operation.input),
+      phases: JSON.stringify(operation.phases),
+      checks: JSON.stringify(operation.checks),
+      error: operation.error === null ? null : JSON.stringify(operation.error),
+      commands: JSON.stringify(operation.commands),
+      warnings: JSON.stringify(operation.warnings),
+      request_key: requestKey,
+      created_at: operation.createdAt,
+      ended_at: operation.endedAt,
+    })
+    .execute()
+}
+
+/** Throws `request.not-found`. */
+export async function readOperation(catalog: Catalog, id: string): Promise<OperationRecord> {
+  const found = await findOperation(catalog, id)
+  if (!found) throw new HoldfastError('request.not-found', `There is no operation ${id}.`)
+  return found
+}
+
+export async function findOperation(catalog: Catalog, id: string): Promise<OperationRecord | undefined> {
+  const row = await catalog.db.selectFrom('operations').selectAll().where('id', '=', id).executeTakeFirst()
+  return row && toOperation(row)
+}
+
+export async function operationOfRequest(
+  catalog: Catalog,
+  requestKey: string,
+): Promise<OperationRecord | undefined> {
+  const row = await catalog.db
+    .selectFrom('operations')
+    .selectAll()
+    .where('request_key', '=', requestKey)
+    .executeTakeFirst()
+  return row && toOperation(row)
+}
+
+/** Newest first, one more than a page would tell that there is a next one. */
+export async function listOperations(
+  catalog: Catalog,
+  filter: OperationFilter,
+  after: OperationCursor | undefined,
+  limit: number,
+): Promise<OperationRecord[]> {
+  let query = catalog.db.selectFrom('operations').selectAll()
+  if (filter.state !== undefined) query = query.where('state', '=', filter.state)
+  if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind)
+  if (filter.connection !== undefined) query = query.where('connection', '=', filter.connection)
+  if (after !== undefined) {
+    query = query.where(({ eb, and, or }) =>
+      or([
+        eb('created_at', '<', after.createdAt),
+        and([eb('created_at', '=', after.createdAt), eb('id', '<', after.id)]),
+      ]),
+    )
+  }
+  const rows = await query.orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit).execute()
+  return rows.map(toOperation)
+}
+
+/** Every operation that is not closed, oldest first. */
+export async function openOperations(catalog: Catalog): Promise<OperationRecord[]> {
+  const rows = await catalog.db
+    .selectFrom('operations')
+    .selectAll()
+    .where('state', 'not in', [...closedStates])
+    .orderBy('created_at')
+    .execute()
+  return rows.map(toOperation)
+}
+
+/** Removes a row that never became an operation: its start was refused. */
+export async function removeQueued(catalog: Catalog, id: string): Promise<void> {
+  await catalog.db.deleteFrom('operations').where('id', '=', id).where('state', '=', 'queued').execute()
+}
+
+/**
+ * Changes the named fields. A closed row changes no more (returns false), so that a zombie cannot reopen or rewrite
+ * what was settled; `cancelling` gives way only to a closed state.
+ */
+export async function updateOperation(
+  catalog: Catalog,
+  id: string,
+  update: OperationUpdate,
+): Promise<boolean> {
+  return await catalog.db.transaction().execute(async tx => {
+    const row = await tx.selectFrom('operations').select(['state']).where('id', '=', id).executeTakeFirst()
+    if (!row) throw new HoldfastError('request.not-found', `There is no operation ${id}.`)
+    if (isClosed(row.state)) return false
+    const closing = update.state !== undefined && isClosed(update.state)
+    const state = row.state === 'cancelling' && !closing ? undefined : update.state
+    const endedAt = update.endedAt ?? (closing ? new Date().toISOString() : undefined)
+    const changes = {
+      ...(state === undefined ? {} : { state }),
+      ...(update.phases === undefined ? {} : { phases: JSON.stringify(update.phases) }),
+      ...(update.checks === undefined ? {} : { checks: JSON.stringify(update.checks) }),
+      ...(update.error === undefined
+        ? {}
+        : { error: update.error === null ? null : JSON.stringify(update.error) }),
+      ...(update.commands === undefined ? {} : { commands: JSON.stringify(update.commands) }),
+      ...(update.warnings === undefined ? {} : { warnings: JSON.stringify(update.warnings) }),
+      ...(update.runId === undefined ? {} : { run_id: update.runId }),
+      ...(endedAt === undefined ? {} : { ended_at: endedAt }),
+    }
+    if (Object.keys(changes).length > 0) {
+      await tx.updateTable('operations').set(changes).where('id', '=', id).execute()
+    }
+    return true
+  })
+}
+
+/** Which of these are closed or unknown. */
+export async function closedOperations(catalog: Catalog, ids: readonly string[]): Promise<string[]> {
+  const open = new Set<string>()
+  // A statement takes a limited number of values.
+  for (let start = 0; start < ids.length; start += 500) {
+    const rows = await catalog.db
+      .selectFrom('operations')
+      .select('id')
+      .where('id', 'in', ids.slice(start, start + 500))
+      .where('state', 'not in', [...closedStates])
+      .execute()
+    for (const row of rows) open.add(row.id)
+  }
+  return ids.filter(id => !open.has(id))
+}
+
+/** Ids of open operations that use a connection (as source or target) or a destination. */
+export async function openOperationsUsing(
+  db: CatalogDatabase,
+  what: { connection: string } | { destination: string },
+): Promise<string[]> {
+  const query = db
+    .selectFrom('operations')
+    .select('id')
+    .where('state', 'not in', [...closedStates])
+  const rows = await ('connection' in what
+    ? query.where('connection', '=', what.connection)
+    : query.where('destination', '=', what.destination)
+  ).execute()
+  return rows.map(row => row.id)
+}
+
+export const isClosed = (state: string): boolean => (closedStates as readonly string[]).includes(state)
+
+function toOperation(row: Selectable<CatalogTables['operations']>): OperationRecord {
+  return {
+    id: row.id,
+    kind: row.kind as OperationKind,
+    state: row.state as OperationState,
+    connection: row.connection,
+    engine: row.engine as EngineName,
+    backupId: row.backup_id,
+    destination: row.destination,
+    targetDatabase: row.target_database,
+    workflowId: row.workflow_id,
+    runId: row.run_id,
+    input: JSON.parse(row.input),
+    phases: JSON.parse(row.phases),
+    checks: JSON.parse(row.checks),
+    error: row.error === null ? null : JSON.parse(row.error),
+    commands: JSON.parse(row.commands),
+    warnings: JSON.parse(row.warnings),
+    createdAt: row.created_at,
+    endedAt: row.ended_at,
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * The catalog's tables as Kysely sees them. Text, integers and blobs only, times as ISO text, lists and objects as JSON
+ * text, truth as 0 and 1: the same columns work on SQLite and on PostgreSQL.
+ */
+export interface CatalogTables {
+  schema_version: { version: number; applied_at: string }
+  installation: {
+    /** Always 1: one row. */
+    id: number
+    installation_id: string
+    instance_id: string
+    /** SHA-256 over machine and path; another value means that this file is a copy. */
+    binding: string
+    signing_public: string
+    wrapping_public: string
+    created_at: string
+  }
+  secrets: { owner: string; field: string; nonce: Uint8Array; ciphertext: Uint8Array }
+  connections: {
+    name: string
+    engine: string
+    method: string
+    settings: string
+    address: string
+    host: string
+    server_identity: string
+    server_version: string
+    request_key: string | null
+    created_at: string
+  }
+  destinations: {
+    name: string
+    kind: string
+    uri: string
+    settings: string
+    read_only: number
+    request_key: string | null
+    created_at: string
+  }
+  epochs: { destination: string; epoch: number }
+  operations: {
+    id: string
+    kind: string
+    state: string
+    connection: string
+    engine: string
+    backup_id: string
+    destination: string
+    target_database: string | null
+    workflow_id: string
+    run_id: string | null
+    input: string
+    phases: string
+    checks: string
+    error: string | null
+    commands: string
+    warnings: string
+    request_key: string | null
+    created_at: string
+    ended_at: string | null
+  }
+  plans: { operation_id: string; digest: string; plan: string }
+  attempts: {
+    attempt_id: string
+    operation_id: string
+    backup_id: string
+    connection: string
+    destination: string
+    artifacts: string
+    created_at: string
+  }
+  backups: {
+    id: string
+    connection: string
+    engine: string
+    method: string
+    type: string
+    destination: string
+    operation_id: string | null
+    server_identity: string
+    database_name: string
+    state: string
+    encrypted: number
+    tool_bytes: number
+    stored_bytes: number
+    started_at: string
+    ended_at: string
+    labels: string
+    verified: string | null
+    manifest: string
+  }
+  tokens: { kind: string; sha256: string; created_at: string }
+  idempotency: {
+    key: string
+    request_hash: string
+    /** The process that took the request; another one may take it up again. */
+    taken_by: string
+    status: number | null
+    body: string | null
+    created_at: string
+  }
+}

@@ -1,0 +1,40 @@
+/** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>` or `installation`. */
+import type { CatalogDatabase } from './open.ts'
+import type { SecretBox } from './secrets.ts'
+
+export async function putSecrets(
+  db: CatalogDatabase,
+  box: SecretBox,
+  owner: string,
+  values: Record<string, string>,
+): Promise<void> {
+  for (const [field, value] of Object.entries(values)) {
+    await db
+      .insertInto('secrets')
+      .values({ owner, field, ...box.seal(owner, field, value) })
+      .execute()
+  }
+}
+
+export async function readSecrets(
+  db: CatalogDatabase,
+  box: SecretBox,
+  owner: string,
+): Promise<Record<string, string>> {
+  const rows = await db.selectFrom('secrets').selectAll().where('owner', '=', owner).execute()
+  return Object.fromEntries(rows.map(row => [row.field, box.unseal(owner, row.field, row)]))
+}
+
+export async function secretFieldsOf(db: CatalogDatabase, owner: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom('secrets')
+    .select('field')
+    .where('owner', '=', owner)
+    .orderBy('field')
+    .execute()
+  return rows.map(row => row.field)
+}
+
+export async function removeSecrets(db: CatalogDatabase, owner: string): Promise<void> {
+  await db.deleteFrom('secrets').where('owner', '=', owner).execute()
+}
