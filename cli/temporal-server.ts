@@ -16,7 +16,7 @@ export interface TemporalServerOptions {
   databaseFile?: string
   /** Name → type, e.g. {HoldfastState: 'Keyword'}. The API registers its own; tests without an API name them here. */
   searchAttributes?: Record<string, string>
-  output: number | 'ignore'
+  output: number | 'pipe' | 'ignore'
 }
 
 export function spawnTemporalServer(options: TemporalServerOptions): ChildProcess {

@@ -1,0 +1,62 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import { contextOf } from '../context.ts'
+import { follow, start } from '../watch.ts'
+
+interface BackupOptions {
+  to?: string
+  type?: string
+  format?: string
+  jobs?: number
+  level?: number
+  /** `--no-encrypt` makes it false. */
+  encrypt: boolean
+  encryptTo?: string[]
+  label?: Record<string, string>
+  wait: boolean
+}
+
+export const wholeNumber = (text: string): number => {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return Number(text)
+}
+
+const label = (text: string, before: Record<string, string> = {}): Record<string, string> => {
+  const at = text.indexOf('=')
+  if (at < 1) throw new InvalidArgumentError('It must be NAME=VALUE.')
+  return { ...before, [text.slice(0, at)]: text.slice(at + 1) }
+}
+
+export function backupCommand(program: Command): void {
+  program
+    .command('backup <connection>')
+    .description('make a backup and watch it (Ctrl-C stops the watching, not the backup)')
+    .option('--to <destination>', 'where to; not needed when there is only one')
+    .option('--type <type>', 'full')
+    .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
+    .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
+    .option('--level <n>', 'zstd level, 1 to 19', wholeNumber)
+    .option('--encrypt-to <key...>', 'names of keys; default: every key there is')
+    .option('--no-encrypt', 'keep this backup in the clear')
+    .option('--label <name=value>', 'a label; may be given again', label)
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  holdfast backup shop --to vault\n  holdfast backup shop --format directory --jobs 4 --label reason=upgrade --no-wait --json',
+    )
+    .action(async (connection: string, options: BackupOptions, command: Command) => {
+      const context = contextOf(command)
+      const operation = await start(context, '/v1/backups', {
+        connection,
+        ...(options.to === undefined ? {} : { destinations: [options.to] }),
+        ...(options.type === undefined ? {} : { type: options.type }),
+        ...(options.format === undefined ? {} : { format: options.format }),
+        ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+        ...(options.level === undefined ? {} : { compressionLevel: options.level }),
+        ...(options.encrypt ? {} : { encryptTo: [] }),
+        ...(options.encryptTo === undefined ? {} : { encryptTo: options.encryptTo }),
+        ...(options.label === undefined ? {} : { labels: options.label }),
+      })
+      await follow(context, operation, options.wait)
+    })
+}

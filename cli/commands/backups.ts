@@ -1,0 +1,103 @@
+import type { Command } from 'commander'
+import { HoldfastError } from '../../model/errors.ts'
+import { type BackupView, backupView, page } from '../../model/schemas.ts'
+import { type Context, contextOf } from '../context.ts'
+import { bytes, duration, fields, note, printJson, table, time } from '../terminal.ts'
+import { follow, start } from '../watch.ts'
+import { wholeNumber } from './backup.ts'
+
+export function backupsCommands(program: Command): void {
+  const group = program.command('backups').description('backups there are')
+
+  group
+    .command('list')
+    .description('backups, the newest first')
+    .option('--connection <name>', 'only of this connection')
+    .option('--limit <n>', 'at most so many', wholeNumber, 50)
+    .addHelpText('after', '\nExample:\n  holdfast backups list --connection shop --limit 10')
+    .action(async (options: { connection?: string; limit: number }, command: Command) => {
+      const context = contextOf(command)
+      const { items } = await context.client.get(page(backupView), '/v1/backups', {
+        connection: options.connection,
+        limit: String(options.limit),
+      })
+      if (context.json) return printJson(items)
+      if (items.length === 0) return note('No backups yet: holdfast backup CONNECTION')
+      table(
+        ['BACKUP', 'CONNECTION', 'DESTINATION', 'ENDED', 'DATABASE', 'STORED', 'VERIFIED'],
+        items.map(item => [
+          item.id,
+          item.connection,
+          item.destination,
+          time(item.endedAt),
+          bytes(item.toolBytes),
+          bytes(item.storedBytes),
+          item.state === 'deleted' ? 'deleted' : verified(item),
+        ]),
+        ['DATABASE', 'STORED'],
+      )
+    })
+
+  group
+    .command('show <backup>')
+    .description('one backup')
+    .addHelpText('after', '\nExample:\n  holdfast backups show shop:latest')
+    .action(async (reference: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const item = await context.client.get(backupView, await pathOf(context, reference))
+      if (context.json) return printJson(item)
+      fields([
+        ['backup', item.id],
+        ['connection', item.connection],
+        ['database', `${item.database} (${item.engine} ${item.serverVersion})`],
+        ['made', `${item.method}, ${item.format}, ${item.type}; consistent as of: ${item.consistency}`],
+        ['where', item.uri],
+        ['size', `${bytes(item.toolBytes)}, stored as ${bytes(item.storedBytes)}`],
+        ['encrypted', item.encrypted ? 'yes' : 'no'],
+        ['began', time(item.startedAt)],
+        ['took', duration(Date.parse(item.endedAt) - Date.parse(item.startedAt))],
+        ['verified', verified(item)],
+        [
+          'labels',
+          Object.entries(item.labels)
+            .map(([name, value]) => `${name}=${value}`)
+            .join(', '),
+        ],
+        ['state', item.state === 'deleted' ? 'deleted' : ''],
+      ])
+    })
+
+  group
+    .command('verify <backup>')
+    .description('prove that a backup is whole')
+    .option('--level <level>', 'exists (sizes) or checksum (read everything again)')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText('after', '\nExample:\n  holdfast backups verify shop:latest --level checksum')
+    .action(async (reference: string, options: { level?: string; wait: boolean }, command: Command) => {
+      const context = contextOf(command)
+      const body = options.level === undefined ? {} : { level: options.level }
+      const operation = await start(context, `${await pathOf(context, reference)}/verify`, body)
+      await follow(context, operation, options.wait)
+    })
+}
+
+const verified = (item: BackupView): string =>
+  item.verified === null
+    ? 'not yet'
+    : `${item.verified.ok ? item.verified.level : `FAILED: ${item.verified.detail}`}, ${time(item.verified.at)}`
+
+/** BACKUP as people write it: an id, `CONNECTION:latest`, `CONNECTION:previous`. */
+async function pathOf(context: Context, reference: string): Promise<string> {
+  const match = /^(.+):(latest|previous)$/.exec(reference)
+  if (match === null) return `/v1/backups/${encodeURIComponent(reference)}`
+  const connection = match[1] ?? ''
+  const { items } = await context.client.get(page(backupView), '/v1/backups', { connection, limit: '100' })
+  const whole = items.filter(item => item.state === 'committed')
+  const found = whole[match[2] === 'latest' ? 0 : 1]
+  if (found !== undefined) return `/v1/backups/${encodeURIComponent(found.id)}`
+  throw new HoldfastError(
+    'backup.not-found',
+    `There is no ${reference}: ${connection} has ${whole.length} backup${whole.length === 1 ? '' : 's'}.`,
+  )
+}

@@ -1,0 +1,137 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { HoldfastError } from '../../model/errors.ts'
+import { connectionView, page } from '../../model/schemas.ts'
+import { checksAnswer, showChecks } from '../checks.ts'
+import { contextOf } from '../context.ts'
+import { absoluteConnectionUrl, holdsPassword } from '../paths.ts'
+import { askSecret, fields, note, print, printJson, table, time } from '../terminal.ts'
+
+interface AddOptions {
+  method?: string
+  secretEnv?: string
+  secretFile?: string
+  secretPrompt?: boolean
+}
+
+export function connectionCommands(program: Command): void {
+  const group = program
+    .command('connection')
+    .description('databases that Holdfast backs up and restores into')
+
+  group
+    .command('add <name> <url>')
+    .description('remember a database; it is asked who it is')
+    .option(
+      '--method <method>',
+      'logical (client tools) or physical (files); default: what the engine prefers',
+    )
+    .option('--secret-env <variable>', 'take the password from this environment variable')
+    .option('--secret-file <file>', 'take the password from this file')
+    .option('--secret-prompt', 'ask for the password')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  holdfast connection add shop postgres://backup@db.example/shop --secret-prompt\n  holdfast connection add notes ./notes.sqlite',
+    )
+    .action(async (name: string, url: string, options: AddOptions, command: Command) => {
+      const context = contextOf(command)
+      if (holdsPassword(url)) {
+        note(
+          "warning: the password in the URL is now in your shell's history and was visible to other processes; --secret-env, --secret-file and --secret-prompt keep it out.",
+        )
+      }
+      const password = await secretOf(options)
+      const added = await context.client.post(connectionView, '/v1/connections', {
+        name,
+        url: absoluteConnectionUrl(url, process.cwd()),
+        ...(options.method === undefined ? {} : { method: options.method }),
+        ...(password === undefined ? {} : { secrets: { password } }),
+      })
+      if (context.json) printJson(added)
+      else print(`${added.name}: ${added.engine} ${added.serverVersion}, ${added.method}, ${added.address}`)
+    })
+
+  group
+    .command('list')
+    .description('all connections')
+    .addHelpText('after', '\nExample:\n  holdfast connection list --json')
+    .action(async (_options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const { items } = await context.client.get(page(connectionView), '/v1/connections')
+      if (context.json) return printJson(items)
+      if (items.length === 0) return note('No connections yet: holdfast connection add NAME URL')
+      table(
+        ['NAME', 'ENGINE', 'METHOD', 'VERSION', 'ADDRESS'],
+        items.map(item => [item.name, item.engine, item.method, item.serverVersion, item.address]),
+      )
+    })
+
+  group
+    .command('show <name>')
+    .description('one connection, without its secrets')
+    .addHelpText('after', '\nExample:\n  holdfast connection show shop')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const item = await context.client.get(connectionView, `/v1/connections/${encodeURIComponent(name)}`)
+      if (context.json) return printJson(item)
+      fields([
+        ['name', item.name],
+        ['engine', `${item.engine} ${item.serverVersion}`],
+        ['method', item.method],
+        ['address', item.address],
+        ['host', item.host],
+        ['server', item.serverIdentity],
+        ['secrets', item.secrets.join(', ')],
+        ['added', time(item.createdAt)],
+      ])
+    })
+
+  group
+    .command('check <name>')
+    .description('is it ready for a backup?')
+    .addHelpText('after', '\nExample:\n  holdfast connection check shop')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/connections/${encodeURIComponent(name)}/precheck`
+      showChecks(context, await context.client.post(checksAnswer, path))
+    })
+
+  group
+    .command('remove <name>')
+    .description('forget a connection and its secrets; backups stay')
+    .addHelpText('after', '\nExample:\n  holdfast connection remove shop')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      await context.client.remove(`/v1/connections/${encodeURIComponent(name)}`)
+      if (context.json) printJson({ removed: name })
+      else print(`${name} removed; its backups stay where they are.`)
+    })
+}
+
+async function secretOf(options: AddOptions): Promise<string | undefined> {
+  const given = [options.secretEnv, options.secretFile, options.secretPrompt].filter(
+    item => item !== undefined,
+  )
+  if (given.length > 1) {
+    throw new HoldfastError(
+      'request.invalid',
+      'Give only one of --secret-env, --secret-file and --secret-prompt.',
+    )
+  }
+  if (options.secretEnv !== undefined) {
+    const value = process.env[options.secretEnv]
+    if (value !== undefined && value !== '') return value
+    throw new HoldfastError('request.invalid', `The environment variable ${options.secretEnv} is not set.`)
+  }
+  if (options.secretFile !== undefined) {
+    const path = options.secretFile
+    const text = await readFile(path, 'utf8').catch(error => {
+      throw new HoldfastError(
+        'request.invalid',
+        `The secret file ${path} cannot be read: ${String(error.message)}.`,
+      )
+    })
+    return text.replace(/\r?\n$/, '')
+  }
+  return options.secretPrompt === true ? askSecret('password: ') : undefined
+}

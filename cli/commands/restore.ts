@@ -1,0 +1,48 @@
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { connectionView } from '../../model/schemas.ts'
+import { contextOf } from '../context.ts'
+import { follow, start } from '../watch.ts'
+import { wholeNumber } from './backup.ts'
+
+interface RestoreOptions {
+  target: string
+  database: string
+  jobs?: number
+  owner: boolean
+  reason?: string
+  wait: boolean
+}
+
+export function restoreCommand(program: Command): void {
+  program
+    .command('restore <backup>')
+    .description('restore a backup beside, into a database that does not exist yet')
+    .requiredOption('--target <connection>', 'the server to restore into')
+    .requiredOption('--database <new>', 'name of the new database, or path of the new file')
+    .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
+    .option('--no-owner', 'leave owners and grants out')
+    .option('--reason <text>', 'why; kept with the operation')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText(
+      'after',
+      '\nBACKUP is an id, CONNECTION:latest or CONNECTION:previous.\n\nExamples:\n  holdfast restore shop:latest --target shop --database shop_copy\n  holdfast restore 20261121T031400Z-full-9f3k --target notes --database ./notes-copy.sqlite',
+    )
+    .action(async (backup: string, options: RestoreOptions, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/connections/${encodeURIComponent(options.target)}`
+      const target = await context.client.get(connectionView, path)
+      const operation = await start(context, '/v1/restores', {
+        backup,
+        target: {
+          connection: options.target,
+          database: target.engine === 'sqlite' ? resolve(options.database) : options.database,
+        },
+        ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+        ...(options.owner ? {} : { noOwner: true }),
+        ...(options.reason === undefined ? {} : { reason: options.reason }),
+      })
+      await follow(context, operation, options.wait)
+    })
+}

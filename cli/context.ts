@@ -1,0 +1,55 @@
+/** What every command needs: settings, the client, and whether a program or a person reads. */
+import { existsSync, readFileSync } from 'node:fs'
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { homePaths, type Settings, settingsFrom } from '../model/settings.ts'
+import { type Client, createClient } from './client.ts'
+import { processLives } from './up/processes.ts'
+
+export interface Context {
+  settings: Settings
+  json: boolean
+  client: Client
+}
+
+export function contextOf(command: Command): Context {
+  const options: { json?: boolean; home?: string } = command.optsWithGlobals()
+  const settings = settingsOf(options.home)
+  return { settings, json: options.json === true, client: createClient(settings) }
+}
+
+/** Settings of this process; `--home` goes before HOLDFAST_HOME. */
+export function settingsOf(home?: string): Settings {
+  const env = home === undefined ? process.env : { ...process.env, HOLDFAST_HOME: home }
+  const settings = settingsFrom(env, process.cwd(), process.stdout.isTTY === true)
+  if (env.HOLDFAST_URL || env.HOLDFAST_API_LISTEN) return settings
+  const running = readRuntime(settings.home)
+  return running === undefined ? settings : { ...settings, url: running.api }
+}
+
+export const runtimeFile = z.object({
+  /** Of `holdfast up`. */
+  pid: z.int(),
+  started: z.string(),
+  api: z.string(),
+  temporalAddress: z.string(),
+  temporalUi: z.string().nullable(),
+  children: z.array(z.object({ name: z.string(), pid: z.int(), started: z.string() })),
+})
+export type Runtime = z.infer<typeof runtimeFile>
+
+/** What a living `up` of this home wrote. A file left by one that was killed says nothing. */
+export function readRuntime(home: string): Runtime | undefined {
+  const runtime = readLastRuntime(home)
+  return runtime !== undefined && processLives(runtime) ? runtime : undefined
+}
+
+export function readLastRuntime(home: string): Runtime | undefined {
+  const path = homePaths(home).runtime
+  if (!existsSync(path)) return undefined
+  try {
+    return runtimeFile.safeParse(JSON.parse(readFileSync(path, 'utf8'))).data
+  } catch {
+    return undefined
+  }
+}
