@@ -1,22 +1,15 @@
 /**
  * Who we are: one row, with the keys of the installation. The private halves are secrets like any other.
  */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { readable } from '../model/ids.ts'
 import type { WriterIdentity } from '../model/records.ts'
+import { createInstallation, type InstallationKeys } from '../storage/keys.ts'
 import type { Catalog, CatalogDatabase } from './open.ts'
 import { putSecrets, readSecrets } from './secret-rows.ts'
 import type { SecretBox } from './secrets.ts'
 
 const owner = 'installation'
-
-/** Public and private JWKs. */
-export interface InstallationKeys {
-  /** Ed25519: signs manifests and epochs. */
-  signing: Record<string, string>
-  /** EC P-256: data keys are wrapped for it too, so that a worker can resume without a recipient's private key. */
-  wrapping: Record<string, string>
-}
 
 /**
  * Makes the installation on first use. A catalog whose binding changed gets a new instance id, so that the destinations
@@ -34,36 +27,33 @@ export async function ensureInstallation(
     if (row.binding === binding) return { newInstance: false }
     await db
       .updateTable('installation')
-      .set({ instance_id: randomId('instance'), binding })
+      .set({ instance_id: newInstanceId(), binding })
       .where('id', '=', 1)
       .execute()
     return { newInstance: true }
   }
-  const signing = generateKeyPairSync('ed25519')
-  const wrapping = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const insert = async (tx: CatalogDatabase) => {
+  const made = await createInstallation()
+  await db.transaction().execute(async tx => {
     await tx
       .insertInto('installation')
       .values({
         id: 1,
-        installation_id: randomId('installation'),
-        instance_id: randomId('instance'),
+        installation_id: made.installationId,
+        instance_id: newInstanceId(),
         binding,
-        signing_public: JSON.stringify(signing.publicKey.export({ format: 'jwk' })),
-        wrapping_public: JSON.stringify(wrapping.publicKey.export({ format: 'jwk' })),
+        signing_public: JSON.stringify(made.publicKey),
         created_at: new Date().toISOString(),
       })
       .execute()
     await putSecrets(tx, box, owner, {
-      signing: JSON.stringify(signing.privateKey.export({ format: 'jwk' })),
-      wrapping: JSON.stringify(wrapping.privateKey.export({ format: 'jwk' })),
+      signing: JSON.stringify(made.signingKey),
+      wrapping: JSON.stringify(made.wrapping),
     })
-  }
-  await db.transaction().execute(insert)
+  })
   return { newInstance: false }
 }
 
-const randomId = (kind: string) => `${kind}-${readable(randomBytes(16))}`
+const newInstanceId = () => readable(randomBytes(16))
 
 export async function writerIdentity(catalog: Catalog): Promise<WriterIdentity> {
   const row = await installationRow(catalog)
@@ -74,15 +64,17 @@ export async function writerIdentity(catalog: Catalog): Promise<WriterIdentity> 
   }
 }
 
-/** Public half of the installation's own wrapping key. */
-export async function wrappingPublicKey(catalog: Catalog): Promise<Record<string, string>> {
-  return JSON.parse((await installationRow(catalog)).wrapping_public)
-}
-
+/** With the private halves: they leave this process only as signatures and wrapped or opened data keys. */
 export async function installationKeys(catalog: Catalog): Promise<InstallationKeys> {
+  const row = await installationRow(catalog)
   const { signing, wrapping } = await readSecrets(catalog.db, catalog.box, owner)
   if (signing === undefined || wrapping === undefined) throw new Error('the installation has no keys')
-  return { signing: JSON.parse(signing), wrapping: JSON.parse(wrapping) }
+  return {
+    installationId: row.installation_id,
+    publicKey: JSON.parse(row.signing_public),
+    signingKey: JSON.parse(signing),
+    wrapping: JSON.parse(wrapping),
+  }
 }
 
 const installationRow = (catalog: Catalog) =>

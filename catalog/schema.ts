@@ -12,7 +12,6 @@ export interface CatalogTables {
     /** SHA-256 over machine and path; another value means that this file is a copy. */
     binding: string
     signing_public: string
-    wrapping_public: string
     created_at: string
   }
   secrets: { owner: string; field: string; nonce: Uint8Array; ciphertext: Uint8Array }

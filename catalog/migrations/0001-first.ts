@@ -9,7 +9,6 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('instance_id', 'text', column => column.notNull())
     .addColumn('binding', 'text', column => column.notNull())
     .addColumn('signing_public', 'text', column => column.notNull())
-    .addColumn('wrapping_public', 'text', column => column.notNull())
     .addColumn('created_at', 'text', column => column.notNull())
     .execute()
   await table('secrets')

@@ -1,0 +1,100 @@
+/** The catalog as a worker sees it: each method is one call to the API's internal routes. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HoldfastError, isErrorCode } from '../model/errors.ts'
+import type { WorkerCatalog } from './worker.ts'
+
+/** A restarting API is waited for this long (pauses between tries, in ms); what lasts longer is the caller's to retry. */
+const pausesMs = [100, 300, 700, 1500, 3000]
+const answerSeconds = 30
+
+/**
+ * Every method is idempotent, so a call whose answer was lost is simply asked again. Throws what the API answered, with
+ * its code; `api.unreachable` when there is no answer.
+ */
+export function catalogClient(options: { url: string; token: string }): WorkerCatalog {
+  const base = `${options.url.replace(/\/+$/, '')}/internal/v1/`
+  const call = async (method: keyof WorkerCatalog, args: readonly unknown[]): Promise<unknown> => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await ask(base, options.token, method, args)
+      } catch (error) {
+        const pause = pausesMs[attempt]
+        const passing = error instanceof HoldfastError && error.code === 'api.unreachable'
+        if (!passing || pause === undefined) throw error
+        await sleep(pause)
+      }
+    }
+  }
+  const method =
+    <M extends keyof WorkerCatalog>(name: M) =>
+    async (...args: Parameters<WorkerCatalog[M]>) =>
+      (await call(name, args)) as Awaited<ReturnType<WorkerCatalog[M]>>
+  return {
+    connection: method('connection'),
+    connectionSecrets: method('connectionSecrets'),
+    destination: method('destination'),
+    storePlan: method('storePlan'),
+    plan: method('plan'),
+    recordAttempt: method('recordAttempt'),
+    attempts: method('attempts'),
+    writer: method('writer'),
+    rememberedEpoch: method('rememberedEpoch'),
+    rememberEpoch: method('rememberEpoch'),
+    wrapDataKey: method('wrapDataKey'),
+    unwrapDataKey: method('unwrapDataKey'),
+    signManifest: method('signManifest'),
+    trustedInstallations: method('trustedInstallations'),
+    recordBackup: method('recordBackup'),
+    recordVerification: method('recordVerification'),
+    updateOperation: method('updateOperation'),
+    closedOperations: method('closedOperations'),
+  }
+}
+
+async function ask(base: string, token: string, method: string, args: readonly unknown[]): Promise<unknown> {
+  const response = await fetch(`${base}${method}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ args }),
+    signal: AbortSignal.timeout(answerSeconds * 1000),
+  }).catch(cause => {
+    throw unreachable(base, method, cause)
+  })
+  const text = await response.text().catch(cause => {
+    throw unreachable(base, method, cause)
+  })
+  const answer = parse(text)
+  // `value` is absent when the method answers undefined.
+  if (response.ok && answer) return answer.value
+  if (answer && isErrorCode(answer.code)) {
+    throw new HoldfastError(answer.code, String(answer.detail), {
+      ...(typeof answer.hint === 'string' ? { hint: answer.hint } : {}),
+      context: contextOf(answer.context),
+    })
+  }
+  throw new HoldfastError('api.unreachable', `Asking ${base} for ${method}: it answered ${response.status}.`)
+}
+
+function unreachable(base: string, method: string, cause: unknown): HoldfastError {
+  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause.message : ''
+  const why = inner || (cause instanceof Error ? cause.message : String(cause))
+  return new HoldfastError('api.unreachable', `Asking ${base} for ${method}: ${why}.`, { cause })
+}
+
+function parse(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function contextOf(value: unknown): Record<string, string | number | boolean> {
+  if (value === null || typeof value !== 'object') return {}
+  const context: Record<string, string | number | boolean> = {}
+  for (const [key, item] of Object.entries(value)) {
+    if (typeof item === 'string' || typeof item === 'number' || typeof item === 'boolean') context[key] = item
+  }
+  return context
+}

@@ -1,0 +1,74 @@
+/**
+ * Idempotency keys: which request a key stands for and what it was answered. A request that was taken up and whose
+ * process died is taken up again by the next process; what it had made is found by the key on the row it made.
+ */
+import type { Catalog } from './open.ts'
+
+export interface KeptAnswer {
+  status: number
+  body: string
+}
+
+export type Taken =
+  /** Ours to answer. `again`: an earlier process took it up and died before it answered. */
+  | { state: 'new' | 'again' }
+  | { state: 'answered'; answer: KeptAnswer }
+  /** The key was used for another request. */
+  | { state: 'mismatch' }
+  /** This very process is at it. */
+  | { state: 'under way' }
+
+export async function takeRequest(
+  catalog: Catalog,
+  request: { key: string; hash: string; process: string },
+): Promise<Taken> {
+  return await catalog.db.transaction().execute(async tx => {
+    const row = await tx
+      .selectFrom('idempotency')
+      .selectAll()
+      .where('key', '=', request.key)
+      .executeTakeFirst()
+    if (!row) {
+      await tx
+        .insertInto('idempotency')
+        .values({
+          key: request.key,
+          request_hash: request.hash,
+          taken_by: request.process,
+          status: null,
+          body: null,
+          created_at: new Date().toISOString(),
+        })
+        .execute()
+      return { state: 'new' }
+    }
+    if (row.request_hash !== request.hash) return { state: 'mismatch' }
+    if (row.status !== null && row.body !== null) {
+      return { state: 'answered', answer: { status: row.status, body: row.body } }
+    }
+    if (row.taken_by === request.process) return { state: 'under way' }
+    await tx
+      .updateTable('idempotency')
+      .set({ taken_by: request.process })
+      .where('key', '=', request.key)
+      .execute()
+    return { state: 'again' }
+  })
+}
+
+export async function keepAnswer(catalog: Catalog, key: string, answer: KeptAnswer): Promise<void> {
+  await catalog.db
+    .updateTable('idempotency')
+    .set({ status: answer.status, body: answer.body })
+    .where('key', '=', key)
+    .execute()
+}
+
+/** A refused request had no effect: the key may be used again. */
+export async function forgetRequest(catalog: Catalog, key: string): Promise<void> {
+  await catalog.db.deleteFrom('idempotency').where('key', '=', key).execute()
+}
+
+export async function forgetRequestsBefore(catalog: Catalog, time: string): Promise<void> {
+  await catalog.db.deleteFrom('idempotency').where('created_at', '<', time).execute()
+}

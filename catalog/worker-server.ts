@@ -1,0 +1,106 @@
+/** What workers may ask, answered from the catalog and the keys of this process. */
+import { HoldfastError } from '../model/errors.ts'
+import { type Keyring, loadKeyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
+import { signManifest } from '../storage/manifest.ts'
+import { unwrapDataKey, wrapDataKey } from '../storage/wrap.ts'
+import { listAttempts, recordAttempt } from './attempts.ts'
+import { recordBackup, recordVerification } from './backups.ts'
+import { connectionSecrets, readConnection } from './connections.ts'
+import { destinationSecrets, readDestination } from './destinations.ts'
+import { rememberEpoch, rememberedEpoch } from './epochs.ts'
+import { installationKeys, writerIdentity } from './installation.ts'
+import type { Catalog } from './open.ts'
+import { closedOperations, updateOperation } from './operations.ts'
+import { readPlan, storePlan } from './plans.ts'
+import type { WorkerCatalog } from './worker.ts'
+
+export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCatalog {
+  return {
+    async connection(name) {
+      const { address: _address, requestKey: _key, ...record } = await readConnection(catalog, name)
+      return record
+    },
+    async connectionSecrets(name) {
+      await readConnection(catalog, name)
+      return await connectionSecrets(catalog, name)
+    },
+    async destination(name) {
+      const { readOnly: _readOnly, requestKey: _key, ...record } = await readDestination(catalog, name)
+      return { record, secrets: await destinationSecrets(catalog, name) }
+    },
+    storePlan: plan => storePlan(catalog, plan),
+    plan: operationId => readPlan(catalog, operationId),
+    recordAttempt: attempt => recordAttempt(catalog, attempt),
+    attempts: operationId => listAttempts(catalog, { operation: operationId }),
+    writer: () => writerIdentity(catalog),
+    rememberedEpoch: destination => rememberedEpoch(catalog, destination),
+    rememberEpoch: (destination, epoch) => rememberEpoch(catalog, destination, epoch),
+
+    async wrapDataKey(dataKey, recipients) {
+      const bytes = dataKeyBytes(dataKey)
+      const ring = await loadKeyring(keysDirectory)
+      const own = await installationKeys(catalog)
+      const chosen = recipients.map(name => recipientNamed(ring, name))
+      return { jwe: await wrapDataKey(bytes, [...chosen, recipientOf(own.wrapping)]) }
+    },
+    async unwrapDataKey(jwe) {
+      const ring = await loadKeyring(keysDirectory)
+      const own = await installationKeys(catalog)
+      const keys: OpeningKey[] = [own.wrapping, ...ring.keys]
+      return Buffer.from(await unwrapDataKey(jwe, keys)).toString('base64url')
+    },
+    async signManifest(manifest) {
+      const own = await installationKeys(catalog)
+      if (manifest.installationId !== own.installationId) {
+        throw new HoldfastError(
+          'request.forbidden',
+          `The manifest of backup ${manifest.backupId} names another installation; it is not signed.`,
+        )
+      }
+      // Signed is only what was begun here: a worker token alone must not be enough to forge a backup.
+      const attempts = await listAttempts(catalog, { backup: manifest.backupId })
+      if (!attempts.some(attempt => attempt.attemptId === manifest.attemptId)) {
+        throw new HoldfastError(
+          'request.forbidden',
+          `Attempt ${manifest.attemptId} of backup ${manifest.backupId} is not recorded; its manifest is not signed.`,
+        )
+      }
+      return await signManifest(manifest, own.signingKey)
+    },
+    trustedInstallations: () => trustedInstallations(catalog, keysDirectory),
+
+    async recordBackup(backup) {
+      await recordBackup(catalog, backup)
+    },
+    recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
+    updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
+    closedOperations: operationIds => closedOperations(catalog, operationIds),
+  }
+}
+
+/** Our own installation and those that the key files name. */
+export async function trustedInstallations(
+  catalog: Catalog,
+  keysDirectory: string,
+): Promise<Record<string, Record<string, string>>> {
+  const ring = await loadKeyring(keysDirectory)
+  const own = await writerIdentity(catalog)
+  return Object.assign({}, ...ring.keys.map(key => key.installations), {
+    [own.installationId]: own.publicKey,
+  })
+}
+
+/** Throws `key.missing` for a name that is no key here. */
+function recipientNamed(ring: Keyring, name: string): Recipient {
+  const key = ring.keys.find(candidate => candidate.name === name)
+  if (key) return recipientOf(key)
+  const recipient = ring.recipients.find(candidate => candidate.name === name)
+  if (recipient) return recipient
+  throw new HoldfastError('key.missing', `Encrypting for key "${name}": there is no key of that name here.`)
+}
+
+function dataKeyBytes(text: string): Buffer {
+  const bytes = Buffer.from(text, 'base64url')
+  if (bytes.length !== 32) throw new HoldfastError('request.invalid', 'A data key must be 32 bytes.')
+  return bytes
+}
