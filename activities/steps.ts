@@ -129,16 +129,6 @@ export async function isDone(context: StepContext, step: Step): Promise<boolean>
   return result.exits.every(code => code === 0)
 }
 
-/** Clears what an earlier, killed run of the step left behind. */
-async function prepare(
-  context: StepContext,
-  step: Pick<Step, 'id' | 'title' | 'prepare' | 'writesTo'>,
-): Promise<void> {
-  for (const [index, command] of (step.prepare ?? []).entries()) {
-    expectSuccess(context, step, command, await runCommand(context, `${step.id}-prepare-${index}`, command))
-  }
-}
-
 /** The step's pipe with the compressor as its last program. */
 export const pipeOf = (step: Pick<Step, 'run'>, compressor: Stage | undefined): Command => {
   const [first, ...rest] = step.run.stages
@@ -148,10 +138,9 @@ export const pipeOf = (step: Pick<Step, 'run'>, compressor: Stage | undefined): 
 /** Starts a step whose output is streamed through the compressor. */
 export async function startStream(
   context: StepContext,
-  step: Pick<Step, 'id' | 'title' | 'run' | 'prepare' | 'writesTo'>,
+  step: Pick<Step, 'id' | 'run'>,
   compressor: Stage | undefined,
 ): Promise<RunningStream> {
-  await prepare(context, step)
   context.assertLease()
   return await context.host.stream(freshJob(context, step.id), pipeOf(step, compressor), {
     signal: context.signal,
@@ -161,7 +150,6 @@ export async function startStream(
 
 /** An attached step that neither streams out nor is fed. */
 async function runAttached(context: StepContext, step: Step): Promise<void> {
-  await prepare(context, step)
   context.assertLease()
   const running = await context.host.stream(freshJob(context, step.id), step.run, {
     signal: context.signal,
@@ -172,8 +160,8 @@ async function runAttached(context: StepContext, step: Step): Promise<void> {
 }
 
 /**
- * A detached step: started once, re-attached by every later run, started again only if it vanished without an exit
- * code. A failure that may pass is forgotten, so that the next run starts it anew.
+ * A detached step: started once, re-attached by every later run. One that vanished without an exit code throws
+ * `host.job-lost`: what it wrote is worth nothing, and the caller begins again from empty staging.
  */
 export async function runDetached(
   context: StepContext,
@@ -181,30 +169,22 @@ export async function runDetached(
   onPoll: () => Promise<void>,
 ): Promise<void> {
   const job = detachedJob(context, step.id)
-  const stdoutFile = step.output.to === 'staging' ? { stdoutFile: step.output.file } : {}
-  let starts = 0
-  for (;;) {
-    context.signal.throwIfAborted()
-    if ((await context.host.jobs.status(job)).state === 'lost') await prepare(context, step)
-    context.assertLease()
-    await context.host.jobs.start(job, step.run, {
-      ...stdoutFile,
-      secrets: await secretsOf(context, step.run),
-      fence: context.fence,
-    })
-    const status = await follow(context, job, onPoll)
-    if (status.state === 'done' && status.result) {
-      expectSuccess(context, step, step.run, status.result)
-      return
-    }
-    starts += 1
-    if (starts >= 3) {
-      throw new HoldfastError(
-        'host.job-lost',
-        `${step.title}: the tool vanished ${starts} times without an exit code.`,
-      )
-    }
-  }
+  const lost = () =>
+    new HoldfastError(
+      'host.job-lost',
+      `${step.title}: the tool vanished without an exit code; it is run again.`,
+    )
+  // Before starting: a job that died with its machine must not be continued over its own remains.
+  if ((await context.host.jobs.status(job)).state === 'lost') throw lost()
+  context.assertLease()
+  await context.host.jobs.start(job, step.run, {
+    ...(step.output.to === 'staging' ? { stdoutFile: step.output.file } : {}),
+    secrets: await secretsOf(context, step.run),
+    fence: context.fence,
+  })
+  const status = await follow(context, job, onPoll)
+  if (!status.result) throw lost()
+  expectSuccess(context, step, step.run, status.result)
 }
 
 async function follow(context: StepContext, job: JobId, onPoll: () => Promise<void>) {
@@ -221,7 +201,6 @@ async function follow(context: StepContext, job: JobId, onPoll: () => Promise<vo
  * to the program after that, never before.
  */
 async function runFed(context: StepContext, step: Step, compressed: Readable): Promise<void> {
-  await prepare(context, step)
   context.assertLease()
   const native = await context.host.tool('zstd')
   const command: Command = native

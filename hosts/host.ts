@@ -46,8 +46,9 @@ export interface RunningFeed {
 }
 
 export interface DetachedJob {
-  state: 'running' | 'done' | 'lost'
-  /** Present when `done`. A job without exit code and without live process is `lost`. */
+  /** `absent`: never started. `lost`: started, but without exit code and without live process. */
+  state: 'absent' | 'running' | 'done' | 'lost'
+  /** Present when `done`. */
   result?: CommandResult
 }
 
