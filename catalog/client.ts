@@ -27,8 +27,8 @@ export function catalogClient(options: { url: string; token: string }): WorkerCa
   }
   const method =
     <M extends keyof WorkerCatalog>(name: M) =>
-    async (...args: Parameters<WorkerCatalog[M]>) =>
-      (await call(name, args)) as Awaited<ReturnType<WorkerCatalog[M]>>
+    (...args: Parameters<WorkerCatalog[M]>) =>
+      call(name, args) as ReturnType<WorkerCatalog[M]>
   return {
     connection: method('connection'),
     connectionSecrets: method('connectionSecrets'),
