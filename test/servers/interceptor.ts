@@ -5,6 +5,7 @@
  */
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
 
 export interface Held {
   /** Resolves when a matching request has arrived (`before`) or has been answered by the server (`after`). */
@@ -15,9 +16,15 @@ export interface Held {
   cut(): void
 }
 
+/**
+ * `before`: the request has arrived and the server has not seen it. `after`: the server has answered, the client does not
+ * know. `late`: the whole request is here, and reaches the server on release although its client may be long gone.
+ */
+export type Moment = 'before' | 'after' | 'late'
+
 interface Rule {
   matches: (method: string, url: string) => boolean
-  moment: 'before' | 'after'
+  moment: Moment
   arrived: () => void
   verdict: Promise<'go' | 'cut'>
 }
@@ -25,11 +32,13 @@ interface Rule {
 export interface Interceptor {
   url: string
   /** Holds the next request that matches, once. */
-  hold(moment: 'before' | 'after', matches: (method: string, url: string) => boolean): Held
+  hold(moment: Moment, matches: (method: string, url: string) => boolean): Held
   /** Answers the next `times` matching requests itself, with this status and body. */
   answer(matches: (method: string, url: string) => boolean, status: number, body: string, times: number): void
   /** Every request line seen so far: "PUT /bucket/key?x". */
   seen: string[]
+  /** Status codes that the server gave to `late` requests. */
+  lateAnswers: number[]
   close(): Promise<void>
 }
 
@@ -39,8 +48,9 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
   const rules: Rule[] = []
   const answers: { matches: Rule['matches']; status: number; body: string; times: number }[] = []
   const seen: string[] = []
+  const lateAnswers: number[] = []
 
-  const take = (moment: Rule['moment'], method: string, url: string): Rule | undefined => {
+  const take = (moment: Moment, method: string, url: string): Rule | undefined => {
     const index = rules.findIndex(rule => rule.moment === moment && rule.matches(method, url))
     return index === -1 ? undefined : rules.splice(index, 1)[0]
   }
@@ -64,6 +74,26 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
         incoming.socket.destroy()
         return
       }
+    }
+    const late = take('late', method, url)
+    if (late) {
+      const body = await buffer(incoming)
+      late.arrived()
+      if ((await late.verdict) === 'cut') {
+        incoming.socket.destroy()
+        return
+      }
+      const sent = request(
+        { host: upstream.hostname, port: upstream.port, method, path: url, headers: incoming.headers, agent },
+        answer => {
+          lateAnswers.push(answer.statusCode ?? 0)
+          answer.resume()
+          outgoing.writeHead(answer.statusCode ?? 502)
+          outgoing.end()
+        },
+      )
+      sent.end(body)
+      return
     }
     const after = take('after', method, url)
     const forwarded = request(
@@ -97,6 +127,7 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
   return {
     url: `http://127.0.0.1:${port}`,
     seen,
+    lateAnswers,
     hold(moment, matches) {
       const arrival = Promise.withResolvers<void>()
       const verdict = Promise.withResolvers<'go' | 'cut'>()
