@@ -55,11 +55,6 @@ export interface Step {
   id: StepId
   /** What a DBA would call it: "pg_dump, custom format". Shown in progress. */
   title: string
-  /**
-   * Run one after the other before each start of `run` (never before a re-attach): they clear what an earlier, killed
-   * run left behind, so that `run` always begins from nothing. Short; each may run any number of times.
-   */
-  prepare?: readonly Command[]
   run: Command
   output: Output
   /** The named artifact, opened and decompressed, is fed to the first program's standard input; "complete" is said
@@ -70,7 +65,10 @@ export interface Step {
    * repeated must begin from an empty database). Without a group a step is repeated alone.
    */
   group?: string
-  /** `restart`: runs again from its start after a crash. `attach`: a detached job that is re-attached. */
+  /**
+   * `restart`: runs again from its start after a crash. `attach`: a detached job that is re-attached; one that vanished
+   * without an exit code is started again in an emptied staging directory, with the steps before it.
+   */
   resume: 'restart' | 'attach'
   /** Exits 0 if the step's effect is there already (asked before a run again). */
   done?: Command
@@ -171,6 +169,8 @@ export interface Engine<Connection = unknown> {
   /** For tables and logs: the address without secrets. */
   describe(settings: Connection): string
   readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
+  /** The method of a connection that names none. */
+  readonly defaultMethod: MethodName
   /** Identity, version, sizes, privileges, tools. Read-only. */
   probe(connection: string, settings: Connection): Probe<ServerFacts>
   /**

@@ -1,0 +1,73 @@
+/** What failed commands of every engine have in common: programs that are not there, full disks, signals. */
+import { HoldfastError } from '../model/errors.ts'
+import type { CommandResult } from './engine.ts'
+import { lastWords } from './tail.ts'
+
+export interface StepWords {
+  title: string
+  writesTo?: 'staging' | 'target'
+}
+
+/** The error of a failed step; quotes the tool's last lines and carries the exits. */
+export function toolError(
+  code: ConstructorParameters<typeof HoldfastError>[0],
+  result: CommandResult,
+  step: StepWords,
+  what: string,
+  hint?: string,
+): HoldfastError {
+  const said = lastWords(result.stderrTail)
+  const exits = result.exits.join(', ')
+  return new HoldfastError(
+    code,
+    `${step.title}: ${what} (exit ${exits}).${said === '' ? '' : ` The tool said: ${said}`}`,
+    {
+      context: { exitCode: result.exits.find(exit => exit !== 0) ?? 0, stderrTail: said },
+      ...(hint === undefined ? {} : { hint }),
+    },
+  )
+}
+
+/** `install` says per program what to install. */
+export function explainCommon(
+  result: CommandResult,
+  step: StepWords,
+  install: Record<string, string>,
+): HoldfastError | undefined {
+  const said = result.stderrTail
+  if (result.exits.includes(127)) {
+    const name = Object.keys(install).find(tool => new RegExp(`\\b${tool}\\b`).test(said))
+    const how = name === undefined ? undefined : install[name]
+    return toolError(
+      'host.tool-missing',
+      result,
+      step,
+      name === undefined
+        ? 'a program is not installed on this host'
+        : `${name} is not installed on this host`,
+      how,
+    )
+  }
+  if (/No space left on device|database or disk is full|Disk quota exceeded/i.test(said)) {
+    const quota = /Disk quota exceeded/i.test(said)
+    if (step.writesTo === 'target') {
+      return toolError('restore.target-full', result, step, "the target's file system is full")
+    }
+    if (step.writesTo === 'staging') {
+      return quota
+        ? toolError('staging.quota', result, step, 'the staging quota is used up')
+        : toolError('staging.full', result, step, 'the staging file system is full')
+    }
+  }
+  if (/Read-only file system/i.test(said) && step.writesTo === 'staging') {
+    return toolError('staging.read-only', result, step, 'the staging file system is read-only')
+  }
+  return undefined
+}
+
+/** A stage that a signal ended (128 + n), SIGPIPE aside: that one follows from another stage's failure. */
+export function explainSignal(result: CommandResult, step: StepWords): HoldfastError | undefined {
+  const exit = result.exits.find(code => code > 128 && code !== 141 && code <= 192)
+  if (exit === undefined) return undefined
+  return toolError('tool.interrupted', result, step, `it was stopped by signal ${exit - 128}`)
+}

@@ -1,0 +1,102 @@
+/** What psql, pg_dump and pg_restore mean when they fail. Their messages are asked for in English (LC_ALL=C). */
+import type { HoldfastError } from '../../model/errors.ts'
+import type { CommandResult } from '../engine.ts'
+import { explainCommon, explainSignal, type StepWords, toolError } from '../explain.ts'
+import { installs } from './client.ts'
+
+/** psql prints the SQLSTATE of our own scripts' errors; pg_dump and pg_restore print the message only. */
+const rules: readonly {
+  code: Parameters<typeof toolError>[0]
+  said: RegExp
+  what: string
+  hint?: string
+}[] = [
+  {
+    code: 'database.authentication',
+    said: /(password|peer|ident|SCRAM|GSSAPI|certificate|PAM|LDAP|RADIUS) authentication failed|no password supplied|fe_sendauth|no pg_hba\.conf entry|pg_hba\.conf rejects|role ".*" (does not exist|is not permitted to log in)$/im,
+    what: 'the server refuses the login',
+  },
+  {
+    code: 'database.missing',
+    said: /FATAL: +(3D000: )?database ".*" does not exist/i,
+    what: 'there is no such database on the server',
+  },
+  {
+    code: 'database.unreachable',
+    said: /could not connect|connection to server .* failed|could not translate host name|Connection refused|server closed the connection|the database system is (starting up|shutting down|in recovery)|terminating connection|connection .*lost|timeout expired|no connection to the server|not accepting connections|too many (clients|connections)|remaining connection slots/i,
+    what: 'the server does not answer, or ended the connection',
+  },
+  {
+    code: 'host.tool-version',
+    said: /server version mismatch|unsupported version \(.*\) in file header/i,
+    what: 'the client tool is older than the server or the backup',
+  },
+  {
+    code: 'restore.target-exists',
+    said: /42P04|database ".*" already exists/i,
+    what: 'a database of that name exists already',
+  },
+  {
+    code: 'restore.mismatch',
+    said: /invalid (LC_COLLATE|LC_CTYPE|locale)|locale name|could not (create|open) (locale|collator)|encoding ".*" does not match locale|ICU is not supported/i,
+    what: "the target server does not know the database's locale",
+    hint: 'Install the locale on the target server (Debian: dpkg-reconfigure locales) and restart it.',
+  },
+  {
+    code: 'restore.roles-missing',
+    said: /role ".*" does not exist/i,
+    what: 'a role of the backup does not exist on the target',
+  },
+  {
+    code: 'restore.mismatch',
+    said: /could not open extension control file|extension ".*" is not available/i,
+    what: 'an extension of the backup is not installed on the target server',
+    hint: 'Install the named extension on the target server.',
+  },
+  {
+    code: 'database.busy',
+    said: /canceling statement due to (lock|statement) timeout|could not obtain lock|55P03|is being accessed by other users|deadlock detected/i,
+    what: 'another session holds a lock for too long',
+  },
+  {
+    code: 'database.privilege',
+    said: /permission denied|must be (owner|superuser|member|able)|42501|query would be affected by row-level security|insufficient privilege/i,
+    what: 'the user of the connection lacks a privilege',
+  },
+  {
+    code: 'database.privilege',
+    said: /out of shared memory|max_locks_per_transaction/i,
+    what: 'the lock table of the server is too small',
+    hint: 'Raise max_locks_per_transaction and restart the server.',
+  },
+  {
+    code: 'artifact.truncated',
+    said: /could not read from input file: end of file|unexpected end of file|could not find block ID|Unexpected EOF in archive/i,
+    what: 'the dump ends too early',
+  },
+  {
+    code: 'artifact.corrupted',
+    said: /did not find magic string|input file (does not appear to be|appears to be)|corrupt tar header|found unexpected block ID|unrecognized data block type|This does not look like a tar archive/i,
+    what: 'the dump is damaged',
+  },
+]
+
+export function explain(result: CommandResult, step: StepWords): HoldfastError | undefined {
+  // A full disk under the server is not a full staging directory.
+  const server = /ERROR: .*No space left on device/is.test(result.stderrTail)
+  if (server && step.writesTo === 'staging') {
+    return toolError(
+      'tool.failed',
+      result,
+      step,
+      'the file system of the database server is full',
+      'Free space on the database server, then start again.',
+    )
+  }
+  const common = explainCommon(result, step, installs)
+  if (common) return common
+  for (const rule of rules) {
+    if (rule.said.test(result.stderrTail)) return toolError(rule.code, result, step, rule.what, rule.hint)
+  }
+  return explainSignal(result, step)
+}

@@ -1,0 +1,42 @@
+/** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged). docs/engines/postgresql.md. */
+import type { Engine } from '../engine.ts'
+import { checks, planBackup } from './backup.ts'
+import {
+  describe,
+  type PostgresqlConnection,
+  parsePostgresqlUrl,
+  postgresqlConnection,
+} from './connection.ts'
+import { explain } from './explain.ts'
+import { probe, probeTarget } from './probe.ts'
+import { planRestore } from './restore.ts'
+import { proofs, targetChecks } from './target.ts'
+
+export const postgresql: Engine<PostgresqlConnection> = {
+  name: 'postgresql',
+  title: 'PostgreSQL',
+  connection: postgresqlConnection,
+  secretFields: ['password'],
+  defaultMethod: 'logical',
+  parseUrl: parsePostgresqlUrl,
+  describe,
+  methods: {
+    logical: {
+      name: 'logical',
+      backupTypes: ['full'],
+      toolFormats: ['custom', 'directory'],
+      destinations: ['local', 's3'],
+      consistency: 'snapshot',
+      storage: 'artifacts',
+      swap: 'none',
+      checks,
+      planBackup,
+      planRestore,
+      targetChecks,
+      proofs,
+    },
+  },
+  probe,
+  probeTarget,
+  explain,
+}

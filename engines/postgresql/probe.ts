@@ -1,0 +1,94 @@
+/** Identity, version and shape of a PostgreSQL database, and of a server that a restore writes to. */
+import { HoldfastError } from '../../model/errors.ts'
+import type { Json } from '../../model/types.ts'
+import type { CommandResult, Probe, ServerFacts } from '../engine.ts'
+import { psql } from './client.ts'
+import type { PostgresqlConnection } from './connection.ts'
+import { explain } from './explain.ts'
+import { databaseFacts, databaseSql, serverFacts, serverSql, type TargetServerFacts } from './facts.ts'
+
+const versions = {
+  pg_dump: { stages: [{ argv: ['pg_dump', '--version'] }] },
+  pg_restore: { stages: [{ argv: ['pg_restore', '--version'] }] },
+} as const satisfies Probe<unknown>['commands']
+
+export function probe(connection: string, settings: PostgresqlConnection): Probe<ServerFacts> {
+  const place = `database "${settings.database}" on ${settings.host}:${settings.port}`
+  return {
+    commands: {
+      ...versions,
+      server: psql(connection, settings, settings.database, serverSql),
+      database: psql(connection, settings, settings.database, databaseSql),
+    },
+    read(outputs) {
+      const server = serverFacts.parse(answer(outputs.server, `asking ${place} who it is`))
+      const read = answer(outputs.database, `reading the catalog of ${place}`)
+      const database = databaseFacts.parse(read)
+      return {
+        identity: identityOf(settings, server),
+        version: server.version,
+        database: settings.database,
+        sizeBytes: Number(read.sizeBytes),
+        facts: { server, database },
+        tools: toolVersions(outputs),
+      }
+    },
+  }
+}
+
+/** Through the maintenance database: the connection's own may be what was lost. */
+export function probeTarget(connection: string, settings: PostgresqlConnection): Probe<ServerFacts> {
+  return {
+    commands: { ...versions, server: psql(connection, settings, settings.maintenanceDatabase, serverSql) },
+    read(outputs) {
+      const place = `the server ${settings.host}:${settings.port} (its database "${settings.maintenanceDatabase}")`
+      const server = serverFacts.parse(answer(outputs.server, `asking ${place} who it is`))
+      return {
+        identity: identityOf(settings, server),
+        version: server.version,
+        database: settings.database,
+        sizeBytes: 0,
+        facts: { server },
+        tools: toolVersions(outputs),
+      }
+    },
+  }
+}
+
+/** What psql printed as one line of JSON, or the error that its failure means. */
+export function answer(result: CommandResult | undefined, doing: string): Record<string, Json> {
+  if (result?.exits.every(exit => exit === 0) && result.stdout.trim() !== '') {
+    return JSON.parse(result.stdout.trim()) as Record<string, Json>
+  }
+  const step = { title: doing.charAt(0).toUpperCase() + doing.slice(1) }
+  throw (
+    (result && explain(result, step)) ??
+    new HoldfastError(
+      'tool.failed',
+      `${step.title}: psql failed. ${result?.stderrTail.trim().slice(-600) ?? ''}`,
+    )
+  )
+}
+
+/** The forms of this machine's own address are one server. */
+function identityOf(settings: PostgresqlConnection, server: TargetServerFacts): string {
+  const local = settings.host.startsWith('/') || /^(localhost|127(\.\d+){3}|::1)$/i.test(settings.host)
+  const place = `${local ? 'localhost' : settings.host.toLowerCase()}:${settings.port}`
+  return server.systemIdentifier === ''
+    ? `postgresql:${place}`
+    : `postgresql:${server.systemIdentifier}/${place}`
+}
+
+/** Those that are installed; checks say what is missing. */
+function toolVersions(outputs: Record<string, CommandResult>): { name: string; version: string }[] {
+  return Object.keys(versions).flatMap(name => {
+    const version = versionOf(outputs[name])
+    return version === undefined ? [] : [{ name, version }]
+  })
+}
+
+/** `pg_dump (PostgreSQL) 15.18 (Debian …)` → `15.18`. */
+export const versionOf = (result: CommandResult | undefined): string | undefined =>
+  /\(PostgreSQL\) (\d+[^\s]*)/.exec(result?.stdout ?? '')?.[1]
+
+export const majorOf = (version: string | undefined): number => Number.parseInt(version ?? '0', 10)

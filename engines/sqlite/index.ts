@@ -1,0 +1,47 @@
+/** SQLite: the online copy (physical) and `.dump` (logical) through the sqlite3 shell. docs/engines/sqlite.md. */
+import type { Engine, Method } from '../engine.ts'
+import { checks, planCopy, planDump } from './backup.ts'
+import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './connection.ts'
+import { explain } from './explain.ts'
+import { probe, probeTarget } from './probe.ts'
+import { planRestore } from './restore.ts'
+import { proofs, targetChecks } from './target.ts'
+
+const common = {
+  backupTypes: ['full'],
+  destinations: ['local', 's3'],
+  consistency: 'snapshot',
+  storage: 'artifacts',
+  swap: 'none',
+  checks: (_settings, _request, facts) => checks(facts),
+  planRestore: (_settings, target, manifest) => planRestore(target, manifest),
+  targetChecks: (_settings, target, manifest) => targetChecks(target, manifest),
+  proofs: (_settings, target, manifest) => proofs(target, manifest),
+} as const satisfies Partial<Method<SqliteConnection>>
+
+export const sqlite: Engine<SqliteConnection> = {
+  name: 'sqlite',
+  title: 'SQLite',
+  connection: sqliteConnection,
+  secretFields: [],
+  defaultMethod: 'physical',
+  parseUrl: parseSqliteUrl,
+  describe: settings => `sqlite:${settings.path}`,
+  methods: {
+    physical: {
+      ...common,
+      name: 'physical',
+      toolFormats: ['copy'],
+      planBackup: (_settings, _request, facts) => planCopy(facts),
+    },
+    logical: {
+      ...common,
+      name: 'logical',
+      toolFormats: ['dump'],
+      planBackup: (_settings, _request, facts) => planDump(facts),
+    },
+  },
+  probe,
+  probeTarget,
+  explain,
+}

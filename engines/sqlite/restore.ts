@@ -1,0 +1,140 @@
+/**
+ * Restores of SQLite, always beside: into a temporary file in the target's directory, checked, then linked to its final
+ * name. A link fails if the name is taken; a rename would replace what is there.
+ */
+import { basename, dirname } from 'node:path'
+import { HoldfastError } from '../../model/errors.ts'
+import type { Manifest } from '../../model/manifest.ts'
+import type { Command, RestorePlan, RestoreTarget, Step } from '../engine.ts'
+import { checkedToken } from '../names.ts'
+import { pathProblem, sidecars, temporaryPath } from './connection.ts'
+import { sqliteFacts } from './facts.ts'
+
+export function planRestore(target: RestoreTarget, manifest: Manifest): RestorePlan {
+  const artifact = manifest.artifacts[0]
+  if (manifest.engine !== 'sqlite' || artifact === undefined || manifest.artifacts.length !== 1) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `Backup ${manifest.backupId} is of ${manifest.engine} with ${manifest.artifacts.length} artifacts; a SQLite target takes one SQLite artifact.`,
+    )
+  }
+  const final = target.database
+  const problem = pathProblem(final)
+  if (problem !== undefined) {
+    throw new HoldfastError('request.invalid', `target.database: the path "${final}" ${problem}.`)
+  }
+  const facts = sqliteFacts.parse(manifest.facts)
+  const temporary = temporaryPath(final, checkedToken(target.token))
+  const load =
+    artifact.format === 'sqlite-file'
+      ? copyLoad(temporary, artifact.name)
+      : artifact.format === 'sqlite-dump'
+        ? dumpLoad(temporary, artifact.name)
+        : undefined
+  if (load === undefined) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `Backup ${manifest.backupId} holds "${artifact.format}"; SQLite restores sqlite-file and sqlite-dump.`,
+    )
+  }
+  // A dump does not carry the journal mode; the copy does, in its header.
+  const wal = artifact.format === 'sqlite-dump' && facts.journalMode === 'wal'
+  return {
+    steps: [
+      ...emptied(temporary),
+      load,
+      ...(wal ? [step('journal-mode', 'journal mode WAL', writeAheadLog(temporary))] : []),
+      step('sync', 'to disk', one('sync', '--', temporary)),
+    ],
+    finish: [
+      step('no-leftovers', 'nothing of another database beside', {
+        stages: [
+          {
+            argv: [
+              'test',
+              ...sidecars(final).flatMap((file, i) => [...(i ? ['-a'] : []), '!', '-e', file]),
+            ] as Argv,
+          },
+        ],
+      }),
+      {
+        ...step('name', `name it ${basename(final)}`, one('ln', '-T', '--', temporary, final)),
+        done: one('test', temporary, '-ef', final),
+      },
+      step('name-only', 'remove the temporary name', one('rm', '-f', '--', temporary)),
+      step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
+    ],
+    destroys: [],
+    undo: [one('rm', '-f', '--', temporary, ...sidecars(temporary))],
+  }
+}
+
+type Argv = [string, ...string[]]
+const one = (...argv: Argv): Command => ({ stages: [{ argv }] })
+const step = (id: string, title: string, run: Command): Step => ({
+  id,
+  title,
+  run,
+  output: { to: 'none' },
+  resume: 'restart',
+  writesTo: 'target',
+})
+
+/**
+ * A new, empty file of mode 0600 before the first byte. What a killed run may still write goes to the old file, which
+ * has no name any more; its journal must be gone before SQLite would replay it into the new file.
+ */
+const emptied = (temporary: string): Step[] => [
+  {
+    ...step('clear', 'clear an earlier try', one('rm', '-f', '--', temporary, ...sidecars(temporary))),
+    group: 'load',
+  },
+  {
+    ...step(
+      'create',
+      'create the temporary file',
+      one('install', '-m', '0600', '-T', '--', '/dev/null', temporary),
+    ),
+    group: 'load',
+  },
+]
+
+function copyLoad(temporary: string, artifact: string): Step {
+  return {
+    ...step('load', 'write the copy', one('dd', `of=${temporary}`, 'bs=1M', 'conv=fsync', 'status=none')),
+    group: 'load',
+    feeds: { artifact },
+  }
+}
+
+/** The dump's own COMMIT is its last line: a dump that is cut never commits, and -bail leaves the transaction at the first error. */
+function dumpLoad(temporary: string, artifact: string): Step {
+  return {
+    ...step('load', 'sqlite3, replay of the dump', {
+      stages: [
+        {
+          argv: [
+            'sqlite3',
+            '-init',
+            '/dev/null',
+            '-batch',
+            '-bail',
+            // SQL from outside must not run programs or read and write other files.
+            '-safe',
+            // The file has no other user and is synced as a whole before it gets its name.
+            '-cmd',
+            'PRAGMA synchronous=OFF;',
+            temporary,
+          ],
+        },
+      ],
+    }),
+    group: 'load',
+    feeds: { artifact },
+  }
+}
+
+const writeAheadLog = (temporary: string): Command => ({
+  stages: [{ argv: ['sqlite3', '-init', '/dev/null', '-batch', '-bail', '-safe', temporary] }],
+  input: 'PRAGMA journal_mode=WAL;\n',
+})
