@@ -9,6 +9,7 @@ import { destinationCommands } from './commands/destination.ts'
 import { keyCommands } from './commands/keys.ts'
 import { maintenanceCommands } from './commands/maintenance.ts'
 import { operationCommands } from './commands/operation.ts'
+import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { serveCommands } from './commands/serve.ts'
 import { upCommand } from './commands/up.ts'
@@ -34,6 +35,7 @@ keyCommands(program)
 backupCommand(program)
 backupsCommands(program)
 restoreCommand(program)
+recoverCommand(program)
 operationCommands(program)
 maintenanceCommands(program)
 serveCommands(program)

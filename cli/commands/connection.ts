@@ -1,17 +1,13 @@
-import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { HoldfastError } from '../../model/errors.ts'
 import { connectionView, page } from '../../model/schemas.ts'
 import { checksAnswer, showChecks } from '../checks.ts'
 import { contextOf } from '../context.ts'
 import { absoluteConnectionUrl, holdsPassword } from '../paths.ts'
-import { askSecret, fields, note, print, printJson, table, time } from '../terminal.ts'
+import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
+import { fields, note, print, printJson, table, time } from '../terminal.ts'
 
-interface AddOptions {
+interface AddOptions extends SecretOptions {
   method?: string
-  secretEnv?: string
-  secretFile?: string
-  secretPrompt?: boolean
 }
 
 export function connectionCommands(program: Command): void {
@@ -19,16 +15,14 @@ export function connectionCommands(program: Command): void {
     .command('connection')
     .description('databases that Holdfast backs up and restores into')
 
-  group
+  const add = group
     .command('add <name> <url>')
     .description('remember a database; it is asked who it is')
     .option(
       '--method <method>',
       'logical (client tools) or physical (files); default: what the engine prefers',
     )
-    .option('--secret-env <variable>', 'take the password from this environment variable')
-    .option('--secret-file <file>', 'take the password from this file')
-    .option('--secret-prompt', 'ask for the password')
+  withSecretOptions(add)
     .addHelpText(
       'after',
       '\nExamples:\n  holdfast connection add shop postgres://backup@db.example/shop --secret-prompt\n  holdfast connection add notes ./notes.sqlite',
@@ -106,32 +100,4 @@ export function connectionCommands(program: Command): void {
       if (context.json) printJson({ removed: name })
       else print(`${name} removed; its backups stay where they are.`)
     })
-}
-
-async function secretOf(options: AddOptions): Promise<string | undefined> {
-  const given = [options.secretEnv, options.secretFile, options.secretPrompt].filter(
-    item => item !== undefined,
-  )
-  if (given.length > 1) {
-    throw new HoldfastError(
-      'request.invalid',
-      'Give only one of --secret-env, --secret-file and --secret-prompt.',
-    )
-  }
-  if (options.secretEnv !== undefined) {
-    const value = process.env[options.secretEnv]
-    if (value !== undefined && value !== '') return value
-    throw new HoldfastError('request.invalid', `The environment variable ${options.secretEnv} is not set.`)
-  }
-  if (options.secretFile !== undefined) {
-    const path = options.secretFile
-    const text = await readFile(path, 'utf8').catch(error => {
-      throw new HoldfastError(
-        'request.invalid',
-        `The secret file ${path} cannot be read: ${String(error.message)}.`,
-      )
-    })
-    return text.replace(/\r?\n$/, '')
-  }
-  return options.secretPrompt === true ? askSecret('password: ') : undefined
 }

@@ -1,0 +1,130 @@
+/** The same plan, steps and proofs as a restore by Holdfast, run here, once, by this process. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expectSuccess, runCommand, runProbe, runStep, type StepContext } from '../../activities/steps.ts'
+import type { RestoreTarget } from '../../engines/engine.ts'
+import { engineForUrl } from '../../engines/index.ts'
+import { openLocalHost } from '../../hosts/index.ts'
+import { HoldfastError, isErrorCode } from '../../model/errors.ts'
+import { readable } from '../../model/ids.ts'
+import type { CheckResult, MethodName } from '../../model/types.ts'
+import { artifactOf, openBytes } from './bytes.ts'
+import type { OpenedBackup, Source } from './source.ts'
+
+export interface RecoverRestoreOptions {
+  /** The new database: `postgres://user@host/NEW` or a path that does not exist. */
+  url: string
+  password: string | undefined
+  jobs: number
+  noOwner: boolean
+  /** Scratch directory below which an own one is made and removed. */
+  tempDir: string
+  signal: AbortSignal
+  say(line: string): void
+}
+
+/** Returns the name of the restored database. Whatever goes wrong, what was made so far is removed. */
+export async function restoreHere(
+  source: Source,
+  backup: OpenedBackup,
+  options: RecoverRestoreOptions,
+): Promise<string> {
+  const { manifest } = backup
+  const { say, signal } = options
+  const engine = engineForUrl(options.url)
+  if (engine.name !== manifest.engine) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `Backup ${manifest.backupId} is of ${manifest.engine}; the target is ${engine.title}.`,
+    )
+  }
+  const method = engine.methods[manifest.method as MethodName]
+  if (method === undefined) {
+    throw new HoldfastError('restore.mismatch', `${engine.title} has no ${manifest.method} method here.`)
+  }
+  const { settings, secrets } = engine.parseUrl(options.url)
+  if (options.password !== undefined) secrets.password = options.password
+
+  await mkdir(options.tempDir, { recursive: true, mode: 0o700 })
+  const stagingRoot = await mkdtemp(join(options.tempDir, 'recover-'))
+  const host = await openLocalHost({ name: 'local', stagingRoot })
+  const token = readable(randomBytes(12)).toLowerCase()
+  const connection = 'recover'
+  const context: StepContext = {
+    host,
+    engine,
+    operation: `recover-${token}`,
+    token,
+    signal,
+    fence: 1,
+    secret: async ref => secrets[ref.field],
+    assertLease: () => signal.throwIfAborted(),
+  }
+  try {
+    const probe = engine.probeTarget(connection, settings)
+    const targetFacts = probe.read(await runProbe(context, 'probe', probe.commands))
+    const target: RestoreTarget = {
+      connection,
+      database: targetFacts.database,
+      token,
+      jobs: options.jobs,
+      noOwner: options.noOwner,
+    }
+    const plan = method.planRestore(settings, target, manifest, targetFacts)
+    const asks = method.targetChecks(settings, target, manifest)
+    expectPassed(asks.read(await runProbe(context, 'check', asks.commands)), 'restore.target-exists')
+    await host.files.ensureDirectory(host.stagingDir(context.operation))
+
+    const open = (name: string) => {
+      const entry = artifactOf(backup, name)
+      return openBytes(source, backup, entry, { signal, onProgress: () => {} })
+    }
+    try {
+      for (const step of plan.steps) {
+        say(step.title)
+        await runStep(context, step, open)
+      }
+      say('comparing the copy with the manifest')
+      const proofs = method.proofs(settings, target, manifest)
+      expectPassed(proofs.read(await runProbe(context, 'prove', proofs.commands)), 'restore.proof-failed')
+      for (const step of plan.finish) {
+        say(step.title)
+        await runStep(context, step, open)
+      }
+    } catch (error) {
+      say('it failed; removing what was made so far')
+      await host.stopOperation(context.operation)
+      // Also after Ctrl-C: taking back is not cancelled.
+      const undoing: StepContext = { ...context, signal: new AbortController().signal, assertLease: () => {} }
+      for (const [index, command] of plan.undo.entries()) {
+        const result = await runCommand(undoing, `undo-${index}`, command)
+        try {
+          expectSuccess(undoing, { title: 'remove the unfinished restore' }, command, result)
+        } catch (left) {
+          say(`something is left over: ${left instanceof Error ? left.message : String(left)}`)
+        }
+      }
+      throw error
+    }
+    return target.database
+  } finally {
+    await host.stopOperation(context.operation)
+    await host.removeOperation(context.operation)
+    await rm(stagingRoot, { recursive: true, force: true })
+  }
+}
+
+function expectPassed(
+  checks: readonly CheckResult[],
+  fallback: 'restore.target-exists' | 'restore.proof-failed',
+): void {
+  const failed = checks.find(check => check.answer === 'fail')
+  if (failed === undefined) return
+  const code = isErrorCode(failed.code) ? failed.code : fallback
+  throw new HoldfastError(
+    code,
+    `${failed.title}: ${failed.detail}`,
+    failed.hint === undefined ? {} : { hint: failed.hint },
+  )
+}

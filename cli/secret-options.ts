@@ -1,0 +1,46 @@
+/** Ways to hand over a password that keep it out of argv and of the shell's history. */
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { HoldfastError } from '../model/errors.ts'
+import { askSecret } from './terminal.ts'
+
+export interface SecretOptions {
+  secretEnv?: string
+  secretFile?: string
+  secretPrompt?: boolean
+}
+
+export const withSecretOptions = (command: Command): Command =>
+  command
+    .option('--secret-env <variable>', 'take the password from this environment variable')
+    .option('--secret-file <file>', 'take the password from this file')
+    .option('--secret-prompt', 'ask for the password')
+
+/** undefined when none was asked for. Throws `request.invalid`. */
+export async function secretOf(options: SecretOptions): Promise<string | undefined> {
+  const given = [options.secretEnv, options.secretFile, options.secretPrompt].filter(
+    item => item !== undefined,
+  )
+  if (given.length > 1) {
+    throw new HoldfastError(
+      'request.invalid',
+      'Give only one of --secret-env, --secret-file and --secret-prompt.',
+    )
+  }
+  if (options.secretEnv !== undefined) {
+    const value = process.env[options.secretEnv]
+    if (value !== undefined && value !== '') return value
+    throw new HoldfastError('request.invalid', `The environment variable ${options.secretEnv} is not set.`)
+  }
+  if (options.secretFile !== undefined) {
+    const path = options.secretFile
+    const text = await readFile(path, 'utf8').catch(error => {
+      throw new HoldfastError(
+        'request.invalid',
+        `The secret file ${path} cannot be read: ${String(error.message)}.`,
+      )
+    })
+    return text.replace(/\r?\n$/, '')
+  }
+  return options.secretPrompt === true ? askSecret('password: ') : undefined
+}
