@@ -153,7 +153,7 @@ function inSegments(
       while (rest.length > 0) {
         const room = (index === 0 ? firstBytes : bytes) - held
         if (room === 0) {
-          out.push(...handle(pieces, index, false))
+          for (const done of handle(pieces, index, false)) out.push(done)
           pieces = []
           held = 0
           index += 1

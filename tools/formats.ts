@@ -1,0 +1,47 @@
+/**
+ * `npm run formats`: writes the JSON Schemas of docs/formats/ from model/manifest.ts. A test checks that they are
+ * current.
+ */
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import {
+  deletedSchema,
+  epochSchema,
+  installationSchema,
+  keyFileSchema,
+  keySidecarSchema,
+  recipientFileSchema,
+  signedManifestSchema,
+} from '../model/manifest.ts'
+
+const directory = join(import.meta.dirname, '../docs/formats')
+const documents: Record<string, { title: string; schema: z.ZodType }> = {
+  manifest: { title: 'manifest.json: one backup, signed', schema: signedManifestSchema },
+  keys: { title: '<attemptId>/keys-<n>.json: wrapped data keys', schema: keySidecarSchema },
+  deleted: { title: 'deleted.json: a backup that was given up or deleted', schema: deletedSchema },
+  installation: { title: 'installation.json: who first wrote below this prefix', schema: installationSchema },
+  epoch: { title: 'epoch-<n>.json: who may write below this prefix', schema: epochSchema },
+  'key-file': { title: 'NAME.json in the keys directory: opens backups', schema: keyFileSchema },
+  recipient: { title: 'NAME.pub.json in the keys directory: encrypts backups', schema: recipientFileSchema },
+}
+
+/** File name → JSON Schema of every published document. */
+export function publishedSchemas(): Record<string, object> {
+  return Object.fromEntries(
+    Object.entries(documents).map(([name, { title, schema }]) => {
+      const { $schema, ...rest } = z.toJSONSchema(schema)
+      return [`${name}.schema.json`, { $schema, title, ...rest }]
+    }),
+  )
+}
+
+if (import.meta.main) {
+  const files = Object.entries(publishedSchemas()).map(([file, schema]) => {
+    const path = join(directory, file)
+    writeFileSync(path, `${JSON.stringify(schema, null, 2)}\n`)
+    return path
+  })
+  execFileSync('npx', ['--no-install', 'biome', 'format', '--write', ...files], { stdio: 'inherit' })
+}
