@@ -1,0 +1,68 @@
+/** Whether a bucket takes, gives back, lists and removes what a backup needs; names the permission that is missing. */
+import { randomBytes } from 'node:crypto'
+import { HoldfastError } from '../../model/errors.ts'
+import type { CallOptions } from '../destination.ts'
+import { precheckFolder } from '../object-key.ts'
+import { deletePlainly, listObjects, putObject, readObject, removeObject } from './objects.ts'
+import type { Store } from './store.ts'
+import { abortUpload, listParts, listUploads, openUpload } from './uploads.ts'
+
+export async function checkS3(store: Store, options: CallOptions): Promise<void> {
+  const key = `${precheckFolder}/${randomBytes(9).toString('hex')}`
+  const body = randomBytes(4096)
+  await putObject(store, key, body, { ...options, ifAbsent: true })
+  try {
+    await findConditionalPut(store, key, body, options)
+    const back = await readObject(store, key, options)
+    if (!back || !body.equals(back)) {
+      throw new HoldfastError(
+        'destination.corrupted',
+        `${store.uri} gave back other bytes than were written to it.`,
+      )
+    }
+    let listed = false
+    for await (const found of listObjects(store, key, options)) listed ||= found.key === key
+    if (!listed)
+      throw new HoldfastError('destination.corrupted', `${store.uri} does not list what was written to it.`)
+    await checkUploads(store, `${key}-parts`, options)
+  } finally {
+    await removePrecheck(store, key)
+  }
+}
+
+/** Some stores take If-None-Match and overwrite all the same: found out here, before anything leans on it. */
+async function findConditionalPut(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions,
+): Promise<void> {
+  try {
+    await putObject(store, key, body, { ...options, ifAbsent: true })
+    store.findings.conditionalPut = false
+  } catch (error) {
+    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+  }
+}
+
+async function checkUploads(store: Store, key: string, options: CallOptions): Promise<void> {
+  const uploadId = await openUpload(store, key, options)
+  try {
+    await listParts(store, key, uploadId, options)
+    for await (const _upload of listUploads(store, key, options)) break
+  } finally {
+    await abortUpload(store, key, uploadId)
+  }
+}
+
+/** A bucket that locks what is written locks this object too; hiding it is all that can be done then. */
+async function removePrecheck(store: Store, key: string): Promise<void> {
+  try {
+    await removeObject(store, key)
+  } catch (error) {
+    const locked =
+      error instanceof HoldfastError && error.code === 'destination.denied' && store.findings.versioned
+    if (!locked) throw error
+    await deletePlainly(store, key, {})
+  }
+}

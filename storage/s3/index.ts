@@ -1,0 +1,50 @@
+/** S3 and what speaks it: `s3://bucket/prefix`. The bucket must be there; it is never made by us. */
+import type { Destination } from '../destination.ts'
+import { checkS3 } from './check.ts'
+import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
+import { getObject } from './read.ts'
+import type { S3Settings } from './settings.ts'
+import { openStore } from './store.ts'
+import { abortUpload, completeUpload, listParts, listUploads, openUpload, putPart } from './uploads.ts'
+
+const mib = 1024 * 1024
+
+/** Connects when it is used. Throws `request.invalid` for half a pair of keys. */
+export function openS3Destination(
+  uri: string,
+  settings: S3Settings,
+  secrets: Record<string, string>,
+): Destination {
+  const store = openStore(uri, settings, secrets)
+  return {
+    kind: 's3',
+    uri,
+    get capabilities() {
+      return {
+        conditionalPut: store.findings.conditionalPut,
+        equalParts: settings.endpoint?.includes('.r2.cloudflarestorage.com') ?? false,
+        minPartBytes: 5 * mib,
+        maxPartBytes: 5 * 1024 * mib,
+        maxParts: 10_000,
+        verifiesParts: true,
+      }
+    },
+    put: (key, body, options) => putObject(store, key, body, options),
+    read: (key, options) => readObject(store, key, options),
+    get: (key, options) => getObject(store, key, options),
+    stat: (key, options) => statObject(store, key, options),
+    list: (prefix, options) => listObjects(store, prefix, options),
+    remove: (key, options) => removeObject(store, key, options),
+    openUpload: (key, options) => openUpload(store, key, options),
+    putPart: (key, uploadId, part, options) => putPart(store, key, uploadId, part, options),
+    listParts: (key, uploadId, options) => listParts(store, key, uploadId, options),
+    completeUpload: (key, uploadId, parts, options) => completeUpload(store, key, uploadId, parts, options),
+    abortUpload: (key, uploadId, options) => abortUpload(store, key, uploadId, options),
+    listUploads: (prefix, options) => listUploads(store, prefix, options),
+    check: (options = {}) => checkS3(store, options),
+    async close() {
+      store.client.destroy()
+      store.patientClient.destroy()
+    },
+  }
+}

@@ -1,0 +1,310 @@
+/** Objects of an S3 destination. */
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  DeleteObjectCommand,
+  GetBucketVersioningCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3'
+import { HoldfastError } from '../../model/errors.ts'
+import type { CallOptions, ObjectStat } from '../destination.ts'
+import { maxSmallBytes } from '../limits.ts'
+import { checkKey, checkPrefix } from '../object-key.ts'
+import { knownSha256, type Store, whereKnown } from './store.ts'
+
+const has = (error: unknown, ...codes: string[]) =>
+  error instanceof HoldfastError && codes.includes(error.code)
+
+export async function putObject(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions & { ifAbsent?: boolean } = {},
+): Promise<ObjectStat> {
+  checkKey(key)
+  if (body.length > maxSmallBytes) {
+    throw new HoldfastError(
+      'request.invalid',
+      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
+    )
+  }
+  if (!options.ifAbsent) return await putOnce(store, key, body, options, false)
+  return await whereKnown(store.findings, 'conditionalPut', async known => {
+    if (known) return await putIfAbsent(store, key, body, options)
+    // The store cannot decide it; this narrows the race to the time between two requests.
+    if (await statObject(store, key, options)) throw exists(store, key)
+    return await putOnce(store, key, body, options, false)
+  })
+}
+
+async function putIfAbsent(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions,
+): Promise<ObjectStat> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await putOnce(store, key, body, options, true)
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error
+      // Another conditional write to this key was under way: S3 asks to try again.
+      if (error.context.storeCode === 'ConditionalRequestConflict' && tries < 8) {
+        await sleep(50 * tries * Math.random(), undefined, options)
+        continue
+      }
+      if (error.code !== 'destination.exists') throw error
+      // The SDK may have tried again after an answer was lost: then what is there is ours, byte for byte.
+      if (Number(error.context.attempts) > 1) {
+        const there = await statObject(store, key, options)
+        const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
+        if (there && back && Buffer.compare(back, body) === 0) return there
+      }
+      throw exists(store, key)
+    }
+  }
+}
+
+async function putOnce(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions,
+  ifAbsent: boolean,
+): Promise<ObjectStat> {
+  const sha256 = createHash('sha256').update(body).digest()
+  const answer = await whereKnown(store.findings, 'checksums', async checksums => {
+    const command = new PutObjectCommand({
+      Bucket: store.bucket,
+      Key: store.fullKey(key),
+      Body: body,
+      ContentLength: body.length,
+      ...(checksums ? { ChecksumSHA256: sha256.toString('base64') } : {}),
+      ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
+    })
+    command.middlewareStack.add(knownSha256(sha256.toString('hex')), { step: 'build', name: 'knownSha256' })
+    return await store.call('PutObject', key, options, http => store.client.send(command, http))
+  })
+  return {
+    key,
+    bytes: body.length,
+    modifiedAt: new Date(),
+    ...versionOf(answer.VersionId),
+    ...(answer.ETag ? { tag: answer.ETag } : {}),
+  }
+}
+
+const exists = (store: Store, key: string) =>
+  new HoldfastError('destination.exists', `${store.uri}/${key} is there already.`)
+
+/** Stores answer "null" for objects older than the bucket's versioning. */
+const versionOf = (version: string | undefined) => (version && version !== 'null' ? { version } : {})
+
+export async function readObject(
+  store: Store,
+  key: string,
+  options: CallOptions = {},
+): Promise<Uint8Array | undefined> {
+  checkKey(key)
+  try {
+    return await store.call('GetObject', key, options, async http => {
+      const answer = await store.client.send(
+        new GetObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) }),
+        http,
+      )
+      const expected = answer.ContentLength ?? 0
+      if (expected > maxSmallBytes) {
+        // Not read to its end: the connection must not wait for it.
+        if (answer.Body && 'destroy' in answer.Body) answer.Body.destroy()
+        throw new HoldfastError(
+          'request.too-large',
+          `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
+        )
+      }
+      const body = (await answer.Body?.transformToByteArray()) ?? new Uint8Array()
+      if (answer.ContentLength !== undefined && body.length !== answer.ContentLength) {
+        throw new HoldfastError(
+          'destination.unreachable',
+          `Reading ${store.uri}/${key} was cut off after ${body.length} of ${answer.ContentLength} bytes.`,
+        )
+      }
+      return body
+    })
+  } catch (error) {
+    if (has(error, 'destination.object-missing')) return undefined
+    throw error
+  }
+}
+
+export async function statObject(
+  store: Store,
+  key: string,
+  options: CallOptions = {},
+): Promise<ObjectStat | undefined> {
+  checkKey(key)
+  const command = new HeadObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
+  const answer = await store.call('HeadObject', key, options, async http => {
+    try {
+      return await store.client.send(command, http)
+    } catch (error) {
+      if (isBare404(error)) return undefined
+      throw error
+    }
+  })
+  if (!answer) {
+    await expectBucket(store, options)
+    return undefined
+  }
+  return {
+    key,
+    bytes: answer.ContentLength ?? 0,
+    modifiedAt: answer.LastModified ?? new Date(0),
+    ...versionOf(answer.VersionId),
+    ...(answer.ETag ? { tag: answer.ETag } : {}),
+  }
+}
+
+const isBare404 = (error: unknown) =>
+  error instanceof Error && (error.name === 'NotFound' || error.name === 'NoSuchKey')
+
+/** The answer to HEAD has no body: a missing object is told from a missing bucket by asking for the bucket, once. */
+async function expectBucket(store: Store, options: CallOptions): Promise<void> {
+  if (store.findings.bucketSeen) return
+  await store.call('HeadBucket', '', options, async http => {
+    try {
+      await store.client.send(new HeadBucketCommand({ Bucket: store.bucket }), http)
+    } catch (error) {
+      if (!isBare404(error)) throw error
+      throw new HoldfastError('destination.missing', `The bucket of ${store.uri} does not exist.`)
+    }
+  })
+}
+
+export async function* listObjects(
+  store: Store,
+  prefix: string,
+  options: CallOptions = {},
+): AsyncGenerator<ObjectStat> {
+  checkPrefix(prefix)
+  let token: string | undefined
+  do {
+    const page = await store.call('ListObjectsV2', prefix, options, http =>
+      store.client.send(
+        new ListObjectsV2Command({
+          Bucket: store.bucket,
+          Prefix: store.fullKey(prefix),
+          ...(token === undefined ? {} : { ContinuationToken: token }),
+        }),
+        http,
+      ),
+    )
+    for (const object of page.Contents ?? []) {
+      const key = store.ownKey(object.Key)
+      // "Directories" that some consoles make are no objects of ours.
+      if (key === undefined || key === '' || key.endsWith('/')) continue
+      yield {
+        key,
+        bytes: object.Size ?? 0,
+        modifiedAt: object.LastModified ?? new Date(0),
+        ...(object.ETag ? { tag: object.ETag } : {}),
+      }
+    }
+    token = page.IsTruncated ? page.NextContinuationToken : undefined
+  } while (token !== undefined)
+}
+
+export async function removeObject(
+  store: Store,
+  key: string,
+  options: CallOptions & { version?: string } = {},
+): Promise<void> {
+  checkKey(key)
+  if (options.version !== undefined) return await removeVersion(store, key, options.version, options)
+  if (!(await isVersioned(store, options))) {
+    const { DeleteMarker } = await deletePlainly(store, key, options)
+    // It was versioned after all: the marker says so, and it and everything under it have to go as well.
+    if (DeleteMarker !== true) return
+    store.findings.versioned = true
+  }
+  for await (const version of versionsOf(store, key, options))
+    await removeVersion(store, key, version, options)
+}
+
+export async function deletePlainly(
+  store: Store,
+  key: string,
+  options: CallOptions,
+): Promise<{ DeleteMarker?: boolean | undefined }> {
+  const command = new DeleteObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
+  try {
+    return await store.call('DeleteObject', key, options, http => store.client.send(command, http))
+  } catch (error) {
+    if (has(error, 'destination.object-missing')) return {}
+    throw error
+  }
+}
+
+async function removeVersion(
+  store: Store,
+  key: string,
+  version: string,
+  options: CallOptions,
+): Promise<void> {
+  const command = new DeleteObjectCommand({
+    Bucket: store.bucket,
+    Key: store.fullKey(key),
+    VersionId: version,
+  })
+  try {
+    await store.call('DeleteObjectVersion', key, options, http => store.client.send(command, http))
+  } catch (error) {
+    if (!has(error, 'destination.object-missing')) throw error
+  }
+}
+
+/** Versions and delete markers of exactly this key. */
+async function* versionsOf(store: Store, key: string, options: CallOptions): AsyncGenerator<string> {
+  const fullKey = store.fullKey(key)
+  let next: { KeyMarker?: string; VersionIdMarker?: string } | undefined = {}
+  while (next) {
+    const marker: { KeyMarker?: string; VersionIdMarker?: string } = next
+    const page = await store.call('ListObjectVersions', key, options, http =>
+      store.client.send(
+        new ListObjectVersionsCommand({ Bucket: store.bucket, Prefix: fullKey, ...marker }),
+        http,
+      ),
+    )
+    for (const { Key, VersionId } of [...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])]) {
+      if (Key === fullKey && VersionId) yield VersionId
+    }
+    // Keys come in order: once others follow, this one is through.
+    next =
+      page.IsTruncated && page.NextKeyMarker === fullKey
+        ? {
+            KeyMarker: page.NextKeyMarker,
+            ...(page.NextVersionIdMarker ? { VersionIdMarker: page.NextVersionIdMarker } : {}),
+          }
+        : undefined
+  }
+}
+
+/** Asked once. Who may not ask is treated as unversioned until an answer to a delete says otherwise. */
+async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
+  if (store.findings.versioned !== undefined) return store.findings.versioned
+  try {
+    const { Status } = await store.call('GetBucketVersioning', '', options, http =>
+      store.client.send(new GetBucketVersioningCommand({ Bucket: store.bucket }), http),
+    )
+    // "Suspended" keeps what is old.
+    store.findings.versioned = Status !== undefined
+  } catch (error) {
+    if (!has(error, 'destination.denied', 'destination.misconfigured')) throw error
+    store.findings.versioned = false
+  }
+  return store.findings.versioned
+}
