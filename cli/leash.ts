@@ -34,6 +34,9 @@ export interface LeashedOptions {
   output: number | 'pipe' | 'ignore'
   /** Seconds between TERM and KILL when we die. */
   graceSeconds?: number
+  /** Another user to run as; only root may ask for it. */
+  uid?: number
+  gid?: number
 }
 
 /** Starts `command`; its pid is the program's own. Our end of the leash is `child.stdin`: never write to it. */
@@ -47,6 +50,8 @@ export function spawnLeashed(
     stdio: ['pipe', options.output, options.output],
     env: { ...(options.env ?? process.env), GRACE_TENTHS: String((options.graceSeconds ?? 10) * 10) },
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.uid === undefined ? {} : { uid: options.uid }),
+    ...(options.gid === undefined ? {} : { gid: options.gid }),
   })
   child.stdin?.on('error', () => {})
   // The watcher waits for our end to close; once the child is gone there is nothing left to watch.

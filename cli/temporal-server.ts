@@ -75,3 +75,12 @@ export function freePort(): Promise<number> {
     })
   })
 }
+
+/** Whether we could listen there now. */
+export function isFree(host: string, port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
+  })
+}

@@ -1,6 +1,5 @@
 /** Everything on one machine, as one process tree: Temporal's dev server, the API, a worker. */
 import { closeSync, openSync, renameSync, rmSync, statSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
@@ -8,7 +7,7 @@ import { homePaths, type Settings } from '../../model/settings.ts'
 import { createClient } from '../client.ts'
 import { spawnLeashed } from '../leash.ts'
 import { ensureTemporal, temporalServerVersion } from '../temporal-binary.ts'
-import { freePort, spawnTemporalServer, temporalAnswers } from '../temporal-server.ts'
+import { freePort, isFree, spawnTemporalServer, temporalAnswers } from '../temporal-server.ts'
 import { firstThings } from './first-things.ts'
 import { lockHome, makeSecretKey, prepareHome, waitForFormerChildren, writeRuntime } from './home.ts'
 import { markOf } from './processes.ts'
@@ -31,6 +30,8 @@ export interface UpOptions {
   settings: Settings
   /** Lines for people. */
   say(line: string): void
+  /** Environment of the children; default: ours. */
+  env?: Record<string, string | undefined>
   /** Children's output goes to the terminal too. */
   verbose?: boolean
 }
@@ -130,7 +131,7 @@ async function startChildren(
   }
 
   const env = {
-    ...process.env,
+    ...(options.env ?? process.env),
     HOLDFAST_HOME: home,
     HOLDFAST_API_LISTEN: `${bracketed}:${apiListen.port}`,
     HOLDFAST_URL: api,
@@ -220,12 +221,4 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
 
 async function preferred(port: number): Promise<number> {
   return (await isFree('127.0.0.1', port)) ? port : await freePort()
-}
-
-function isFree(host: string, port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
-  })
 }
