@@ -18,9 +18,9 @@ export interface Held {
 
 /**
  * `before`: the request has arrived and the server has not seen it. `after`: the server has answered, the client does not
- * know. `late`: the whole request is here, and reaches the server on release although its client may be long gone.
+ * know. `midway`: the server answers, and the client has got the first megabyte of the answer. `late`: the whole request is here, and reaches the server on release although its client may be long gone.
  */
-export type Moment = 'before' | 'after' | 'late'
+export type Moment = 'before' | 'after' | 'midway' | 'late'
 
 interface Rule {
   matches: (method: string, url: string) => boolean
@@ -96,6 +96,7 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
       return
     }
     const after = take('after', method, url)
+    const midway = take('midway', method, url)
     const forwarded = request(
       { host: upstream.hostname, port: upstream.port, method, path: url, headers: incoming.headers, agent },
       async answer => {
@@ -108,6 +109,7 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
           }
         }
         outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+        if (midway) await passUntil(answer, outgoing, 1_000_000, midway)
         answer.pipe(outgoing)
         answer.on('error', () => outgoing.destroy())
       },
@@ -116,7 +118,7 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
     // A client that died in the middle of its request: the server must see the same.
     incoming.on('error', () => forwarded.destroy())
     outgoing.on('close', () => {
-      if (!outgoing.writableFinished && !after) forwarded.destroy()
+      if (!outgoing.writableFinished && !after && !midway) forwarded.destroy()
     })
     incoming.pipe(forwarded)
   }
@@ -147,4 +149,28 @@ export async function startInterceptor(target: string): Promise<Interceptor> {
       await new Promise<void>(resolve => server.close(() => resolve()))
     },
   }
+}
+
+/** Passes the first bytes on, then waits for the verdict. */
+async function passUntil(
+  answer: IncomingMessage,
+  outgoing: ServerResponse,
+  bytes: number,
+  rule: Rule,
+): Promise<void> {
+  let passed = 0
+  await new Promise<void>(resolve => {
+    const onData = (chunk: Buffer) => {
+      passed += chunk.length
+      outgoing.write(chunk)
+      if (passed < bytes) return
+      answer.pause()
+      answer.off('data', onData)
+      resolve()
+    }
+    answer.on('data', onData)
+    answer.once('end', resolve)
+  })
+  rule.arrived()
+  if ((await rule.verdict) === 'cut') outgoing.destroy()
 }

@@ -9,12 +9,13 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
+import { openDestination } from '../../storage/index.ts'
 import { type Held, type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
 import { startVersitygw } from '../servers/versitygw.ts'
-import { digestSqlite } from '../support/digest-sqlite.ts'
+import { digestSqlite } from '../support/digest.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectOneBackup } from './inspect.ts'
-import { type Process, type Stack, startStack } from './stack.ts'
+import { type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 interface Point {
   name: string
@@ -61,13 +62,10 @@ for (const { shape, format } of [
       stack = await startStack()
       store = await startVersitygw()
       front = await startInterceptor(store.endpoint)
-      destination = await store.open('matrix')
+      destination = await openDestination(store.destinationRecord('matrix'), store.secrets)
       source = join(stack.directory, 'source.db')
       makeRandomSqlite(source, 26)
-      await stack.expectOk('POST', '/v1/destinations', {
-        ...store.destinationInput('matrix', 'vault'),
-        endpoint: front.url,
-      })
+      await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'matrix', front.url))
       assert.ok(stack.worker)
       worker = stack.worker
     })
@@ -148,7 +146,7 @@ for (const { shape, format } of [
         const operation = await stack.restore({ backup: backup.id, target: { connection, database: target } })
         const view = await stack.ended(operation.id)
         assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
-        assert.equal(digestSqlite(target), expected)
+        assert.deepEqual(digestSqlite(target), expected)
         expectCleanHost(stack.home, view.id)
       }
     })

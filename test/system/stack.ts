@@ -13,6 +13,7 @@ import type { BackupView, OperationView, Problem } from '../../model/schemas.ts'
 import { closedStates } from '../../model/types.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startTemporal } from '../servers/temporal.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -181,3 +182,14 @@ export async function startStack(options: { env?: Record<string, string>; worker
     },
   }
 }
+
+/** What `POST /v1/destinations` needs for a bucket of the test's object store. */
+export const s3Input = (store: Versitygw, name: string, prefix: string, endpoint = store.endpoint) => ({
+  name,
+  uri: `s3://${store.bucket}/${prefix}`,
+  endpoint,
+  region: store.region,
+  pathStyle: true,
+  accessKeyId: store.accessKeyId,
+  secretAccessKey: store.secretAccessKey,
+})
