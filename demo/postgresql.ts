@@ -203,9 +203,9 @@ export async function postgresDigest(address: Address, database: string): Promis
   const relations = await sql(
     address,
     database,
-    `SELECT c.relkind::text || format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    `SELECT (c.relkind::text || format('%I.%I', n.nspname, c.relname)) COLLATE "C" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'
-     ORDER BY 1 COLLATE "C";`,
+     ORDER BY 1;`,
   )
   const asks = relations
     .split('\n')
@@ -215,7 +215,7 @@ export async function postgresDigest(address: Address, database: string): Promis
       const rows =
         line[0] === 'S'
           ? `SELECT last_value, is_called FROM ${name}`
-          : `SELECT md5(t::text) FROM ${name} t ORDER BY 1 COLLATE "C"`
+          : `SELECT md5(t::text) COLLATE "C" FROM ${name} t ORDER BY 1`
       return `\\echo ${"'"}${name.replaceAll("'", "''")}${"'"}\nCOPY (${rows}) TO STDOUT;`
     })
   await psql(address, database, asks.join('\n'), chunk => hash.update(chunk))
