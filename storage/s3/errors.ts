@@ -147,7 +147,9 @@ export function storeError(
   if (!code) return error instanceof Error && answer.status === 0 ? withoutRequest(error) : error
   const said = secrets.reduce((text, secret) => text.replaceAll(secret, '***'), answer.message)
   const status = answer.status > 0 ? `, HTTP ${answer.status}` : ''
-  const needs = code === 'destination.denied' ? `; it needs the permission ${permission}` : ''
+  // Wrong keys are no matter of permissions.
+  const refused = code === 'destination.denied' && hints[answer.name] === undefined
+  const needs = refused ? `; it needs the permission ${permission}` : ''
   const region = answer.region ? `; the bucket is in region ${answer.region}` : ''
   const hint = hints[answer.name]
   return new HoldfastError(

@@ -1,0 +1,260 @@
+/** The part of the conformance suite that is about uploads by parts. */
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import type { Destination, OpenUpload, PartInfo } from '../../storage/destination.ts'
+import { codeOf, collect, keys, refuses, type Subject } from './conformance.ts'
+
+export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+/** Sends `body` as part `number` at `offset`, with its true hash. */
+export const send = (
+  destination: Destination,
+  key: string,
+  uploadId: string,
+  number: number,
+  offset: number,
+  body: Uint8Array,
+): Promise<PartInfo> => destination.putPart(key, uploadId, { number, offset, body, sha256: sha256(body) })
+
+export function uploadConformance(subjectOf: () => Subject): void {
+  /** The smallest parts that the store takes. */
+  const partBytes = () => Math.max(subjectOf().destination.capabilities.minPartBytes, 100_000)
+  const bodyOf = (parts: number, lastBytes: number) => randomBytes((parts - 1) * partBytes() + lastBytes)
+  const partOf = (body: Uint8Array, number: number) =>
+    body.subarray((number - 1) * partBytes(), number * partBytes())
+  const sendPart = (
+    destination: Destination,
+    key: string,
+    uploadId: string,
+    body: Uint8Array,
+    number: number,
+  ) => send(destination, key, uploadId, number, (number - 1) * partBytes(), partOf(body, number))
+
+  test('parts out of order and in parallel, the last one short', async () => {
+    const { destination } = subjectOf()
+    const key = 'uploads/shuffled/artifact.zst'
+    const body = bodyOf(4, 12_345)
+    const uploadId = await destination.openUpload(key)
+    const sent = await Promise.all(
+      [3, 1, 4, 2].map(number => sendPart(destination, key, uploadId, body, number)),
+    )
+    assert.equal(await destination.stat(key), undefined, 'nothing is visible before it is complete')
+    assert.deepEqual(await keys(destination.list('uploads/')), [])
+    const parts = sent.toSorted((a, b) => a.number - b.number)
+    const made = await destination.completeUpload(key, uploadId, parts)
+    assert.equal(made.bytes, body.length)
+    assert.equal((await destination.stat(key))?.bytes, body.length)
+    assert.ok(body.equals(await collect(await destination.get(key))))
+    const middle = { offset: partBytes() - 5, length: partBytes() }
+    assert.ok(
+      body
+        .subarray(middle.offset, middle.offset + middle.length)
+        .equals(await collect(await destination.get(key, middle))),
+    )
+    await destination.remove(key)
+  })
+
+  test('a single part, also one of zero bytes', async () => {
+    const { destination } = subjectOf()
+    for (const bytes of [0, 1, 70_000]) {
+      const key = `uploads/single/${bytes}`
+      const body = randomBytes(bytes)
+      const uploadId = await destination.openUpload(key)
+      const part = await send(destination, key, uploadId, 1, 0, body)
+      await destination.completeUpload(key, uploadId, [part])
+      assert.ok(body.equals(await collect(await destination.get(key))))
+      await destination.remove(key)
+    }
+  })
+
+  test('a part that is repeated: the last one wins', async () => {
+    const { destination } = subjectOf()
+    const key = 'uploads/repeated'
+    const [first, second] = [bodyOf(2, 1000), bodyOf(2, 777)]
+    const uploadId = await destination.openUpload(key)
+    await sendPart(destination, key, uploadId, first, 1)
+    await sendPart(destination, key, uploadId, first, 2)
+    const parts = [
+      await sendPart(destination, key, uploadId, second, 1),
+      await sendPart(destination, key, uploadId, second, 2),
+    ]
+    const listed = await destination.listParts(key, uploadId)
+    assert.deepEqual(
+      listed?.map(part => [part.number, part.bytes, part.tag]),
+      parts.map(part => [part.number, part.bytes, part.tag]),
+    )
+    await destination.completeUpload(key, uploadId, parts)
+    assert.ok(second.equals(await collect(await destination.get(key))))
+    await destination.remove(key)
+  })
+
+  test('is resumed by another process that lists the parts', async () => {
+    const { destination, again } = subjectOf()
+    const key = 'uploads/resumed'
+    const body = bodyOf(3, 4321)
+    const uploadId = await destination.openUpload(key)
+    await sendPart(destination, key, uploadId, body, 2)
+    await sendPart(destination, key, uploadId, body, 1)
+
+    const other = await again()
+    const there = await other.listParts(key, uploadId)
+    assert.deepEqual(
+      there?.map(({ number, bytes, sha256: hash }) => ({ number, bytes, hash })),
+      [1, 2].map(number => ({ number, bytes: partBytes(), hash: sha256(partOf(body, number)) })),
+    )
+    const last = await sendPart(other, key, uploadId, body, 3)
+    await other.completeUpload(key, uploadId, [...(there ?? []), last])
+    assert.ok(body.equals(await collect(await destination.get(key))))
+    await other.close()
+    await destination.remove(key)
+  })
+
+  test('lists open uploads below a prefix', async () => {
+    const { destination } = subjectOf()
+    const named = ['open/b/2', 'open/a/1', 'open/a/3']
+    const ids = new Map<string, string>()
+    for (const key of named) ids.set(key, await destination.openUpload(key))
+    const open = async (prefix: string) => {
+      const found: OpenUpload[] = []
+      for await (const upload of destination.listUploads(prefix)) found.push(upload)
+      return found
+    }
+    const all = await open('open/')
+    assert.deepEqual(all.map(upload => upload.key).sort(), named.toSorted())
+    for (const upload of all) {
+      assert.equal(upload.uploadId, ids.get(upload.key))
+      assert.ok(Math.abs(upload.startedAt.getTime() - Date.now()) < 3_600_000)
+    }
+    assert.deepEqual((await open('open/a/')).map(upload => upload.key).sort(), ['open/a/1', 'open/a/3'])
+    for (const [key, uploadId] of ids) await destination.abortUpload(key, uploadId)
+    assert.deepEqual(await open('open/'), [])
+  })
+
+  test('abort leaves nothing, twice, and ends the upload for everybody', async () => {
+    const { destination, kept, again } = subjectOf()
+    const before = await kept()
+    const key = 'aborted/deep/below/artifact'
+    const body = bodyOf(2, 1000)
+    const uploadId = await destination.openUpload(key)
+    const part = await sendPart(destination, key, uploadId, body, 1)
+    assert.notDeepEqual(await kept(), before)
+    const other = await again()
+    await other.abortUpload(key, uploadId)
+    await destination.abortUpload(key, uploadId)
+    assert.deepEqual(await kept(), before)
+    await refuses(sendPart(destination, key, uploadId, body, 2), 'destination.upload-gone')
+    await refuses(destination.completeUpload(key, uploadId, [part]), 'destination.upload-gone')
+    assert.equal(await destination.listParts(key, uploadId), undefined)
+    assert.deepEqual(await kept(), before)
+    await other.close()
+  })
+
+  test('complete is answered again when its answer was lost', async () => {
+    const { destination, again } = subjectOf()
+    const key = 'uploads/twice'
+    const body = bodyOf(2, 1000)
+    const uploadId = await destination.openUpload(key)
+    const parts = [
+      await sendPart(destination, key, uploadId, body, 1),
+      await sendPart(destination, key, uploadId, body, 2),
+    ]
+    await destination.completeUpload(key, uploadId, parts)
+    const other = await again()
+    assert.equal((await other.completeUpload(key, uploadId, parts)).bytes, body.length)
+    await refuses(sendPart(other, key, uploadId, body, 2), 'destination.upload-gone')
+    assert.equal(await other.listParts(key, uploadId), undefined)
+    await destination.abortUpload(key, uploadId)
+    assert.ok(
+      body.equals(await collect(await destination.get(key))),
+      'aborting what is complete takes nothing away',
+    )
+    await other.close()
+    await destination.remove(key)
+  })
+
+  test('complete from two processes at once makes one whole object', async () => {
+    const { destination, again } = subjectOf()
+    const key = 'uploads/both'
+    const body = bodyOf(2, 1000)
+    const uploadId = await destination.openUpload(key)
+    const parts = [
+      await sendPart(destination, key, uploadId, body, 1),
+      await sendPart(destination, key, uploadId, body, 2),
+    ]
+    const other = await again()
+    const outcomes = await Promise.allSettled([
+      destination.completeUpload(key, uploadId, parts),
+      other.completeUpload(key, uploadId, parts),
+    ])
+    assert.ok(outcomes.some(outcome => outcome.status === 'fulfilled'))
+    // Whoever lost the race may be told to try again; then it is answered.
+    assert.equal((await other.completeUpload(key, uploadId, parts)).bytes, body.length)
+    assert.ok(body.equals(await collect(await destination.get(key))))
+    await other.close()
+    await destination.remove(key)
+  })
+
+  test('never replaces what is there under its key', async () => {
+    const { destination } = subjectOf()
+    const key = 'uploads/taken'
+    await destination.put(key, Buffer.from('here first'))
+    const uploadId = await destination.openUpload(key)
+    const part = await send(destination, key, uploadId, 1, 0, Buffer.from('too late!!'))
+    await refuses(destination.completeUpload(key, uploadId, [part]), 'destination.exists')
+    assert.equal(Buffer.from((await destination.read(key)) ?? []).toString(), 'here first')
+    await destination.abortUpload(key, uploadId)
+    await destination.remove(key)
+  })
+
+  test('a part that is named but was never sent fails the completion', async () => {
+    const { destination } = subjectOf()
+    const key = 'uploads/missing-part'
+    const body = bodyOf(2, 1000)
+    const uploadId = await destination.openUpload(key)
+    const one = await sendPart(destination, key, uploadId, body, 1)
+    await assert.rejects(
+      destination.completeUpload(key, uploadId, [one, { ...one, number: 2, tag: `"${'0'.repeat(32)}"` }]),
+      error => codeOf(error).startsWith('destination.'),
+    )
+    assert.equal(await destination.stat(key), undefined)
+    await destination.abortUpload(key, uploadId)
+  })
+
+  test('a part that is cancelled in its middle leaves nothing visible', async () => {
+    const { destination, kept } = subjectOf()
+    const before = await kept()
+    const key = 'uploads/cancelled'
+    const body = randomBytes(Math.max(partBytes(), 16 * 1024 * 1024))
+    const uploadId = await destination.openUpload(key)
+    const controller = new AbortController()
+    const part = { number: 1, offset: 0, body, sha256: sha256(body) }
+    const sending = destination.putPart(key, uploadId, part, { signal: controller.signal })
+    setImmediate(() => controller.abort(new Error('cancelled')))
+    await assert.rejects(sending, /cancelled/)
+    assert.deepEqual(await destination.listParts(key, uploadId), [])
+    assert.equal(await destination.stat(key), undefined)
+    await destination.abortUpload(key, uploadId)
+    assert.deepEqual(await kept(), before)
+  })
+
+  test('a part whose hash is wrong is refused where the store verifies parts', async () => {
+    const { destination } = subjectOf()
+    if (!destination.capabilities.verifiesParts) {
+      // Then a reader must be able to find out: the hash that was given is the one that is listed.
+      const uploadId = await destination.openUpload('uploads/hash')
+      const body = randomBytes(1000)
+      await send(destination, 'uploads/hash', uploadId, 1, 0, body)
+      assert.equal((await destination.listParts('uploads/hash', uploadId))?.[0]?.sha256, sha256(body))
+      await destination.abortUpload('uploads/hash', uploadId)
+      return
+    }
+    const key = 'uploads/wrong-hash'
+    const uploadId = await destination.openUpload(key)
+    const body = randomBytes(100_000)
+    const wrong = { number: 1, offset: 0, body, sha256: sha256(randomBytes(10)) }
+    await refuses(destination.putPart(key, uploadId, wrong), 'destination.corrupted')
+    assert.deepEqual(await destination.listParts(key, uploadId), [])
+    await destination.abortUpload(key, uploadId)
+  })
+}

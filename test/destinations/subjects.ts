@@ -1,0 +1,56 @@
+/** The places that the destination tests run on. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { DestinationRecord } from '../../model/records.ts'
+import { openDestination } from '../../storage/index.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
+import type { Subject } from './conformance.ts'
+
+export const localRecord = (path: string): DestinationRecord => ({
+  name: 'shelf',
+  kind: 'local',
+  uri: path,
+  settings: {},
+  secretFields: [],
+  createdAt: new Date().toISOString(),
+})
+
+export async function localSubject(): Promise<Subject & { root: string }> {
+  const root = await mkdtemp(join(tmpdir(), "holdfast local 'destination'-"))
+  const destination = await openDestination(localRecord(root), {})
+  return {
+    root,
+    destination,
+    again: () => openDestination(localRecord(root), {}),
+    kept: async () => (await filesBelow(root)).filter(path => path !== '.holdfast-uploads/'),
+    async close() {
+      await destination.close()
+      await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
+export async function s3Subject(server: Versitygw, prefix: string): Promise<Subject> {
+  const record = server.destinationRecord(prefix)
+  const destination = await openDestination(record, server.secrets)
+  return {
+    destination,
+    again: () => openDestination(record, server.secrets),
+    // Versitygw keeps objects, their versions and the parts of open uploads as files.
+    kept: async () =>
+      (await filesBelow(server.root)).filter(path => !path.endsWith('/') && !/^(iam|buckets\/\.vgwlocks)\//.test(path)),
+    close: () => destination.close(),
+  }
+}
+
+/** Relative paths, directories with a slash at the end, sorted. */
+export async function filesBelow(root: string): Promise<string[]> {
+  const entries = await readdir(root, { recursive: true, withFileTypes: true })
+  return entries
+    .map(
+      entry =>
+        `${join(entry.parentPath, entry.name).slice(root.length + 1)}${entry.isDirectory() ? '/' : ''}`,
+    )
+    .sort()
+}
