@@ -1,0 +1,121 @@
+/**
+ * The kill matrix of restores: kill -9 of the worker while the artifact is on its way into the tool, before and after, for
+ * every method. Afterwards the restored database is whole, and no temporary one, process or staging is left.
+ */
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { digestPostgres, digestSqlite } from '../support/digest.ts'
+import { createDatabase } from '../support/postgres-sample.ts'
+import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
+import { expectCleanHost } from './inspect.ts'
+import { type Process, type Stack, s3Input, startStack } from './stack.ts'
+
+describe('kill -9 of the worker during a restore', () => {
+  let stack: Stack
+  let store: Versitygw
+  let front: Interceptor
+  let postgres: TestPostgres
+  let worker: Process
+  let sqlitePath = ''
+  const backups: Record<string, string> = {}
+
+  before(async () => {
+    stack = await startStack()
+    assert.ok(stack.worker)
+    worker = stack.worker
+    store = await startVersitygw()
+    front = await startInterceptor(store.endpoint)
+    postgres = await startPostgres()
+    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'restores', front.url))
+    sqlitePath = join(stack.directory, 'source.db')
+    makeRandomSqlite(sqlitePath, 20)
+    await createDatabase(postgres.url(), 'shop')
+    await fillRandomPostgres(postgres.url('shop'), 20)
+    for (const [name, url, method] of [
+      ['file', `sqlite:${sqlitePath}`, 'physical'],
+      ['text', `sqlite:${sqlitePath}`, 'logical'],
+      ['pg', postgres.url('shop'), 'logical'],
+    ]) {
+      await stack.expectOk('POST', '/v1/connections', { name, url, method })
+    }
+    for (const [connection, format] of [
+      ['file', 'copy'],
+      ['text', 'dump'],
+      ['pg', 'custom'],
+      ['pg', 'directory'],
+    ] as const) {
+      const operation = await stack.backup({ connection, destinations: ['vault'], format })
+      const view = await stack.ended(operation.id)
+      assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+      backups[format] = view.backup
+    }
+  })
+
+  after(async () => {
+    await stack?.stop()
+    await front?.close()
+    await postgres?.stop()
+    await store?.stop()
+  })
+
+  const moments: { name: string; moment: Moment }[] = [
+    { name: 'before the first byte', moment: 'before' },
+    { name: 'in the middle of the data', moment: 'midway' },
+  ]
+  for (const [format, connection] of [
+    ['copy', 'file'],
+    ['dump', 'text'],
+    ['custom', 'pg'],
+    ['directory', 'pg'],
+  ] as const) {
+    for (const { name, moment } of moments) {
+      test(`${format}: ${name}, twice`, async () => {
+        const target =
+          connection === 'pg'
+            ? `back-${format}-${moment}`
+            : join(stack.directory, 'restored', `${format}-${moment}.db`)
+        if (connection !== 'pg')
+          await import('node:fs/promises').then(fs => fs.mkdir(dirname(target), { recursive: true }))
+        const isArtifact = (method: string, url: string) =>
+          method === 'GET' && url.includes(backups[format] ?? '?') && url.includes('.zst')
+        let operation: Awaited<ReturnType<Stack['restore']>> | undefined
+        for (let round = 1; round <= 2; round += 1) {
+          const held = front.hold(moment, isArtifact)
+          operation ??= await stack.restore({
+            backup: backups[format],
+            target: { connection, database: target },
+          })
+          await held.reached
+          await worker.kill9()
+          worker = stack.startWorker()
+          held.cut()
+        }
+        assert.ok(operation)
+        const view = await stack.ended(operation.id)
+        assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+        if (connection === 'pg') {
+          assert.deepEqual(
+            await digestPostgres(postgres.url(target)),
+            await digestPostgres(postgres.url('shop')),
+          )
+          const names = (await postgres.sql('SELECT datname FROM pg_database')).split('\n')
+          assert.deepEqual(
+            names.filter(one => one.startsWith('holdfast')),
+            [],
+            'no temporary database',
+          )
+        } else {
+          assert.deepEqual(digestSqlite(target), digestSqlite(sqlitePath))
+          const strange = readdirSync(dirname(target)).filter(one => one.includes('holdfast'))
+          assert.deepEqual(strange, [], 'no temporary file')
+        }
+        expectCleanHost(stack.home, view.id)
+      })
+    }
+  }
+})

@@ -1,0 +1,41 @@
+/** Other people's sessions and processes: what a test needs to get in a tool's way. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+/** Pids of programs named `program` that work in the operation's staging directory. */
+export function pidsIn(operation: string, program: string): number[] {
+  const found: number[] = []
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    try {
+      const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+      if (name === program && readlinkSync(`/proc/${pid}/cwd`).includes(operation)) found.push(Number(pid))
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  return found
+}
+
+/** A psql session that stays open. */
+export function openSession(url: string) {
+  const child = spawn('psql', ['-X', '-q', '-A', '-t', url], { stdio: ['pipe', 'pipe', 'inherit'] })
+  let heard = ''
+  child.stdout.setEncoding('utf8')
+  child.stdout.on('data', (text: string) => {
+    heard += text
+  })
+  return {
+    /** Sends SQL and waits until `answer` was printed. */
+    async say(sql: string, answer: string): Promise<void> {
+      heard = ''
+      child.stdin.write(`${sql}\n`)
+      while (!heard.includes(answer)) await once(child.stdout, 'data')
+    },
+    async close(): Promise<void> {
+      child.stdin.end()
+      if (child.exitCode === null) await once(child, 'exit')
+    },
+  }
+}
