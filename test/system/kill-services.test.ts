@@ -15,7 +15,7 @@ import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup, processesWith } from './inspect.ts'
-import { openSession, pidsIn } from './sessions.ts'
+import { lockTable, pidsIn } from './sessions.ts'
 import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 describe('services die under a backup', () => {
@@ -198,7 +198,7 @@ describe('services die under a backup', () => {
 
   for (const format of ['custom', 'directory'] as const) {
     test(`pg ${format}: the tool is killed and runs again`, async () => {
-      const locker = await lockTable(postgres, 'shop', 'blobs')
+      const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
       const victim = await eventually('pg_dump runs', async () =>
         postgresTool(id) === undefined ? undefined : postgresTool(id),
@@ -213,7 +213,7 @@ describe('services die under a backup', () => {
     })
 
     test(`pg ${format}: the worker is killed while the tool waits for a lock`, async () => {
-      const locker = await lockTable(postgres, 'shop', 'blobs')
+      const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
       await eventually('pg_dump runs', async () => postgresTool(id))
       await worker.kill9()
@@ -236,11 +236,4 @@ describe('services die under a backup', () => {
 /** Pid of a pg_dump whose working directory is the operation's staging. */
 function postgresTool(operation: string): number | undefined {
   return pidsIn(operation, 'pg_dump')[0]
-}
-
-/** Another session holds the table, so that pg_dump waits. */
-async function lockTable(postgres: TestPostgres, database: string, table: string) {
-  const session = openSession(postgres.url(database))
-  await session.say(`BEGIN; LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';`, 'locked')
-  return { release: () => session.close() }
 }

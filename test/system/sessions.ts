@@ -18,8 +18,15 @@ export function pidsIn(operation: string, program: string): number[] {
   return found
 }
 
+/** Another session holds the table, so that pg_dump waits for it. */
+export async function lockTable(url: string, table: string): Promise<{ release(): Promise<void> }> {
+  const session = openSession(url)
+  await session.say(`BEGIN; LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';`, 'locked')
+  return { release: () => session.close() }
+}
+
 /** A psql session that stays open. */
-export function openSession(url: string) {
+function openSession(url: string) {
   const child = spawn('psql', ['-X', '-q', '-A', '-t', url], { stdio: ['pipe', 'pipe', 'inherit'] })
   let heard = ''
   child.stdout.setEncoding('utf8')

@@ -1,0 +1,197 @@
+/** Cancel in every phase of a backup and a restore: answered within seconds, and nothing is left. */
+import assert from 'node:assert/strict'
+import { copyFile, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import type { OperationView } from '../../model/schemas.ts'
+import type { Destination } from '../../storage/destination.ts'
+import { openDestination } from '../../storage/index.ts'
+import { type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { createDatabase } from '../support/postgres-sample.ts'
+import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
+import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
+import { lockTable, pidsIn } from './sessions.ts'
+import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+
+/** The issue's promise: clean within this many seconds. A bound of behaviour, not a measurement of speed. */
+const cleanWithinSeconds = 15
+
+describe('cancel', () => {
+  let stack: Stack
+  let store: Versitygw
+  let front: Interceptor
+  let destination: Destination
+  let postgres: TestPostgres
+  let source = ''
+  let count = 0
+
+  before(async () => {
+    stack = await startStack()
+    store = await startVersitygw()
+    front = await startInterceptor(store.endpoint)
+    destination = await openDestination(store.destinationRecord('cancel'), store.secrets)
+    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'cancel', front.url))
+    source = join(stack.directory, 'source.db')
+    makeRandomSqlite(source, 26)
+    postgres = await startPostgres()
+    await createDatabase(postgres.url(), 'shop')
+    await fillRandomPostgres(postgres.url('shop'), 20)
+    await stack.expectOk('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
+  })
+
+  after(async () => {
+    await stack?.stop()
+    await front?.close()
+    await postgres?.stop()
+    await destination?.close()
+    await store?.stop()
+  })
+
+  const cancelled = async (operation: OperationView): Promise<OperationView> => {
+    await stack.expectOk('POST', `/v1/operations/${operation.id}/cancel`)
+    const view = await stack.ended(operation.id, cleanWithinSeconds)
+    expectCleanHost(stack.home, operation.id)
+    return view
+  }
+
+  const phases: {
+    name: string
+    moment: Moment
+    matches: (connection: string) => (method: string, url: string) => boolean
+  }[] = [
+    {
+      name: 'precheck',
+      moment: 'before',
+      matches: () => (method, url) => method === 'PUT' && url.includes('.holdfast-precheck'),
+    },
+    {
+      name: 'upload is being opened',
+      moment: 'after',
+      matches: connection => (method, url) =>
+        method === 'POST' && url.includes(`/${connection}/backups/`) && url.includes('?uploads'),
+    },
+    {
+      name: 'parts are on their way',
+      moment: 'before',
+      matches: connection => (method, url) =>
+        method === 'PUT' && url.includes(`/${connection}/backups/`) && url.includes('partNumber=2&'),
+    },
+    {
+      name: 'object is being completed',
+      moment: 'before',
+      matches: connection => (method, url) =>
+        method === 'POST' && url.includes(`/${connection}/backups/`) && url.includes('uploadId='),
+    },
+  ]
+
+  for (const format of ['copy', 'dump'] as const) {
+    for (const phase of phases) {
+      test(`backup, ${format}, while ${phase.name}`, async () => {
+        count += 1
+        const connection = `db-${count}`
+        const path = join(stack.directory, `${connection}.db`)
+        await copyFile(source, path)
+        const method = format === 'dump' ? 'logical' : 'physical'
+        await stack.expectOk('POST', '/v1/connections', { name: connection, url: `sqlite:${path}`, method })
+        const held = front.hold(phase.moment, phase.matches(connection))
+        const operation = await stack.backup({ connection, destinations: ['vault'], format })
+        await held.reached
+        const view = await cancelled(operation)
+        assert.equal(view.state, 'cancelled')
+        assert.equal(view.error?.code, 'operation.cancelled')
+        held.cut()
+        await expectNoBackup(destination, connection, view.backup)
+      })
+    }
+  }
+
+  for (const moment of ['before', 'late'] as const) {
+    test(`a cancel that races the commit (${moment}): one valid backup or none, never half of one`, async () => {
+      count += 1
+      const connection = `db-${count}`
+      const path = join(stack.directory, `${connection}.db`)
+      await copyFile(source, path)
+      await stack.expectOk('POST', '/v1/connections', { name: connection, url: `sqlite:${path}` })
+      const held = front.hold(
+        moment,
+        (method, url) => method === 'PUT' && url.includes(`/${connection}/`) && url.includes('manifest.json'),
+      )
+      const operation = await stack.backup({ connection, destinations: ['vault'] })
+      await held.reached
+      await stack.expectOk('POST', `/v1/operations/${operation.id}/cancel`)
+      held.release()
+      const view = await stack.ended(operation.id)
+      expectCleanHost(stack.home, operation.id)
+      if (view.state === 'succeeded') await expectOneBackup(destination, connection, view.backup)
+      else await expectNoBackup(destination, connection, view.backup)
+      assert.equal((await stack.backups(connection)).length, view.state === 'succeeded' ? 1 : 0)
+    })
+  }
+
+  for (const format of ['custom', 'directory'] as const) {
+    test(`backup, pg ${format}, while the tool waits for a lock`, async () => {
+      const lock = await lockTable(postgres.url('shop'), 'blobs')
+      const operation = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
+      await eventually('pg_dump runs', async () => pidsIn(operation.id, 'pg_dump')[0])
+      const view = await cancelled(operation)
+      assert.equal(view.state, 'cancelled')
+      await lock.release()
+      await expectNoBackup(destination, 'pg', view.backup)
+      await eventually('its session is gone', async () =>
+        (await postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast'")) ===
+        '0'
+          ? true
+          : undefined,
+      )
+    })
+
+    test(`restore, pg ${format}, in the middle of the data`, async () => {
+      const made = await stack.ended(
+        (await stack.backup({ connection: 'pg', destinations: ['vault'], format })).id,
+      )
+      assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+      const held = front.hold(
+        'midway',
+        (method, url) => method === 'GET' && url.includes(made.backup) && url.includes('.zst'),
+      )
+      const operation = await stack.restore({
+        backup: made.backup,
+        target: { connection: 'pg', database: `gone-${format}` },
+      })
+      await held.reached
+      const view = await cancelled(operation)
+      assert.equal(view.state, 'cancelled')
+      held.cut()
+      const names = (await postgres.sql('SELECT datname FROM pg_database')).split('\n')
+      assert.deepEqual(
+        names.filter(one => one.startsWith('holdfast') || one.startsWith('gone')),
+        [],
+      )
+    })
+  }
+
+  test('restore, sqlite, in the middle of the data', async () => {
+    const path = join(stack.directory, 'last.db')
+    await copyFile(source, path)
+    await stack.expectOk('POST', '/v1/connections', { name: 'last', url: `sqlite:${path}` })
+    const made = await stack.ended((await stack.backup({ connection: 'last', destinations: ['vault'] })).id)
+    const held = front.hold(
+      'midway',
+      (method, url) => method === 'GET' && url.includes(made.backup) && url.includes('.zst'),
+    )
+    const operation = await stack.restore({
+      backup: made.backup,
+      target: { connection: 'last', database: join(stack.directory, 'never.db') },
+    })
+    await held.reached
+    const view = await cancelled(operation)
+    assert.equal(view.state, 'cancelled')
+    held.cut()
+    assert.deepEqual(
+      (await readdir(stack.directory)).filter(one => one.includes('never')),
+      [],
+    )
+  })
+})
