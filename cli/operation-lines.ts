@@ -9,7 +9,7 @@ type PhaseView = OperationView['phases'][number]
 const marks = { done: '✓', running: '●', failed: '✗', skipped: '–' } as const
 const colours = { done: 'green', running: 'cyan', failed: 'red', skipped: 'dim' } as const
 
-/** `backup 20261121T031400Z-full-9f3k  shop → vault` */
+/** `backup 20261121T031400Z-full-9f3k  shop → vault`: the backup is what people know; the operation's id follows where it is needed. */
 export function heading(operation: OperationView): string {
   const where =
     operation.kind === 'backup'
@@ -17,8 +17,7 @@ export function heading(operation: OperationView): string {
       : operation.kind === 'restore'
         ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
         : operation.destination
-  const id = operation.kind === 'backup' ? operation.id : `${operation.backup} (${operation.id})`
-  return `${paint('bold', operation.kind)} ${id}  ${clean(where)}`
+  return `${paint('bold', operation.kind)} ${operation.backup}  ${clean(where)}`
 }
 
 /** One phase. `rate` in bytes per second is known while it is being watched. */

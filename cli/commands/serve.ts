@@ -2,10 +2,28 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { homePaths } from '../../model/settings.ts'
+import { homePaths, type Settings } from '../../model/settings.ts'
 import { settingsOf } from '../context.ts'
+import { note } from '../terminal.ts'
+import { makeSecretKey, prepareHome } from '../up/home.ts'
 
 export function serveCommands(program: Command): void {
+  program
+    .command('api')
+    .description('serve the HTTP API; owns the catalog')
+    .addHelpText('after', '\nExample:\n  HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast api')
+    .action(async (_options: unknown, command: Command) => {
+      const settings = settingsOf(command.optsWithGlobals().home)
+      await prepareHome(settings)
+      const made = await makeSecretKey(settings)
+      if (made !== undefined) note(`made ${made}; keep a copy outside this machine`)
+      const { startApi } = await import('../../api/server.ts')
+      const api = await startApi({ settings })
+      await signalled()
+      await api.close()
+      process.exit(0)
+    })
+
   program
     .command('worker')
     .description('carry out the steps of backups and restores')
@@ -13,20 +31,27 @@ export function serveCommands(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const settings = settingsOf(command.optsWithGlobals().home)
       const { startWorker } = await import('../../activities/worker.ts')
-      const path = homePaths(settings.home).workerToken
-      const workerToken = await readFile(path, 'utf8').catch(error => {
-        throw new HoldfastError(
-          'settings.invalid',
-          `The worker's token ${path} cannot be read: ${error.message}.`,
-          {
-            hint: 'The API makes it at its first start; on another machine put a copy there, readable by its user only.',
-          },
-        )
-      })
-      const worker = await startWorker({ settings, workerToken: workerToken.trim() })
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => worker.shutdown())
+      const worker = await startWorker({ settings, workerToken: await workerTokenOf(settings) })
+      void signalled().then(() => worker.shutdown())
       await worker.run()
       // Native threads of the SDK may linger; everything of ours is settled here.
       process.exit(0)
     })
+}
+
+const signalled = (): Promise<void> =>
+  new Promise(resolve => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
+  })
+
+async function workerTokenOf(settings: Settings): Promise<string> {
+  const path = homePaths(settings.home).workerToken
+  try {
+    return (await readFile(path, 'utf8')).trim()
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new HoldfastError('settings.invalid', `The worker's token ${path} cannot be read: ${reason}.`, {
+      hint: 'The API makes it at its first start; on another machine put a copy there, readable by its user only.',
+    })
+  }
 }
