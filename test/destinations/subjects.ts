@@ -39,7 +39,9 @@ export async function s3Subject(server: Versitygw, prefix: string): Promise<Subj
     again: () => openDestination(record, server.secrets),
     // Versitygw keeps objects, their versions and the parts of open uploads as files.
     kept: async () =>
-      (await filesBelow(server.root)).filter(path => !path.endsWith('/') && !/^(iam|buckets\/\.vgwlocks)\//.test(path)),
+      (await filesBelow(server.root)).filter(
+        path => !path.endsWith('/') && !/^(iam|buckets\/\.vgwlocks)\//.test(path),
+      ),
     close: () => destination.close(),
   }
 }

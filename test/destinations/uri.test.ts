@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { HoldfastError } from '../../model/errors.ts'
+import { type DestinationExtras, openDestination, parseDestinationUri } from '../../storage/index.ts'
+import { localRecord } from './subjects.ts'
+
+const endpoint = 'https://store.example.com:9000'
+
+describe('destination URIs', () => {
+  const good: [string, DestinationExtras, { kind: string; uri: string; settings: object }][] = [
+    ['/var/backups', {}, { kind: 'local', uri: 'file:///var/backups', settings: {} }],
+    ['/var/backups//x/', {}, { kind: 'local', uri: 'file:///var/backups/x', settings: {} }],
+    ['file:///var/back%20ups', {}, { kind: 'local', uri: 'file:///var/back%20ups', settings: {} }],
+    ['file:/var/backups', {}, { kind: 'local', uri: 'file:///var/backups', settings: {} }],
+    ['path:/var/back ups', {}, { kind: 'local', uri: 'file:///var/back%20ups', settings: {} }],
+    ['path:///var/größe', {}, { kind: 'local', uri: 'file:///var/gr%C3%B6%C3%9Fe', settings: {} }],
+    ['/odd/50%25 #1?', {}, { kind: 'local', uri: 'file:///odd/50%2525%20%231%3F', settings: {} }],
+    ['s3://vault', {}, { kind: 's3', uri: 's3://vault', settings: { pathStyle: false } }],
+    ['s3://vault/', {}, { kind: 's3', uri: 's3://vault', settings: { pathStyle: false } }],
+    [
+      'aws://vault/prod/db/',
+      { region: 'eu-central-1' },
+      { kind: 's3', uri: 's3://vault/prod/db', settings: { region: 'eu-central-1', pathStyle: false } },
+    ],
+    [
+      'AMAZON://vault/a b',
+      { pathStyle: true },
+      { kind: 's3', uri: 's3://vault/a b', settings: { pathStyle: true } },
+    ],
+    ...['s3', 's3compatible', 's3-compatible', 'minio'].map((scheme): (typeof good)[number] => [
+      `${scheme}://vault/prod`,
+      { endpoint: `${endpoint}/` },
+      { kind: 's3', uri: 's3://vault/prod', settings: { endpoint, region: 'us-east-1', pathStyle: true } },
+    ]),
+  ]
+  for (const [text, extras, expected] of good) {
+    test(`takes ${text} ${JSON.stringify(extras)}`, () => {
+      const parsed = parseDestinationUri(text, extras)
+      assert.deepEqual(parsed, expected)
+      assert.equal(parseDestinationUri(parsed.uri, parsed.kind === 's3' ? extras : {}).uri, parsed.uri)
+    })
+  }
+
+  const bad: [string, DestinationExtras, RegExp][] = [
+    ['', {}, /absolute path/],
+    ['backups', {}, /absolute path/],
+    ['./backups', {}, /absolute path/],
+    ['/', {}, /root of the file system/],
+    ['/a/../b', {}, /"\.\."/],
+    ['file:///a/../b', {}, /"\.\."/],
+    ['file:///a/%2e%2E/b', {}, /"\.\."/],
+    ['file://host/share', {}, /file URI/],
+    ['file:relative', {}, /three slashes/],
+    ['file:///a?b=c', {}, /%3F/],
+    ['/a\nb', {}, /control characters/],
+    ['/var/backups', { region: 'eu-west-1' }, /region has no meaning/],
+    ['ftp://host/x', {}, /"ftp:" is not one of/],
+    ['constructor://x', {}, /is not one of/],
+    ['s3:vault', {}, /bucket\/prefix/],
+    ['s3:///x', {}, /bucket name/],
+    ['s3://Vault', {}, /bucket name/],
+    ['s3://v', {}, /bucket name/],
+    ['s3://vault/a/../b', {}, /"\.\."/],
+    ['s3://vault//a', {}, /empty segment/],
+    ['s3://vault/x?region=eu', {}, /settings do not belong/],
+    ['s3://AKIDEXAMPLE:canary-secret@vault/x', {}, /credentials do not belong/],
+    ['minio://vault', {}, /needs an endpoint/],
+    ['s3://vault', { endpoint: 'ftp://x' }, /endpoint/],
+    ['s3://vault', { endpoint: 'https://key:canary-secret@store.example.com' }, /endpoint/],
+    ['s3://vault', { region: 'EU WEST' }, /region/],
+  ]
+  for (const [text, extras, why] of bad) {
+    test(`refuses ${JSON.stringify(text)} ${JSON.stringify(Object.keys(extras))}`, () => {
+      assert.throws(
+        () => parseDestinationUri(text, extras),
+        error => {
+          assert.ok(error instanceof HoldfastError)
+          assert.equal(error.code, 'request.invalid')
+          assert.match(error.message, why)
+          assert.ok(!JSON.stringify(error.facts()).includes('canary-secret'))
+          return true
+        },
+      )
+    })
+  }
+
+  test('half a pair of keys is refused', async () => {
+    const record = {
+      ...localRecord('/x'),
+      kind: 's3' as const,
+      uri: 's3://vault',
+      settings: { pathStyle: true },
+    }
+    await assert.rejects(openDestination(record, { accessKeyId: 'AKID' }), /without its secret key/)
+    await assert.rejects(openDestination(record, { secretAccessKey: 'canary-secret' }), error => {
+      assert.ok(error instanceof HoldfastError && !JSON.stringify(error.facts()).includes('canary-secret'))
+      return true
+    })
+  })
+})
