@@ -77,8 +77,11 @@ export function temporaryPath(target: string, token: string): string {
   return join(dirname(target), `.${name}.holdfast-${token}`)
 }
 
-/** Files SQLite keeps beside a database. One left behind by another database would be replayed into a new one. */
+/** Files SQLite keeps beside a database. */
 export const sidecars = (path: string): string[] => [`${path}-journal`, `${path}-wal`, `${path}-shm`]
+
+/** Those that, unless empty, SQLite would replay into whatever database appears under the name. */
+export const replayed = (path: string): string[] => [`${path}-journal`, `${path}-wal`]
 
 /** A `file:` URI for a copy that nobody else touches: no locks, no sidecar files. */
 export function immutableUri(path: string): string {

@@ -7,7 +7,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, Step } from '../engine.ts'
 import { checkedToken } from '../names.ts'
-import { pathProblem, sidecars, temporaryPath } from './connection.ts'
+import { pathProblem, replayed, sidecars, temporaryPath } from './connection.ts'
 import { sqliteFacts } from './facts.ts'
 
 export function planRestore(target: RestoreTarget, manifest: Manifest): RestorePlan {
@@ -47,16 +47,11 @@ export function planRestore(target: RestoreTarget, manifest: Manifest): RestoreP
       step('sync', 'to disk', one('sync', '--', temporary)),
     ],
     finish: [
-      step('no-leftovers', 'nothing of another database beside', {
-        stages: [
-          {
-            argv: [
-              'test',
-              ...sidecars(final).flatMap((file, i) => [...(i ? ['-a'] : []), '!', '-e', file]),
-            ] as Argv,
-          },
-        ],
-      }),
+      step(
+        'no-leftovers',
+        'nothing of another database beside',
+        one('test', ...replayed(final).flatMap((file, i) => [...(i > 0 ? ['-a'] : []), '!', '-s', file])),
+      ),
       {
         ...step('name', `name it ${basename(final)}`, one('ln', '-T', '--', temporary, final)),
         done: one('test', temporary, '-ef', final),

@@ -4,7 +4,7 @@ import type { Manifest } from '../../model/manifest.ts'
 import type { CheckResult } from '../../model/types.ts'
 import type { CommandResult, Probe, RestoreTarget } from '../engine.ts'
 import { checkedToken } from '../names.ts'
-import { immutableUri, pathProblem, sidecars, temporaryPath } from './connection.ts'
+import { immutableUri, pathProblem, replayed, temporaryPath } from './connection.ts'
 import { explain } from './explain.ts'
 import { factsSql, sqliteFacts } from './facts.ts'
 
@@ -34,10 +34,7 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
       // -e would follow a dangling symbolic link; -L sees the link itself, which blocks the name just as well.
       target: { stages: [{ argv: ['test', '-e', path, '-o', '-L', path] }] },
       ...Object.fromEntries(
-        sidecars(path).map((file, i) => [
-          `sidecar${i}`,
-          { stages: [{ argv: ['test', '-e', file] as const }] },
-        ]),
+        replayed(path).map((file, i) => [`left${i}`, { stages: [{ argv: ['test', '-s', file] as const }] }]),
       ),
       directory: {
         stages: [{ argv: ['test', '-d', directory, '-a', '-w', directory, '-a', '-x', directory] }],
@@ -60,7 +57,7 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
           ? { answer: 'fail', code: 'restore.target-exists', detail: `${path} exists already.` }
           : `${path} does not exist.`,
       )
-      const left = sidecars(path).filter((_, i) => ok(outputs[`sidecar${i}`]))
+      const left = replayed(path).filter((_, i) => ok(outputs[`left${i}`]))
       check(
         'target.leftovers',
         'Nothing of another database beside',

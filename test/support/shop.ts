@@ -116,11 +116,11 @@ INSERT INTO "we ird ""q'uote" (a, b, "c col") VALUES (1, 'ü€😀' || char(10)
 CREATE TABLE "-leading dash" (x); INSERT INTO "-leading dash" VALUES (9223372036854775807), (-9223372036854775808), ('-- not a comment'), ('COMMIT;');
 CREATE TABLE "ünïcödé 表" (x TEXT); INSERT INTO "ünïcödé 表" VALUES ('値');
 CREATE TABLE reals (a TEXT, b REAL, PRIMARY KEY (a)) WITHOUT ROWID;
-INSERT INTO reals VALUES ('inf', 1e999), ('-inf', -1e999), ('tenth', 0.1), ('tiny', 5e-324), ('three', 3.0), ('max', 1.7976931348623157e308), ('nan', 0.0 * 1e999), ('third', 1.0/3);
+INSERT INTO reals VALUES ('inf', 1e999), ('-inf', -1e999), ('tenth', 0.1), ('tiny', 1e-250), ('three', 3.0), ('max', 1.7976931348623157e308), ('nan', 0.0 * 1e999), ('third', 1.0/3);
 CREATE TABLE strict_ones (a INT, b ANY, c REAL) STRICT; INSERT INTO strict_ones VALUES (1, '1', 2.5), (2, 2, 1);
 CREATE TABLE no_key (a); INSERT INTO no_key (rowid, a) VALUES (10, 'ten'), (500, 'five hundred');
 CREATE TABLE auto (id INTEGER PRIMARY KEY AUTOINCREMENT, x); INSERT INTO auto (x) VALUES (1), (2); DELETE FROM auto WHERE id = 2;
-CREATE TABLE cycle_a (id INTEGER PRIMARY KEY, b REFERENCES cycle_b (id)); CREATE TABLE cycle_b (id INTEGER PRIMARY KEY, a REFERENCES cycle_a (id));
+CREATE TABLE cycle_a (id INTEGER PRIMARY KEY, b REFERENCES cycle_b (id) DEFERRABLE INITIALLY DEFERRED); CREATE TABLE cycle_b (id INTEGER PRIMARY KEY, a REFERENCES cycle_a (id) DEFERRABLE INITIALLY DEFERRED);
 INSERT INTO cycle_a VALUES (1, 1); INSERT INTO cycle_b VALUES (1, 1);
 CREATE VIRTUAL TABLE notes USING fts5 (body); INSERT INTO notes VALUES ('hello there'), ('grüße');
 CREATE VIRTUAL TABLE boxes USING rtree (id, low, high); INSERT INTO boxes VALUES (1, 2, 3);
@@ -130,4 +130,9 @@ CREATE VIEW looks AS SELECT * FROM no_key;
 CREATE TRIGGER fires AFTER INSERT ON no_key BEGIN DELETE FROM reals; END;
 COMMIT;
 ANALYZE;
+`
+
+/** What only the online copy keeps: `.dump` cuts text at a NUL and rounds the tiniest numbers. */
+export const sqliteCopyOnly = `CREATE TABLE copy_only (t TEXT, r REAL);
+INSERT INTO copy_only VALUES ('a' || char(0) || 'b', 5e-324), (CAST(x'ff41' AS TEXT), 2.8007459344197816e-305);
 `
