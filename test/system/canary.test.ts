@@ -1,0 +1,157 @@
+/**
+ * A secret is nowhere it does not belong: not in any command line, not in the environment of any process but the tool
+ * that needs it, not in logs, answers, exported histories, the catalog's files, staging, job directories or destinations.
+ */
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { Client, Connection } from '@temporalio/client'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { createDatabase } from '../support/postgres-sample.ts'
+import { fillRandomPostgres } from './databases.ts'
+import { lockTable, pidsIn } from './sessions.ts'
+import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+
+const password = 'canary-Wq7xZ-password'
+const storeSecret = 'canary-Lm3vK-store-secret'
+const canaries = [password, storeSecret]
+
+/** Every file below a directory that holds one of the secrets. */
+function filesWith(directory: string): string[] {
+  const found: string[] = []
+  for (const name of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
+    const path = join(directory, name)
+    try {
+      if (!statSync(path).isFile()) continue
+      const content = readFileSync(path)
+      if (canaries.some(secret => content.includes(secret))) found.push(path)
+    } catch {
+      // Removed while we looked.
+    }
+  }
+  return found
+}
+
+/** Processes whose command line or environment shows a secret, by program name. */
+async function processesShowing(): Promise<{ commandLines: string[]; environments: string[] }> {
+  const commandLines: string[] = []
+  const environments: string[] = []
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
+    try {
+      const program = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+      if (canaries.some(secret => readFileSync(`/proc/${pid}/cmdline`).includes(secret)))
+        commandLines.push(program)
+      if (canaries.some(secret => readFileSync(`/proc/${pid}/environ`).includes(secret))) {
+        environments.push(`${program} ${await readlink(`/proc/${pid}/cwd`)}`)
+      }
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  return { commandLines, environments }
+}
+
+describe('canary', () => {
+  let stack: Stack
+  let store: Versitygw
+  let postgres: TestPostgres
+
+  before(async () => {
+    stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' } })
+    store = await startVersitygw({ credentials: { accessKeyId: 'canary', secretAccessKey: storeSecret } })
+    postgres = await startPostgres({ auth: 'scram', password })
+    await createDatabase(postgres.url(), 'shop')
+    await fillRandomPostgres(postgres.url('shop'), 10)
+  })
+
+  after(async () => {
+    await stack?.stop()
+    await postgres?.stop()
+    await store?.stop()
+  })
+
+  test('secrets are only where they are needed', async () => {
+    const answers: string[] = []
+    const ask = async (method: string, path: string, body?: unknown) => {
+      const answer = await stack.call<{ operation?: { id: string } }>(method, path, body)
+      answers.push(JSON.stringify(answer))
+      return answer.body
+    }
+    await ask('POST', '/v1/destinations', s3Input(store, 'vault', 'canary'))
+    await ask('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
+    // Errors quote what was asked: they must not quote secrets.
+    await ask('POST', '/v1/connections', { name: 'bad name', url: postgres.url('shop') })
+    await ask('POST', '/v1/connections', { name: 'gone', url: postgres.url('no-such-database') })
+    await ask('POST', '/v1/connections', {
+      name: 'smuggle',
+      url: `${postgres.url('shop')}?options=-cfoo=${password}`,
+    })
+    const bearers = new Set<string>()
+    for (const format of ['custom', 'directory']) {
+      const lock = await lockTable(`${postgres.url('shop')}`, 'blobs')
+      const begun = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'], format })
+      const id = begun?.operation?.id ?? ''
+      await eventually('pg_dump runs', async () => pidsIn(id, 'pg_dump')[0])
+      const showing = await processesShowing()
+      // The session that holds the lock is the test's own psql and was given the URL: it is no part of Holdfast.
+      assert.deepEqual(
+        showing.commandLines.filter(program => program !== 'psql' && program !== 'versitygw'),
+        [],
+      )
+      const strangers = showing.environments.filter(one => !/^(pg_dump|versitygw) /.test(one))
+      assert.deepEqual(strangers, [], 'no other process has it in its environment')
+      assert.ok(
+        showing.environments.some(one => one.startsWith('pg_dump ')),
+        'the scan sees what there is to see',
+      )
+      assert.deepEqual(filesWith(stack.home), [], 'nothing below the home while the tool runs')
+      await lock.release()
+      await stack.ended(id)
+      bearers.add(id)
+      answers.push(JSON.stringify(await stack.call('GET', `/v1/operations/${id}`)))
+    }
+    const [backup] = await stack.backups('pg')
+    const restored = await ask('POST', '/v1/restores', {
+      backup: backup?.id,
+      target: { connection: 'pg', database: 'back' },
+    })
+    await stack.ended(restored?.operation?.id ?? '')
+    for (const path of [
+      '/v1/connections',
+      '/v1/connections/pg',
+      '/v1/destinations',
+      '/v1/operations',
+      '/v1/backups',
+      '/openapi.json',
+    ]) {
+      await ask('GET', path)
+    }
+    // A password that is wrong, in an operation: its error quotes the tool.
+    await postgres.sql("ALTER ROLE postgres PASSWORD 'other'")
+    const failing = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'] })
+    answers.push(JSON.stringify(await stack.ended(failing?.operation?.id ?? '')))
+
+    for (const answer of answers) for (const secret of canaries) assert.ok(!answer.includes(secret), answer)
+    assert.deepEqual(filesWith(stack.directory), [], 'logs, catalog, Temporal database, staging, jobs')
+    assert.deepEqual(filesWith(store.root), [], 'objects in the store')
+
+    const connection = await Connection.connect({ address: stack.temporal.address })
+    try {
+      const client = new Client({ connection })
+      for await (const info of client.workflow.list()) {
+        const history = await client.workflow.getHandle(info.workflowId, info.runId).fetchHistory()
+        // Payloads are bytes inside: look at the decoded data, too.
+        const decoded = JSON.stringify(history, (_key, value: unknown) =>
+          value instanceof Uint8Array ? Buffer.from(value).toString('utf8') : value,
+        )
+        for (const secret of canaries) assert.ok(!decoded.includes(secret), `history of ${info.workflowId}`)
+      }
+    } finally {
+      await connection.close()
+    }
+  })
+})
