@@ -1,15 +1,16 @@
 /** Answers of prechecks: one line each, and an exit code that scripts can use. */
-import { z } from 'zod'
+import type { z } from 'zod'
 import { errorTable, isErrorCode } from '../model/errors.ts'
-import { operationView } from '../model/schemas.ts'
+import type { connectionCheckView } from '../model/schemas.ts'
 import type { Context } from './context.ts'
-import { clean, padEnd, paint, print, printJson } from './terminal.ts'
+import { bytes, clean, padEnd, paint, print, printJson } from './terminal.ts'
 
-export const checksAnswer = z.object({ checks: operationView.shape.checks })
-
-export function showChecks(context: Context, answer: z.infer<typeof checksAnswer>): void {
+export function showChecks(context: Context, answer: z.infer<typeof connectionCheckView>): void {
   if (context.json) printJson(answer)
   else {
+    print(
+      `${clean(answer.database)}, about ${bytes(answer.sizeBytes)}, server version ${clean(answer.serverVersion)}`,
+    )
     for (const check of answer.checks) {
       const colour = { pass: 'green', warn: 'yellow', fail: 'red' } as const
       print(

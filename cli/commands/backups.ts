@@ -7,7 +7,10 @@ import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
 
 export function backupsCommands(program: Command): void {
-  const group = program.command('backups').description('backups there are')
+  const group = program
+    .command('backups')
+    .description('backups there are')
+    .addHelpText('after', '\nExample:\n  holdfast backups list')
 
   group
     .command('list')

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { connectionView, page } from '../../model/schemas.ts'
-import { checksAnswer, showChecks } from '../checks.ts'
+import { connectionCheckView, connectionView, page } from '../../model/schemas.ts'
+import { showChecks } from '../checks.ts'
 import { contextOf } from '../context.ts'
 import { absoluteConnectionUrl, holdsPassword } from '../paths.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
@@ -14,6 +14,7 @@ export function connectionCommands(program: Command): void {
   const group = program
     .command('connection')
     .description('databases that Holdfast backs up and restores into')
+    .addHelpText('after', '\nExample:\n  holdfast connection list')
 
   const add = group
     .command('add <name> <url>')
@@ -87,7 +88,7 @@ export function connectionCommands(program: Command): void {
     .action(async (name: string, _options: unknown, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/connections/${encodeURIComponent(name)}/precheck`
-      showChecks(context, await context.client.post(checksAnswer, path))
+      showChecks(context, await context.client.post(connectionCheckView, path))
     })
 
   group

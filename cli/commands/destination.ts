@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
 import { destinationView, page } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
@@ -16,7 +15,10 @@ interface AddOptions {
 }
 
 export function destinationCommands(program: Command): void {
-  const group = program.command('destination').description('where backups are kept')
+  const group = program
+    .command('destination')
+    .description('where backups are kept')
+    .addHelpText('after', '\nExample:\n  holdfast destination list')
 
   group
     .command('add <name> <uri>')
@@ -42,6 +44,7 @@ export function destinationCommands(program: Command): void {
       })
       if (context.json) printJson(added)
       else print(`${added.name}: ${added.uri}`)
+      if (added.readOnly) note(readOnlyNotice(added.name))
     })
 
   group
@@ -54,8 +57,14 @@ export function destinationCommands(program: Command): void {
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No destinations yet: holdfast destination add NAME URI')
       table(
-        ['NAME', 'KIND', 'URI', 'ENDPOINT'],
-        items.map(item => [item.name, item.kind, item.uri, item.endpoint ?? '']),
+        ['NAME', 'KIND', 'ACCESS', 'URI', 'ENDPOINT'],
+        items.map(item => [
+          item.name,
+          item.kind,
+          item.readOnly ? 'read only' : 'read, write',
+          item.uri,
+          item.endpoint ?? '',
+        ]),
       )
     })
 
@@ -66,9 +75,10 @@ export function destinationCommands(program: Command): void {
     .action(async (name: string, _options: unknown, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/destinations/${encodeURIComponent(name)}/check`
-      const answer = await context.client.post(z.looseObject({}), path)
+      const answer = await context.client.post(destinationView, path)
       if (context.json) printJson(answer)
       else print(`${name} accepts, returns and deletes objects.`)
+      if (answer.readOnly) note(readOnlyNotice(name))
     })
 
   group
@@ -82,6 +92,9 @@ export function destinationCommands(program: Command): void {
       else print(`${name} removed; what lies there stays.`)
     })
 }
+
+const readOnlyNotice = (name: string) =>
+  `warning: another installation writes to ${name}; its backups can be restored, none can be made. If it is gone for good: holdfast takeover ${name}`
 
 async function credentialsOf(options: AddOptions): Promise<Record<string, string>> {
   if (options.credentialsEnv === true && options.credentialsFile !== undefined) {

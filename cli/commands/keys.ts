@@ -8,7 +8,10 @@ import { contextOf } from '../context.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
 
 export function keyCommands(program: Command): void {
-  const group = program.command('keys').description('keys that backups are encrypted for')
+  const group = program
+    .command('keys')
+    .description('keys that backups are encrypted for')
+    .addHelpText('after', '\nExample:\n  holdfast keys list')
 
   group
     .command('new <name>')

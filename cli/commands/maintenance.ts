@@ -1,16 +1,13 @@
 import type { Command } from 'commander'
-import { z } from 'zod'
+import { rebuildView, sweepView, takeoverView } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
-import { fields, printJson } from '../terminal.ts'
-
-/** Answers of these are counts and short texts; shown as they come. */
-const answer = z.record(z.string(), z.json())
-type Answer = z.infer<typeof answer>
+import { clean, print, printJson } from '../terminal.ts'
 
 export function maintenanceCommands(program: Command): void {
   program
     .command('catalog')
     .description('the list of what there is')
+    .addHelpText('after', '\nExample:\n  holdfast catalog rebuild')
     .command('rebuild')
     .argument('[destination]', 'only from this destination')
     .description('read the backups of the destinations into the catalog again')
@@ -18,7 +15,16 @@ export function maintenanceCommands(program: Command): void {
     .action(async (destination: string | undefined, _options: unknown, command: Command) => {
       const context = contextOf(command)
       const body = destination === undefined ? {} : { destination }
-      show(context.json, await context.client.post(answer, '/v1/catalog/rebuild', body))
+      const done = await context.client.post(rebuildView, '/v1/catalog/rebuild', body)
+      if (context.json) printJson(done)
+      else {
+        print(`${done.found} backups found, ${done.added} of them were not in the catalog.`)
+        for (const one of done.refused) {
+          print(`  not taken: ${one.backup} in ${one.destination}, ${one.code}: ${clean(one.detail)}`)
+        }
+      }
+      // What is there and cannot be trusted or read needs somebody to look.
+      if (done.refused.length > 0) process.exitCode = 1
     })
 
   program
@@ -32,7 +38,9 @@ export function maintenanceCommands(program: Command): void {
     .action(async (destination: string, options: { reason?: string }, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/destinations/${encodeURIComponent(destination)}/takeover`
-      show(context.json, await context.client.post(answer, path, options))
+      const done = await context.client.post(takeoverView, path, options)
+      if (context.json) printJson(done)
+      else print(`${done.destination} is ours now, as of epoch ${done.epoch}.`)
     })
 
   program
@@ -43,17 +51,14 @@ export function maintenanceCommands(program: Command): void {
     .action(async (options: { dryRun?: boolean }, command: Command) => {
       const context = contextOf(command)
       const body = { dryRun: options.dryRun === true }
-      show(context.json, await context.client.post(answer, '/v1/sweep', body))
+      const done = await context.client.post(sweepView, '/v1/sweep', body)
+      if (context.json) printJson(done)
+      else {
+        const verb = done.dryRun ? 'would remove' : 'removed'
+        for (const item of done.removed) print(`${verb} ${clean(item)}`)
+        for (const one of done.skipped) print(`skipped ${clean(one.what)}, ${one.code}: ${clean(one.detail)}`)
+        if (done.removed.length + done.skipped.length === 0) print('Nothing is left over.')
+      }
+      if (done.skipped.length > 0) process.exitCode = 1
     })
-}
-
-function show(json: boolean, value: Answer): void {
-  if (json) printJson(value)
-  else
-    fields(
-      Object.entries(value).map(([name, item]) => [
-        name,
-        typeof item === 'string' ? item : JSON.stringify(item),
-      ]),
-    )
 }

@@ -1,12 +1,10 @@
 import type { Command } from 'commander'
-import { accepted, type OperationView, operationView, page } from '../../model/schemas.ts'
+import { type OperationView, operationView, page } from '../../model/schemas.ts'
 import { type Context, contextOf } from '../context.ts'
 import { heading, phaseLine, summaryLines } from '../operation-lines.ts'
 import { clean, duration, note, print, printJson, table, time } from '../terminal.ts'
 import { exitOf, follow, isClosed, watch } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
-
-const cancelAnswer = accepted.or(operationView)
 
 const get = (context: Context, id: string): Promise<OperationView> =>
   context.client.get(operationView, `/v1/operations/${encodeURIComponent(id)}`)
@@ -15,6 +13,7 @@ export function operationCommands(program: Command): void {
   const group = program
     .command('operation')
     .description('backups, restores and verifications, running or ended')
+    .addHelpText('after', '\nExample:\n  holdfast operation list')
 
   group
     .command('list')
@@ -89,8 +88,7 @@ export function operationCommands(program: Command): void {
     .action(async (id: string, options: { wait: boolean }, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/operations/${encodeURIComponent(id)}/cancel`
-      const asked = await context.client.post(cancelAnswer, path)
-      const operation = 'operation' in asked ? asked.operation : asked
+      const operation = await context.client.post(operationView, path)
       if (!options.wait) {
         if (context.json) printJson(operation)
         else print(`${operation.id} is ${operation.state}`)
