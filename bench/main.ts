@@ -1,0 +1,245 @@
+/**
+ * `npm run bench`: Holdfast against the same work by shell tools, side by side in one run. See docs/performance.md.
+ * Exits 0 when everything was measured, whatever the figures; 1 when a case could not run; 2 for wrong arguments.
+ */
+import { randomBytes } from 'node:crypto'
+import { accessSync, constants } from 'node:fs'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { availableParallelism, cpus, tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
+import { startVersitygw } from '../test/servers/versitygw.ts'
+import { makeShop } from '../test/support/shop.ts'
+import { type Around, wanted } from './contest.ts'
+import { type Database, memory } from './memory.ts'
+import { generatingSql } from './postgresql.ts'
+import { startProduct } from './product.ts'
+import { type Row, table } from './rows.ts'
+import { startShell } from './shell.ts'
+import { smallBackup } from './small.ts'
+import { backupLocal, backupS3, backupStaged, restoreLocal, type Source, transferCases } from './transfers.ts'
+
+const usage = `npm run bench -- [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
+  --size GB    of the PostgreSQL database that is made; default 1
+  --runs N     of each side; default 3
+  --only CASE  this case; may be given more than once: ${[...transferCases, 'sqlite-small', 'memory'].join(', ')}
+  --memory     the worker's memory also with three times the size
+  --json       one object a row
+  --keep       leave the directory of the baselines behind`
+
+const options = readArguments()
+const say = (line: string) => void process.stderr.write(`${line}\n`)
+const closers: (() => Promise<unknown>)[] = []
+const close = async () => {
+  for (const closer of closers.splice(0).reverse()) {
+    await closer().catch(error => say(`cleaning up: ${String(error)}`))
+  }
+}
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void close().finally(() => process.exit(130)))
+}
+
+const rows: Row[] = []
+let failed = 0
+try {
+  await bench()
+} catch (error) {
+  failed += 1
+  say(`The bench cannot run: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+} finally {
+  await close()
+}
+if (!options.json && rows.length > 0) console.log(table(rows))
+process.exitCode = failed > 0 ? 1 : 0
+
+async function bench(): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-bench-'))
+  if (options.keep) say(`baselines write into ${directory}`)
+  else closers.push(() => rm(directory, { recursive: true, force: true }))
+  const needsDatabase = [...transferCases, 'memory'].some(name => chosen(name))
+  const programs = ['zstd', 'openssl', 'sha256sum', ...(needsDatabase ? ['pg_dump', 'pg_restore'] : [])]
+  if (chosen('sqlite-small')) programs.push('sqlite3')
+  if (chosen('backup-s3') || chosen('backup-s3-streamed')) programs.push('rclone')
+  const missing = programs.filter(name => !onPath(name))
+  if (missing.length > 0) {
+    throw new Error(
+      `not installed: ${missing.join(', ')} (Debian, Ubuntu: apt install postgresql-client sqlite3 zstd openssl rclone)`,
+    )
+  }
+
+  const small = join(directory, 'small.sqlite')
+  makeShop(small, { rows: 14_000 })
+  say(`SQLite: ${((await stat(small)).size / 1e6).toFixed(2)} MB; starting Holdfast`)
+  const product = await startProduct(small)
+  closers.push(() => product.stop())
+  const postgres = needsDatabase ? await database() : undefined
+  const store = chosen('backup-s3') || chosen('backup-s3-streamed') ? await startVersitygw({}) : undefined
+  if (store) closers.push(() => store.stop())
+  const shell = startShell({
+    ...(postgres ? libpq(postgres) : {}),
+    BENCH_KEY: randomBytes(32).toString('hex'),
+    BENCH_IV: randomBytes(16).toString('hex'),
+    ...(store ? rclone(store) : {}),
+  })
+  closers.push(() => shell.stop())
+  const around: Around = {
+    product,
+    shell,
+    servers: [...(postgres ? [postgres.pid] : []), ...(store ? [store.pid] : [])],
+    databaseBytes: 0,
+    runs: options.runs,
+    only: options.only,
+    say: line => say(`  ${line}`),
+  }
+  const cpu = cpus()[0]?.model ?? 'unknown processor'
+  say(
+    `${availableParallelism()} × ${cpu}, Node ${process.version}${postgres ? `, PostgreSQL ${postgres.version}` : ''}`,
+  )
+
+  if (chosen('sqlite-small'))
+    await attempt('sqlite-small', () => smallBackup(around, { file: small, directory }))
+  if (!postgres) return
+  const shop = await make(postgres, 'shop', options.size)
+  around.databaseBytes = shop.bytes
+  await product.stack.expectOk('POST', '/v1/connections', { name: shop.name, url: postgres.url(shop.name) })
+  const source: Source = { postgres, database: shop.name, directory }
+  await attempt('backup-local', () => backupLocal(around, source))
+  if (store) await attempt('backup-s3', () => backupS3(around, source, store))
+  await attempt('backup-staged', () => backupStaged(around, source))
+  if (chosen('restore') || chosen('restore-jobs')) {
+    await attempt('restore', () => restoreLocal(around, source))
+  }
+  if (!chosen('memory')) return
+  const databases = [shop]
+  if (options.memory) {
+    const large = await make(postgres, 'large', options.size * 3)
+    await product.stack.expectOk('POST', '/v1/connections', {
+      name: large.name,
+      url: postgres.url(large.name),
+    })
+    databases.push(large)
+  }
+  await attempt('memory', () => memory(around, databases))
+}
+
+async function attempt(name: string, work: () => Promise<Row[]>): Promise<void> {
+  say(name)
+  try {
+    const made = await work()
+    rows.push(...made)
+    if (options.json) for (const row of made) console.log(JSON.stringify(row))
+  } catch (error) {
+    failed += 1
+    say(`  could not run: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+/** As a careful server writes, with nobody vacuuming at random moments. */
+async function database(): Promise<TestPostgres> {
+  const postgres = await startPostgres({
+    durable: true,
+    auth: 'scram',
+    password: randomBytes(12).toString('hex'),
+    config: ['shared_buffers = 256MB', 'autovacuum = off'].join('\n'),
+  })
+  closers.push(() => postgres.stop())
+  return postgres
+}
+
+async function make(postgres: TestPostgres, name: string, sizeGb: number): Promise<Database> {
+  const begun = Date.now()
+  await postgres.sql(`CREATE DATABASE ${name}`)
+  await postgres.sql(generatingSql(sizeGb), name)
+  const bytes = Number(await postgres.sql('SELECT pg_database_size(current_database())', name))
+  say(
+    `database "${name}": ${(bytes / 1e9).toFixed(3)} GB, made in ${((Date.now() - begun) / 1000).toFixed(0)} s`,
+  )
+  return {
+    name,
+    bytes,
+    async drop(restored) {
+      await postgres.sql(`DROP DATABASE IF EXISTS ${restored}`)
+    },
+  }
+}
+
+function libpq(postgres: TestPostgres): Record<string, string> {
+  const url = new URL(postgres.url())
+  return {
+    PGHOST: url.hostname,
+    PGPORT: url.port,
+    PGUSER: decodeURIComponent(url.username),
+    PGPASSWORD: decodeURIComponent(url.password),
+  }
+}
+
+function rclone(store: { endpoint: string; region: string; accessKeyId: string; secretAccessKey: string }) {
+  return {
+    // No configuration but this.
+    RCLONE_CONFIG: '',
+    RCLONE_CONFIG_BENCH_TYPE: 's3',
+    RCLONE_CONFIG_BENCH_PROVIDER: 'Other',
+    RCLONE_CONFIG_BENCH_ENDPOINT: store.endpoint,
+    RCLONE_CONFIG_BENCH_REGION: store.region,
+    RCLONE_CONFIG_BENCH_ACCESS_KEY_ID: store.accessKeyId,
+    RCLONE_CONFIG_BENCH_SECRET_ACCESS_KEY: store.secretAccessKey,
+    RCLONE_CONFIG_BENCH_NO_CHECK_BUCKET: 'true',
+    RCLONE_CONFIG_BENCH_CHUNK_SIZE: '8Mi',
+    RCLONE_CONFIG_BENCH_UPLOAD_CONCURRENCY: '4',
+  }
+}
+
+function chosen(name: string): boolean {
+  return wanted(options, name)
+}
+
+function onPath(name: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some(directory => {
+    try {
+      accessSync(join(directory, name), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+function readArguments() {
+  const wrong = (problem: string): never => {
+    console.error(`${problem}\n${usage}`)
+    process.exit(2)
+  }
+  const read = () =>
+    parseArgs({
+      options: {
+        size: { type: 'string', default: '1' },
+        runs: { type: 'string', default: '3' },
+        only: { type: 'string', multiple: true, default: [] },
+        memory: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        keep: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values
+  let values: ReturnType<typeof read>
+  try {
+    values = read()
+  } catch (error) {
+    return wrong(error instanceof Error ? error.message : String(error))
+  }
+  if (values.help) {
+    console.log(usage)
+    process.exit(0)
+  }
+  const size = Number(values.size)
+  const runs = Number(values.runs)
+  const names = values.only.flatMap(names => names.split(','))
+  const cases: string[] = [...transferCases, 'sqlite-small', 'memory']
+  const unknown = names.filter(name => !cases.includes(name))
+  if (!(size > 0 && size <= 1000)) return wrong('--size is in GB, above 0')
+  if (!(Number.isInteger(runs) && runs > 0)) return wrong('--runs is a number above 0')
+  if (unknown.length > 0) return wrong(`no such case: ${unknown.join(', ')}`)
+  const only = values.memory && names.length > 0 && !names.includes('memory') ? [...names, 'memory'] : names
+  return { ...values, size, runs, only }
+}
