@@ -55,6 +55,16 @@ export async function recordVerification(
   if (done.numUpdatedRows === 0n) throw new HoldfastError('backup.not-found', `There is no backup ${id}.`)
 }
 
+/** The destination says so: its marker is there. */
+export async function markDeleted(catalog: Catalog, id: string, destination: string): Promise<void> {
+  await catalog.db
+    .updateTable('backups')
+    .set({ state: 'deleted' })
+    .where('id', '=', id)
+    .where('destination', '=', destination)
+    .execute()
+}
+
 /** Throws `backup.not-found`. */
 export async function readBackup(catalog: Catalog, id: string): Promise<BackupRecord> {
   const found = await findBackup(catalog, id)

@@ -14,7 +14,12 @@ import { closedOperations, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import type { WorkerCatalog } from './worker.ts'
 
-export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCatalog {
+/** `busy`: names that look like operations on a host and are in use by this process. */
+export function workerCatalog(
+  catalog: Catalog,
+  keysDirectory: string,
+  busy: ReadonlySet<string> = new Set(),
+): WorkerCatalog {
   return {
     async connection(name) {
       const { address: _address, requestKey: _key, ...record } = await readConnection(catalog, name)
@@ -74,7 +79,11 @@ export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCa
     },
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
-    closedOperations: operationIds => closedOperations(catalog, operationIds),
+    closedOperations: operationIds =>
+      closedOperations(
+        catalog,
+        operationIds.filter(id => !busy.has(id)),
+      ),
   }
 }
 

@@ -128,6 +128,8 @@ export const destinationView = z.object({
   endpoint: z.string().nullable(),
   region: z.string().nullable(),
   secrets: z.array(z.string()),
+  /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
+  readOnly: z.boolean(),
   createdAt: z.string(),
 })
 
@@ -202,6 +204,52 @@ export const keyView = z.object({
   kind: z.enum(['key-file', 'public']),
   algorithm: z.string(),
   createdAt: z.string(),
+})
+
+export const connectionCheckView = z.object({
+  serverIdentity: z.string(),
+  serverVersion: z.string(),
+  database: z.string(),
+  sizeBytes: z.int(),
+  checks: z.array(checkResult),
+})
+
+export const takeoverInput = z.strictObject({ reason: z.string().max(1000).optional() })
+export const takeoverView = z.object({ destination: z.string(), epoch: z.int() })
+
+/** Absent destination: all of them. */
+export const rebuildInput = z.strictObject({ destination: slug.optional() })
+export const rebuildView = z.object({
+  found: z.int(),
+  added: z.int(),
+  refused: z.array(
+    z.object({ backup: z.string(), destination: z.string(), code: z.string(), detail: z.string() }),
+  ),
+})
+
+export const sweepInput = z.strictObject({ dryRun: z.boolean().optional() })
+export const sweepView = z.object({
+  dryRun: z.boolean(),
+  /** What was (or would be) removed: `DESTINATION/KEY`, `upload DESTINATION/KEY`, `host OPERATION`, `marker DESTINATION/BACKUP`. */
+  removed: z.array(z.string()),
+  /** Destinations that could not be swept, and why. */
+  skipped: z.array(z.object({ what: z.string(), code: z.string(), detail: z.string() })),
+})
+
+export const statusView = z.object({
+  version: z.string(),
+  installationId: z.string(),
+  instanceId: z.string(),
+  temporal: z.object({ reachable: z.boolean(), namespace: z.string(), uiUrl: z.string().nullable() }),
+  operations: z.object({ open: z.int() }),
+  databases: z.array(
+    z.object({
+      connection: z.string(),
+      engine: z.string(),
+      latestBackup: z.object({ id: z.string(), startedAt: z.string(), verified: z.boolean() }).nullable(),
+      ageSeconds: z.int().nullable(),
+    }),
+  ),
 })
 
 export const problem = z.object({

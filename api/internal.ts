@@ -1,0 +1,143 @@
+/** `/internal/v1/<method>`: the catalog for workers. Each method of WorkerCatalog is one route; arguments are validated. */
+import { z } from '@hono/zod-openapi'
+import { Hono } from 'hono'
+import type { WorkerCatalog } from '../catalog/worker.ts'
+import { workerCatalog } from '../catalog/worker-server.ts'
+import { isErrorCode } from '../model/errors.ts'
+import { slugPattern } from '../model/ids.ts'
+import { manifestSchema } from '../model/manifest.ts'
+import { backupView, operationView } from '../model/schemas.ts'
+import { homePaths } from '../model/settings.ts'
+import type { ApiContext, ApiEnv } from './context.ts'
+import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
+
+const name = z.string().regex(slugPattern)
+const id = z.string().min(1).max(200)
+const jsonRecord = z.record(z.string(), z.json())
+
+const attempt = z.strictObject({
+  attemptId: id,
+  operationId: id,
+  backupId: id,
+  connection: name,
+  destination: name,
+  createdAt: z.iso.datetime(),
+  artifacts: z.array(
+    z.strictObject({
+      name: z.string().min(1).max(1024),
+      key: z.string().min(1).max(2048),
+      uploadId: z.string().max(4096).nullable(),
+      encryption: z
+        .strictObject({
+          jwe: jsonRecord,
+          salt: z.string(),
+          noncePrefix: z.string(),
+          associatedData: z.string(),
+        })
+        .nullable(),
+      encoder: z.string(),
+      level: z.int(),
+    }),
+  ),
+})
+
+const verified = z.strictObject({
+  at: z.iso.datetime(),
+  level: z.enum(['exists', 'checksum']),
+  ok: z.boolean(),
+  detail: z.string(),
+})
+
+const backup = z.strictObject({
+  id,
+  connection: name,
+  engine: z.enum(['sqlite', 'postgresql']),
+  method: z.enum(['logical', 'physical']),
+  type: z.literal('full'),
+  destination: name,
+  operationId: id.nullable(),
+  serverIdentity: z.string(),
+  database: z.string(),
+  state: backupView.shape.state,
+  encrypted: z.boolean(),
+  toolBytes: z.int(),
+  storedBytes: z.int(),
+  startedAt: z.string(),
+  endedAt: z.string(),
+  labels: z.record(z.string(), z.string()),
+  verified: verified.nullable(),
+  manifest: manifestSchema,
+})
+
+const phases = [
+  'probe',
+  'plan',
+  'precheck',
+  'stage',
+  'run tool',
+  'upload',
+  'verify',
+  'commit',
+  'record',
+  'fetch',
+  'restore',
+  'prove',
+  'finish',
+  'cleanup',
+] as const
+
+const update = z.strictObject({
+  state: operationView.shape.state.optional(),
+  phases: z.array(operationView.shape.phases.element.extend({ phase: z.enum(phases) })).optional(),
+  checks: operationView.shape.checks.optional(),
+  error: z
+    .object({
+      code: z.string().refine(isErrorCode),
+      detail: z.string(),
+      hint: z.string(),
+      context: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
+    })
+    .nullable()
+    .optional(),
+  commands: z.array(z.string()).optional(),
+  warnings: z.array(z.string()).optional(),
+  endedAt: z.string().optional(),
+  runId: z.string().optional(),
+})
+
+const args = {
+  connection: z.tuple([name]),
+  connectionSecrets: z.tuple([name]),
+  destination: z.tuple([name]),
+  storePlan: z.tuple([z.strictObject({ operationId: id, digest: z.string(), plan: z.json() })]),
+  plan: z.tuple([id]),
+  recordAttempt: z.tuple([attempt]),
+  attempts: z.tuple([id]),
+  writer: z.tuple([]),
+  rememberedEpoch: z.tuple([name]),
+  rememberEpoch: z.tuple([name, z.int().positive()]),
+  wrapDataKey: z.tuple([z.string(), z.array(name).max(16)]),
+  unwrapDataKey: z.tuple([jsonRecord]),
+  signManifest: z.tuple([manifestSchema]),
+  trustedInstallations: z.tuple([]),
+  recordBackup: z.tuple([backup]),
+  recordVerification: z.tuple([id, verified]),
+  updateOperation: z.tuple([id, update]),
+  closedOperations: z.tuple([z.array(id).max(100_000)]),
+} satisfies Record<keyof WorkerCatalog, z.ZodType>
+
+export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
+  const catalog = workerCatalog(context.catalog, homePaths(context.settings.home).keys, context.probing)
+  const app = new Hono<ApiEnv>()
+  app.post('/:method', async c => {
+    const method = c.req.param('method')
+    if (!Object.hasOwn(args, method)) throw new HttpRefusal(404, `There is no method of this name.`)
+    const known = method as keyof WorkerCatalog
+    const parsed = z.strictObject({ args: args[known] }).safeParse(await c.req.json().catch(() => undefined))
+    if (!parsed.success) throw new InvalidRequest(fieldsOf(parsed.error))
+    // The arguments were just checked against the schema of this very method.
+    const call = catalog[known] as (...given: unknown[]) => Promise<unknown>
+    return c.json({ value: await call(...parsed.data.args) })
+  })
+  return app
+}

@@ -1,0 +1,123 @@
+/** What every request passes: headers, log line, size, token, well-formed JSON, Idempotency-Key. */
+import type { Context, MiddlewareHandler, Next } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { forgetRequest, keepAnswer, takeRequest } from '../catalog/idempotency.ts'
+import { type TokenKind, tokenIsValid } from '../catalog/tokens.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { ApiContext, ApiEnv } from './context.ts'
+import { HttpRefusal, InvalidRequest } from './problem.ts'
+import { parseStrictJson } from './strict-json.ts'
+
+const headers = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-store',
+}
+
+/** Security headers on every answer, and one line in the log. The query is left out: people put tokens there. */
+export const withHeadersAndLog =
+  ({ log }: ApiContext): MiddlewareHandler<ApiEnv> =>
+  async (c, next) => {
+    const began = performance.now()
+    c.set('requestKey', null)
+    await next()
+    for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value)
+    const quiet = c.req.path.startsWith('/internal/') || c.req.path.endsWith('z')
+    log[quiet ? 'debug' : 'info']('request', {
+      method: c.req.method,
+      path: c.req.path.slice(0, 200),
+      status: c.res.status,
+      ms: Math.round(performance.now() - began),
+    })
+  }
+
+export const withBodyLimit = (bytes: number): MiddlewareHandler<ApiEnv> =>
+  bodyLimit({
+    maxSize: bytes,
+    onError: () => {
+      throw new HoldfastError('request.too-large', `The body is larger than ${bytes} bytes.`)
+    },
+  })
+
+export const withToken =
+  ({ catalog }: ApiContext, kind: TokenKind): MiddlewareHandler<ApiEnv> =>
+  async (c, next) => {
+    const match = /^Bearer ([\x21-\x7e]{1,512})$/i.exec(c.req.header('authorization') ?? '')
+    if (!match?.[1] || !(await tokenIsValid(catalog, kind, match[1]))) {
+      throw new HoldfastError('request.unauthenticated', `${c.req.method} ${c.req.path} needs a valid token.`)
+    }
+    await next()
+  }
+
+/** A body must be one JSON object, said to be JSON; none at all counts as an empty object. */
+export const withJson: MiddlewareHandler<ApiEnv> = async (c, next) => {
+  if (c.req.method === 'POST') {
+    const text = await c.req.text()
+    const type = (c.req.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase()
+    if (text !== '') {
+      if (type !== 'application/json') throw new HttpRefusal(415, 'The body must be application/json.')
+      const value = parseStrictJson(text)
+      if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+        throw new InvalidRequest([{ path: '', message: 'the body must be a JSON object' }])
+      }
+    }
+  }
+  await next()
+}
+
+/**
+ * The same key with the same request gets the same answer, also when both come at once or when the first one's process
+ * died half-way. Only successes are kept: a refusal had no effect, so its key may be used again.
+ */
+export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> {
+  const { catalog } = context
+  const underWay = new Map<string, Promise<void>>()
+
+  const answer = async (c: Context<ApiEnv>, next: Next, key: string) => {
+    const request = JSON.stringify([c.req.method, c.req.path, await c.req.text()])
+    const taken = await takeRequest(catalog, {
+      key,
+      hash: catalog.box.fingerprint(request),
+      process: context.process,
+    })
+    if (taken.state === 'mismatch') {
+      throw new HoldfastError(
+        'request.idempotency-mismatch',
+        'The Idempotency-Key came with another request before.',
+      )
+    }
+    if (taken.state === 'answered') {
+      const { status, body } = taken.answer
+      return new Response(body === '' ? null : body, {
+        status,
+        headers: { 'content-type': 'application/json', 'idempotency-replayed': 'true' },
+      })
+    }
+    c.set('requestKey', key)
+    await next()
+    if (c.res.status < 300) {
+      await keepAnswer(catalog, key, { status: c.res.status, body: await c.res.clone().text() })
+    } else await forgetRequest(catalog, key)
+  }
+
+  return async (c, next) => {
+    const key = c.req.header('idempotency-key')
+    if (c.req.method !== 'POST' || key === undefined) return await next()
+    if (!/^[\x21-\x7e]{1,200}$/.test(key)) {
+      throw new InvalidRequest([
+        { path: 'Idempotency-Key', message: 'use 1 to 200 visible ASCII characters' },
+      ])
+    }
+    for (let other = underWay.get(key); other; other = underWay.get(key)) await other
+    const { promise, resolve } = Promise.withResolvers<void>()
+    underWay.set(key, promise)
+    try {
+      return await answer(c, next, key)
+    } finally {
+      underWay.delete(key)
+      resolve()
+    }
+  }
+}

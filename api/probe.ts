@@ -1,0 +1,53 @@
+/** Asks a database server who it is, with the engine's own client tools on this machine. */
+import { randomBytes } from 'node:crypto'
+import { runProbe } from '../activities/steps.ts'
+import type { ServerFacts } from '../engines/engine.ts'
+import { engineOf } from '../engines/index.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { readable } from '../model/ids.ts'
+import type { EngineName, Json } from '../model/types.ts'
+import type { ApiContext } from './context.ts'
+
+const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
+
+/** Throws what the engine makes of a failure: `database.unreachable`, `database.authentication`, `host.tool-missing` … */
+export async function probeConnection(
+  { host, probing }: Pick<ApiContext, 'host' | 'probing'>,
+  connection: { name: string; engine: EngineName; settings: Json },
+  secrets: Record<string, string>,
+): Promise<ServerFacts> {
+  const engine = engineOf(connection.engine)
+  const settings = engine.connection.parse(connection.settings)
+  const probe = engine.probe(connection.name, settings)
+  const operation = `probe-${readable(randomBytes(10))}`
+  const machine = await host()
+  probing.add(operation)
+  try {
+    const outputs = await runProbe(
+      {
+        host: machine,
+        engine,
+        operation,
+        token: readable(randomBytes(8)),
+        signal: AbortSignal.timeout(60_000),
+        fence: 0,
+        secret: async ref => secrets[ref.field] ?? '',
+        assertLease: () => {},
+      },
+      'probe',
+      probe.commands,
+    )
+    const facts = probe.read(outputs)
+    // It becomes a lock's name and part of a query.
+    if (!identityPattern.test(facts.identity)) {
+      throw new HoldfastError(
+        'database.version',
+        `${engine.title} calls itself something we cannot use as a name.`,
+      )
+    }
+    return facts
+  } finally {
+    await machine.removeOperation(operation)
+    probing.delete(operation)
+  }
+}

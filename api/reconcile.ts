@@ -1,0 +1,138 @@
+/**
+ * Brings rows and workflows together again: starts what was promised and not started, adopts what was started and not
+ * noted, sends a cancellation again, and closes rows whose workflow ended without a last word.
+ */
+import { findBackup } from '../catalog/backups.ts'
+import { openOperations, updateOperation } from '../catalog/operations.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { OperationRecord } from '../model/records.ts'
+import type { ApiContext } from './context.ts'
+import { conflictOf, startWorkflow } from './submit.ts'
+import type { Run } from './temporal.ts'
+
+/** A workflow's own last word may still be on its way: only later is it taken for missing. */
+const lastWordSeconds = 10
+
+/** One round over every open operation. One that cannot be settled now does not keep the others. */
+export async function reconcile(context: ApiContext): Promise<void> {
+  for (const operation of await openOperations(context.catalog)) {
+    if (context.starting.has(operation.id)) continue
+    try {
+      await settle(context, operation)
+    } catch (error) {
+      const unreachable = error instanceof HoldfastError && error.code === 'temporal.unreachable'
+      context.log[unreachable ? 'debug' : 'warn']('an operation could not be reconciled', {
+        operation: operation.id,
+        reason: error instanceof Error ? error.message : String(error),
+      })
+      if (unreachable) return
+    }
+  }
+}
+
+async function settle(context: ApiContext, operation: OperationRecord): Promise<void> {
+  const { catalog, temporal, log } = context
+  const run = await temporal.find(operation.workflowId, operation.id)
+  if (!run) return await withoutWorkflow(context, operation)
+  if (run.runId !== operation.runId) {
+    // Adopted after a crash, or a reset from Temporal's UI: the newest run is the operation.
+    await updateOperation(catalog, operation.id, { runId: run.runId })
+    log.info('operation follows another run', { operation: operation.id, run: run.runId })
+  }
+  if (run.status === 'RUNNING' || run.status === 'PAUSED') {
+    if (operation.state === 'cancelling') await temporal.cancel(operation.workflowId, run.runId)
+    return
+  }
+  if (run.status === 'CONTINUED_AS_NEW') return
+  if (run.closedAt && Date.now() - run.closedAt.getTime() < lastWordSeconds * 1000) return
+  const closed = await updateOperation(catalog, operation.id, await lastWord(context, operation, run))
+  if (closed) log.warn('operation closed after its workflow', { operation: operation.id, status: run.status })
+}
+
+async function withoutWorkflow(context: ApiContext, operation: OperationRecord): Promise<void> {
+  const { catalog, log } = context
+  const endedAt = new Date().toISOString()
+  if (operation.runId === null && operation.state === 'cancelling') {
+    await updateOperation(catalog, operation.id, { state: 'cancelled', endedAt })
+    return
+  }
+  if (operation.runId === null && operation.state === 'queued') {
+    const started = await startWorkflow(context, operation)
+    if (started === 'ours') log.info('operation started after a restart', { operation: operation.id })
+    else {
+      const { code, detail, hint } = (await conflictOf(context, operation)).facts()
+      await updateOperation(catalog, operation.id, {
+        state: 'failed',
+        error: { code, detail, hint },
+        endedAt,
+      })
+    }
+    return
+  }
+  const committed = operation.kind === 'backup' && (await findBackup(catalog, operation.backupId))
+  if (committed) {
+    await updateOperation(catalog, operation.id, { state: 'succeeded', endedAt })
+    return
+  }
+  await updateOperation(catalog, operation.id, {
+    state: 'failed',
+    error: ended(
+      'Temporal no longer knows the workflow of this operation (deleted, or its database was lost).',
+    ),
+    endedAt,
+  })
+}
+
+async function lastWord(context: ApiContext, operation: OperationRecord, run: Run) {
+  const endedAt = (run.closedAt ?? new Date()).toISOString()
+  const committed =
+    operation.kind === 'backup' && (await findBackup(context.catalog, operation.backupId)) !== undefined
+  if (run.status === 'COMPLETED' || committed) return { state: 'succeeded', endedAt } as const
+  if (run.status === 'CANCELLED') return { state: 'cancelled', endedAt } as const
+  if (run.status === 'FAILED') {
+    const error = await context.temporal.failureOf(operation.workflowId, run.runId)
+    return {
+      state: 'failed',
+      error: error ?? ended('The workflow failed without saying why; see it in Temporal.'),
+      endedAt,
+    } as const
+  }
+  return {
+    state: 'failed',
+    error: ended(`The workflow was ended from outside (${run.status.toLowerCase()}).`),
+    endedAt,
+  } as const
+}
+
+function ended(detail: string) {
+  const { code, hint } = new HoldfastError('operation.terminated', detail)
+  return { code, detail, hint }
+}
+
+/** Rounds until `stop`, which waits for the one under way. */
+export function startReconciler(context: ApiContext, everySeconds: number): { stop(): Promise<void> } {
+  let stopped = false
+  let timer: NodeJS.Timeout | undefined
+  let round: Promise<void> = Promise.resolve()
+  const next = (afterMs: number) => {
+    timer = setTimeout(() => {
+      round = reconcile(context)
+        .catch(error => {
+          context.log.error('reconciling failed', {
+            reason: error instanceof Error ? (error.stack ?? error.message) : String(error),
+          })
+        })
+        .finally(() => {
+          if (!stopped) next(everySeconds * 1000)
+        })
+    }, afterMs)
+  }
+  next(0)
+  return {
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await round
+    },
+  }
+}

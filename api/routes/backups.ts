@@ -1,0 +1,245 @@
+import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { listBackups, readBackup } from '../../catalog/backups.ts'
+import { readConnection } from '../../catalog/connections.ts'
+import { findDestination, listDestinations } from '../../catalog/destinations.ts'
+import { engineOf } from '../../engines/index.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import { backupIdFor, backupIdPattern, serverLock, slugPattern, verifyWorkflowId } from '../../model/ids.ts'
+import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
+import {
+  accepted,
+  type BackupRequestInput,
+  backupInput,
+  backupView,
+  page,
+  verifyInput,
+} from '../../model/schemas.ts'
+import { homePaths } from '../../model/settings.ts'
+import { loadKeyring } from '../../storage/keys.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { InvalidRequest } from '../problem.ts'
+import { newOperation, newOperationId, submit, submittedBefore } from '../submit.ts'
+import { backupViewOf, operationViewOf } from '../views.ts'
+import { body, cursorOf, cursorQuery, json, limitQuery, problems } from './answers.ts'
+
+const tags = ['backups']
+const idParam = z.object({ id: z.string().regex(backupIdPattern, 'not a backup id') })
+
+const start = createRoute({
+  method: 'post',
+  path: '/v1/backups',
+  tags,
+  summary: 'Start a backup',
+  request: { body: body(backupInput) },
+  responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
+})
+const list = createRoute({
+  method: 'get',
+  path: '/v1/backups',
+  tags,
+  summary: 'Backups, newest first',
+  request: {
+    query: z.strictObject({
+      connection: z.string().regex(slugPattern, 'not a connection name').optional(),
+      cursor: cursorQuery,
+      limit: limitQuery,
+    }),
+  },
+  responses: { 200: json(page(backupView), 'A page'), ...problems },
+})
+const show = createRoute({
+  method: 'get',
+  path: '/v1/backups/{id}',
+  tags,
+  summary: 'One backup',
+  request: { params: idParam },
+  responses: { 200: json(backupView, 'The backup'), ...problems },
+})
+const verify = createRoute({
+  method: 'post',
+  path: '/v1/backups/{id}/verify',
+  tags,
+  summary: 'Prove that a backup is whole',
+  request: { params: idParam, body: body(verifyInput) },
+  responses: { 202: json(accepted, 'Accepted'), ...problems },
+})
+
+export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  const { catalog, temporal } = context
+  app.openapi(start, async c => {
+    const requestKey = c.get('requestKey')
+    const operation =
+      (await submittedBefore(context, requestKey)) ??
+      (await submit(context, await newBackup(context, c.req.valid('json')), requestKey))
+    return c.json({ operation: operationViewOf(operation, temporal) }, 202)
+  })
+  app.openapi(list, async c => {
+    const { connection, cursor, limit = 50 } = c.req.valid('query')
+    const found = await listBackups(
+      catalog,
+      connection === undefined ? {} : { connection },
+      cursor && { startedAt: cursor.time, id: cursor.id },
+      limit + 1,
+    )
+    const shown = found.slice(0, limit)
+    const last = found.length > limit ? shown.at(-1) : undefined
+    return c.json(
+      {
+        items: await Promise.all(shown.map(backup => withUri(context, backup))),
+        nextCursor: last ? cursorOf(last.startedAt, last.id) : null,
+      },
+      200,
+    )
+  })
+  app.openapi(show, async c =>
+    c.json(await withUri(context, await readBackup(catalog, c.req.valid('param').id)), 200),
+  )
+  app.openapi(verify, async c => {
+    const requestKey = c.get('requestKey')
+    const { level = 'checksum' } = c.req.valid('json')
+    const operation =
+      (await submittedBefore(context, requestKey)) ??
+      (await submit(
+        context,
+        newVerify(await readCommitted(context, c.req.valid('param').id), level),
+        requestKey,
+      ))
+    return c.json({ operation: operationViewOf(operation, temporal) }, 202)
+  })
+}
+
+async function withUri({ catalog }: ApiContext, backup: BackupRecord) {
+  const destination = await findDestination(catalog, backup.destination)
+  return backupViewOf(backup, destination?.uri ?? backup.destination)
+}
+
+/** Throws `backup.not-found`, `backup.deleted`. */
+export async function readCommitted({ catalog }: ApiContext, id: string): Promise<BackupRecord> {
+  const backup = await readBackup(catalog, id)
+  if (backup.state === 'deleted') throw new HoldfastError('backup.deleted', `Backup ${id} was deleted.`)
+  return backup
+}
+
+async function newBackup(context: ApiContext, request: BackupRequestInput): Promise<OperationRecord> {
+  const connection = await readConnection(context.catalog, request.connection)
+  const engine = engineOf(connection.engine)
+  const method = engine.methods[connection.method]
+  if (!method) {
+    throw new HoldfastError(
+      'request.invalid',
+      `connection: ${engine.title} has no ${connection.method} method.`,
+    )
+  }
+  const toolFormat = request.format ?? method.toolFormats[0]
+  if (toolFormat === undefined || !method.toolFormats.includes(toolFormat)) {
+    throw new InvalidRequest([
+      { path: 'format', message: `${engine.title}, ${method.name}, has: ${method.toolFormats.join(', ')}` },
+    ])
+  }
+  const destination = await destinationOf(context, request.destinations)
+  if (!method.destinations.includes(destination.kind)) {
+    throw new InvalidRequest([
+      {
+        path: 'destinations.0',
+        message: `${engine.title} cannot be backed up to a ${destination.kind} destination`,
+      },
+    ])
+  }
+  const { recipients, warnings } = await recipientsOf(context, request.encryptTo)
+  const at = new Date()
+  const input: BackupInput = {
+    version: 1,
+    operationId: newOperationId(),
+    backupId: backupIdFor(at, 'full', randomBytes(8)),
+    connection: connection.name,
+    engine: connection.engine,
+    method: connection.method,
+    serverIdentity: connection.serverIdentity,
+    destination: destination.name,
+    type: request.type ?? 'full',
+    toolFormat,
+    jobs: request.jobs ?? defaultJobs(),
+    compressionLevel: request.compressionLevel ?? 3,
+    recipients,
+    labels: request.labels ?? {},
+  }
+  return {
+    ...newOperation(),
+    id: input.operationId,
+    kind: 'backup',
+    connection: connection.name,
+    engine: connection.engine,
+    backupId: input.backupId,
+    destination: destination.name,
+    targetDatabase: null,
+    workflowId: serverLock(connection.serverIdentity),
+    input,
+    warnings,
+    createdAt: at.toISOString(),
+  }
+}
+
+/** Parallel jobs where a tool has them: enough to keep a disk busy, not all the cores of a production machine. */
+export const defaultJobs = (): number => Math.min(4, availableParallelism())
+
+async function destinationOf({ catalog }: ApiContext, names: readonly string[] | undefined) {
+  const all = await listDestinations(catalog)
+  const [name] = names ?? []
+  if (name !== undefined) {
+    const found = all.find(destination => destination.name === name)
+    if (found) return found
+    throw new InvalidRequest([{ path: 'destinations.0', message: `there is no destination named ${name}` }])
+  }
+  const [only, ...others] = all
+  if (only && others.length === 0) return only
+  const there = all.map(destination => destination.name).join(', ')
+  throw new InvalidRequest([
+    { path: 'destinations', message: only ? `name one of: ${there}` : 'there is no destination yet' },
+  ])
+}
+
+/** Absent: every key there is. An empty list: not encrypted, as was asked for. */
+async function recipientsOf(
+  { settings }: ApiContext,
+  asked: readonly string[] | undefined,
+): Promise<{ recipients: string[]; warnings: string[] }> {
+  const ring = await loadKeyring(homePaths(settings.home).keys)
+  const names = [...ring.keys, ...ring.recipients].map(key => key.name).sort()
+  if (asked === undefined) {
+    return names.length > 0
+      ? { recipients: names, warnings: [] }
+      : { recipients: [], warnings: ['There is no key here: this backup is not encrypted.'] }
+  }
+  const unknown = asked.flatMap((name, index) =>
+    names.includes(name) ? [] : [{ path: `encryptTo.${index}`, message: `there is no key named ${name}` }],
+  )
+  if (unknown.length > 0) throw new InvalidRequest(unknown)
+  return { recipients: [...new Set(asked)], warnings: [] }
+}
+
+function newVerify(backup: BackupRecord, level: VerifyInput['level']): OperationRecord {
+  const input: VerifyInput = {
+    version: 1,
+    operationId: newOperationId(),
+    backupId: backup.id,
+    destination: backup.destination,
+    sourceConnection: backup.connection,
+    level,
+  }
+  return {
+    ...newOperation(),
+    id: input.operationId,
+    kind: 'verify',
+    connection: backup.connection,
+    engine: backup.engine,
+    backupId: backup.id,
+    destination: backup.destination,
+    targetDatabase: null,
+    workflowId: verifyWorkflowId(input.operationId),
+    input,
+    warnings: [],
+    createdAt: new Date().toISOString(),
+  }
+}

@@ -1,0 +1,179 @@
+import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import {
+  connectionSecrets,
+  findConnection,
+  insertConnection,
+  listConnections,
+  readConnection,
+  removeConnection,
+  type StoredConnection,
+} from '../../catalog/connections.ts'
+import type { Engine } from '../../engines/engine.ts'
+import { engineForUrl, engineOf } from '../../engines/index.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import {
+  type ConnectionInput,
+  connectionCheckView,
+  connectionInput,
+  connectionView,
+  page,
+} from '../../model/schemas.ts'
+import type { CheckResult, Json, MethodName } from '../../model/types.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { probeConnection } from '../probe.ts'
+import { InvalidRequest, inField } from '../problem.ts'
+import { connectionViewOf } from '../views.ts'
+import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
+
+const tags = ['connections']
+
+const add = createRoute({
+  method: 'post',
+  path: '/v1/connections',
+  tags,
+  summary: 'Remember a database server; it is asked who it is',
+  request: { body: body(connectionInput) },
+  responses: { 201: json(connectionView, 'Remembered'), ...problems },
+})
+const list = createRoute({
+  method: 'get',
+  path: '/v1/connections',
+  tags,
+  summary: 'All connections',
+  request: { query: noQuery },
+  responses: { 200: json(page(connectionView), 'By name'), ...problems },
+})
+const show = createRoute({
+  method: 'get',
+  path: '/v1/connections/{name}',
+  tags,
+  summary: 'One connection, without its secrets',
+  request: { params: nameParam },
+  responses: { 200: json(connectionView, 'The connection'), ...problems },
+})
+const remove = createRoute({
+  method: 'delete',
+  path: '/v1/connections/{name}',
+  tags,
+  summary: 'Forget a connection and its secrets; backups stay',
+  request: { params: nameParam },
+  responses: { 204: { description: 'Forgotten' }, ...problems },
+})
+const precheckOf = <Path extends string>(path: Path) =>
+  createRoute({
+    method: 'post',
+    path,
+    tags,
+    summary: 'Is it ready for a backup?',
+    request: { params: nameParam, body: body(nothing) },
+    responses: { 200: json(connectionCheckView, 'What was found'), ...problems },
+  })
+
+export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  const { catalog } = context
+  app.openapi(add, async c => {
+    const requestKey = c.get('requestKey')
+    const input = c.req.valid('json')
+    const known = await findConnection(catalog, input.name)
+    // Made by this very request, whose answer was lost.
+    if (known && requestKey !== null && known.requestKey === requestKey) {
+      return c.json(connectionViewOf(known), 201)
+    }
+    if (known) {
+      throw new HoldfastError('request.exists', `There is a connection named ${input.name} already.`)
+    }
+    const { engine, settings, secrets, method } = readInput(input)
+    const facts = await probeConnection(context, { name: input.name, engine: engine.name, settings }, secrets)
+    const connection: StoredConnection = {
+      name: input.name,
+      engine: engine.name,
+      method,
+      settings,
+      secretFields: Object.keys(secrets).sort(),
+      host: input.host ?? 'local',
+      serverIdentity: facts.identity,
+      serverVersion: facts.version,
+      createdAt: new Date().toISOString(),
+      address: engine.describe(settings),
+      requestKey,
+    }
+    await insertConnection(catalog, connection, secrets)
+    return c.json(connectionViewOf(connection), 201)
+  })
+  app.openapi(list, async c => {
+    const items = (await listConnections(catalog)).map(connectionViewOf)
+    return c.json({ items, nextCursor: null }, 200)
+  })
+  app.openapi(show, async c =>
+    c.json(connectionViewOf(await readConnection(catalog, c.req.valid('param').name)), 200),
+  )
+  app.openapi(remove, async c => {
+    await removeConnection(catalog, c.req.valid('param').name)
+    return c.body(null, 204)
+  })
+  for (const path of ['/v1/connections/{name}/precheck', '/v1/connections/{name}/check'] as const) {
+    app.openapi(precheckOf(path), async c =>
+      c.json(await precheck(context, await readConnection(catalog, c.req.valid('param').name)), 200),
+    )
+  }
+}
+
+/** Splits what a person typed into settings and secrets. Never repeats the URL, which may hold a password. */
+function readInput(input: ConnectionInput): {
+  engine: Engine
+  settings: Json
+  secrets: Record<string, string>
+  method: MethodName
+} {
+  const engine = inField('url', () => engineForUrl(input.url))
+  const parsed = inField('url', () => engine.parseUrl(input.url))
+  const given = input.secrets ?? {}
+  const unknown = Object.keys(given).filter(field => !engine.secretFields.includes(field))
+  if (unknown.length > 0) {
+    const fields = engine.secretFields.join(', ') || 'none'
+    throw new InvalidRequest(
+      unknown.map(field => ({
+        path: `secrets.${field}`,
+        message: `${engine.title} has no such secret (it has: ${fields})`,
+      })),
+    )
+  }
+  const available = Object.keys(engine.methods) as MethodName[]
+  const method = input.method ?? available[0]
+  if (method === undefined || !available.includes(method)) {
+    throw new InvalidRequest([{ path: 'method', message: `${engine.title} has: ${available.join(', ')}` }])
+  }
+  return { engine, settings: parsed.settings as Json, secrets: { ...parsed.secrets, ...given }, method }
+}
+
+async function precheck(context: ApiContext, connection: StoredConnection) {
+  const engine = engineOf(connection.engine)
+  const secrets = await connectionSecrets(context.catalog, connection.name)
+  const facts = await probeConnection(context, connection, secrets)
+  const method = engine.methods[connection.method]
+  const same: CheckResult =
+    facts.identity === connection.serverIdentity
+      ? { id: 'identity', title: 'Same server', answer: 'pass', detail: 'It is the server that was added.' }
+      : {
+          id: 'identity',
+          title: 'Same server',
+          answer: 'fail',
+          detail: `It calls itself ${facts.identity}; added was ${connection.serverIdentity}.`,
+          hint: 'If the change is meant, remove and add the connection again.',
+          code: 'database.changed',
+        }
+  const request = {
+    connection: connection.name,
+    type: 'full',
+    toolFormat: method?.toolFormats[0] ?? '',
+    jobs: 1,
+  } as const
+  const checks = method ? method.checks(engine.connection.parse(connection.settings), request, facts) : []
+  return {
+    serverIdentity: facts.identity,
+    serverVersion: facts.version,
+    database: facts.database,
+    sizeBytes: facts.sizeBytes,
+    checks: [same, ...checks],
+  }
+}

@@ -1,0 +1,200 @@
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import {
+  destinationSecrets,
+  findDestination,
+  insertDestination,
+  listDestinations,
+  markReadOnly,
+  readDestination,
+  removeDestination,
+  type StoredDestination,
+} from '../../catalog/destinations.ts'
+import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
+import { writerIdentity } from '../../catalog/installation.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import {
+  type DestinationInput,
+  destinationInput,
+  destinationView,
+  page,
+  takeoverInput,
+  takeoverView,
+} from '../../model/schemas.ts'
+import type { Destination } from '../../storage/destination.ts'
+import { openDestination, parseDestinationUri } from '../../storage/index.ts'
+import { claimOrCheck, takeover } from '../../storage/installation.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { InvalidRequest, inField } from '../problem.ts'
+import { destinationViewOf } from '../views.ts'
+import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
+
+const tags = ['destinations']
+
+const add = createRoute({
+  method: 'post',
+  path: '/v1/destinations',
+  tags,
+  summary: 'Remember a place for backups; it is written to, read back and claimed',
+  request: { body: body(destinationInput) },
+  responses: { 201: json(destinationView, 'Remembered'), ...problems },
+})
+const list = createRoute({
+  method: 'get',
+  path: '/v1/destinations',
+  tags,
+  summary: 'All destinations',
+  request: { query: noQuery },
+  responses: { 200: json(page(destinationView), 'By name'), ...problems },
+})
+const show = createRoute({
+  method: 'get',
+  path: '/v1/destinations/{name}',
+  tags,
+  summary: 'One destination, without its secrets',
+  request: { params: nameParam },
+  responses: { 200: json(destinationView, 'The destination'), ...problems },
+})
+const remove = createRoute({
+  method: 'delete',
+  path: '/v1/destinations/{name}',
+  tags,
+  summary: 'Forget a destination and its credentials; the objects there stay',
+  request: { params: nameParam },
+  responses: { 204: { description: 'Forgotten' }, ...problems },
+})
+const check = createRoute({
+  method: 'post',
+  path: '/v1/destinations/{name}/check',
+  tags,
+  summary: 'Write, read back, list and delete a small object there',
+  request: { params: nameParam, body: body(nothing) },
+  responses: { 200: json(destinationView.extend({ ok: z.literal(true) }), 'It works'), ...problems },
+})
+const take = createRoute({
+  method: 'post',
+  path: '/v1/destinations/{name}/takeover',
+  tags,
+  summary: 'Become the one installation that writes there',
+  request: { params: nameParam, body: body(takeoverInput) },
+  responses: { 200: json(takeoverView, 'Taken over'), ...problems },
+})
+
+export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  const { catalog } = context
+  app.openapi(add, async c => {
+    const requestKey = c.get('requestKey')
+    const input = c.req.valid('json')
+    const known = await findDestination(catalog, input.name)
+    if (known && requestKey !== null && known.requestKey === requestKey) {
+      return c.json(destinationViewOf(known), 201)
+    }
+    if (known) {
+      throw new HoldfastError('request.exists', `There is a destination named ${input.name} already.`)
+    }
+    const { destination, secrets } = readInput(input, requestKey)
+    const { epoch } = await using(destination, secrets, async opened => {
+      await opened.check()
+      return await claim(context, opened, null)
+    })
+    const stored = { ...destination, readOnly: epoch === null }
+    await insertDestination(catalog, stored, secrets, epoch)
+    return c.json(destinationViewOf(stored), 201)
+  })
+  app.openapi(list, async c => {
+    const items = (await listDestinations(catalog)).map(destinationViewOf)
+    return c.json({ items, nextCursor: null }, 200)
+  })
+  app.openapi(show, async c =>
+    c.json(destinationViewOf(await readDestination(catalog, c.req.valid('param').name)), 200),
+  )
+  app.openapi(remove, async c => {
+    await removeDestination(catalog, c.req.valid('param').name)
+    return c.body(null, 204)
+  })
+  app.openapi(check, async c => {
+    const { name } = c.req.valid('param')
+    const known = await readDestination(catalog, name)
+    await withDestination(context, name, async opened => {
+      await opened.check()
+      const { epoch } = await claim(context, opened, await rememberedEpoch(catalog, name))
+      if (epoch === null) await markReadOnly(catalog, name, true)
+      else await rememberEpoch(catalog, name, epoch)
+      known.readOnly = epoch === null
+    })
+    return c.json({ ...destinationViewOf(known), ok: true as const }, 200)
+  })
+  app.openapi(take, async c => {
+    const { name } = c.req.valid('param')
+    const { reason = 'takeover by request' } = c.req.valid('json')
+    const epoch = await withDestination(context, name, async opened =>
+      takeover(opened, await writerIdentity(catalog), reason),
+    )
+    await rememberEpoch(catalog, name, epoch)
+    context.log.info('destination taken over', { destination: name, epoch })
+    return c.json({ destination: name, epoch }, 200)
+  })
+}
+
+/** Opens a stored destination for one act. */
+export async function withDestination<T>(
+  { catalog }: ApiContext,
+  name: string,
+  act: (opened: Destination) => Promise<T>,
+): Promise<T> {
+  const destination = await readDestination(catalog, name)
+  return await using(destination, await destinationSecrets(catalog, name), act)
+}
+
+async function using<T>(
+  destination: StoredDestination,
+  secrets: Record<string, string>,
+  act: (opened: Destination) => Promise<T>,
+): Promise<T> {
+  const opened = await openDestination(destination, secrets)
+  try {
+    return await act(opened)
+  } finally {
+    await opened.close()
+  }
+}
+
+/** null: somebody else holds it; we may read. */
+async function claim(
+  { catalog }: ApiContext,
+  opened: Destination,
+  remembered: number | null,
+): Promise<{ epoch: number | null }> {
+  try {
+    return { epoch: await claimOrCheck(opened, await writerIdentity(catalog), remembered) }
+  } catch (error) {
+    if (error instanceof HoldfastError && error.code === 'destination.read-only') return { epoch: null }
+    throw error
+  }
+}
+
+function readInput(
+  input: DestinationInput,
+  requestKey: string | null,
+): { destination: StoredDestination; secrets: Record<string, string> } {
+  const { name, uri, endpoint, region, pathStyle, ...credentials } = input
+  const parsed = inField('uri', () => parseDestinationUri(uri, { endpoint, region, pathStyle }))
+  const secrets = Object.fromEntries(
+    Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  )
+  if (parsed.kind === 'local' && Object.keys(secrets).length > 0) {
+    throw new InvalidRequest(
+      Object.keys(secrets).map(path => ({ path, message: 'has no meaning for a directory' })),
+    )
+  }
+  const destination: StoredDestination = {
+    name,
+    kind: parsed.kind,
+    uri: parsed.uri,
+    settings: parsed.settings,
+    secretFields: Object.keys(secrets).sort(),
+    createdAt: new Date().toISOString(),
+    readOnly: false,
+    requestKey,
+  }
+  return { destination, secrets }
+}

@@ -1,0 +1,61 @@
+import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { writerIdentity } from '../../catalog/installation.ts'
+import type { KeyFile, RecipientFile } from '../../model/manifest.ts'
+import { type KeyView, keyInput, keyView, page } from '../../model/schemas.ts'
+import { homePaths } from '../../model/settings.ts'
+import { createKey, importPublicKey, loadKeyring, recipientOf } from '../../storage/keys.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { body, json, noQuery, problems } from './answers.ts'
+
+const tags = ['keys']
+
+const add = createRoute({
+  method: 'post',
+  path: '/v1/keys',
+  tags,
+  summary: 'Make a key file, or take in a public key to encrypt for',
+  description: 'The private key stays in the keys directory; no answer ever holds it.',
+  request: { body: body(keyInput) },
+  responses: { 201: json(keyView, 'Made'), ...problems },
+})
+const list = createRoute({
+  method: 'get',
+  path: '/v1/keys',
+  tags,
+  summary: 'All keys',
+  request: { query: noQuery },
+  responses: { 200: json(page(keyView), 'By name'), ...problems },
+})
+
+export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiContext): void {
+  const directory = homePaths(settings.home).keys
+  app.openapi(add, async c => {
+    const { name, publicKey } = c.req.valid('json')
+    if (publicKey !== undefined)
+      return c.json(publicView(await importPublicKey(directory, name, publicKey)), 201)
+    const { installationId, publicKey: own } = await writerIdentity(catalog)
+    return c.json(fileView(await createKey(directory, name, { [installationId]: own })), 201)
+  })
+  app.openapi(list, async c => {
+    const ring = await loadKeyring(directory)
+    const items = [...ring.keys.map(fileView), ...ring.recipients.map(publicView)]
+    items.sort((a, b) => (a.name < b.name ? -1 : 1))
+    return c.json({ items, nextCursor: null }, 200)
+  })
+}
+
+const fileView = (key: KeyFile): KeyView => ({
+  name: key.name,
+  kid: key.kid,
+  kind: 'key-file',
+  algorithm: recipientOf(key).algorithm,
+  createdAt: key.createdAt,
+})
+
+const publicView = (key: RecipientFile): KeyView => ({
+  name: key.name,
+  kid: key.kid,
+  kind: 'public',
+  algorithm: key.algorithm,
+  createdAt: key.createdAt,
+})

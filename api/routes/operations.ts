@@ -1,0 +1,103 @@
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { isClosed, listOperations, readOperation, updateOperation } from '../../catalog/operations.ts'
+import { slugPattern } from '../../model/ids.ts'
+import type { OperationRecord } from '../../model/records.ts'
+import { operationView, page } from '../../model/schemas.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { operationViewOf, progressOf } from '../views.ts'
+import { body, cursorOf, cursorQuery, json, limitQuery, nothing, problems } from './answers.ts'
+
+const tags = ['operations']
+const idParam = z.object({ id: z.string().regex(/^op-[A-Za-z0-9]{4,40}$/, 'not an operation id') })
+
+const list = createRoute({
+  method: 'get',
+  path: '/v1/operations',
+  tags,
+  summary: 'Operations, newest first',
+  request: {
+    query: z.strictObject({
+      state: operationView.shape.state.optional(),
+      kind: operationView.shape.kind.optional(),
+      connection: z.string().regex(slugPattern, 'not a connection name').optional(),
+      cursor: cursorQuery,
+      limit: limitQuery,
+    }),
+  },
+  responses: { 200: json(page(operationView), 'A page; without live progress'), ...problems },
+})
+const show = createRoute({
+  method: 'get',
+  path: '/v1/operations/{id}',
+  tags,
+  summary: 'One operation, with live progress',
+  request: { params: idParam },
+  responses: { 200: json(operationView, 'The operation'), ...problems },
+})
+const cancel = createRoute({
+  method: 'post',
+  path: '/v1/operations/{id}/cancel',
+  tags,
+  summary: 'Ask an operation to stop and clean up; a closed one stays as it is',
+  request: { params: idParam, body: body(nothing) },
+  responses: { 202: json(operationView, 'Asked'), ...problems },
+})
+
+export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  const { catalog, temporal } = context
+  app.openapi(list, async c => {
+    const { cursor, limit = 50, state, kind, connection } = c.req.valid('query')
+    const found = await listOperations(
+      catalog,
+      {
+        ...(state === undefined ? {} : { state }),
+        ...(kind === undefined ? {} : { kind }),
+        ...(connection === undefined ? {} : { connection }),
+      },
+      cursor && { createdAt: cursor.time, id: cursor.id },
+      limit + 1,
+    )
+    const shown = found.slice(0, limit)
+    const last = found.length > limit ? shown.at(-1) : undefined
+    return c.json(
+      {
+        items: shown.map(operation => operationViewOf(operation, temporal)),
+        nextCursor: last ? cursorOf(last.createdAt, last.id) : null,
+      },
+      200,
+    )
+  })
+  app.openapi(show, async c => {
+    const operation = await readOperation(catalog, c.req.valid('param').id)
+    return c.json(operationViewOf(operation, temporal, await liveProgress(context, operation)), 200)
+  })
+  app.openapi(cancel, async c => {
+    const { id } = c.req.valid('param')
+    const operation = await readOperation(catalog, id)
+    if (!isClosed(operation.state)) await requestCancel(context, operation)
+    return c.json(operationViewOf(await readOperation(catalog, id), temporal), 202)
+  })
+}
+
+/** The row alone must be enough: without Temporal there is no progress, and that is all. */
+async function liveProgress({ temporal, log }: ApiContext, operation: OperationRecord) {
+  if (isClosed(operation.state)) return null
+  try {
+    const run = await temporal.find(operation.workflowId, operation.id)
+    return run?.status === 'RUNNING' ? progressOf(run) : null
+  } catch (error) {
+    log.debug('no live progress', { operation: operation.id, reason: String(error) })
+    return null
+  }
+}
+
+/** The wish is in the row before it is sent: if we die in between, the reconciler sends it. */
+async function requestCancel(context: ApiContext, operation: OperationRecord): Promise<void> {
+  const { catalog, temporal } = context
+  await updateOperation(catalog, operation.id, { state: 'cancelling' })
+  const run = await temporal.find(operation.workflowId, operation.id)
+  if (run?.status === 'RUNNING') await temporal.cancel(operation.workflowId, run.runId)
+  else if (!run && operation.runId === null && !context.starting.has(operation.id)) {
+    await updateOperation(catalog, operation.id, { state: 'cancelled' })
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The process that owns the catalog: opens it, answers people, programs and workers, and keeps rows and workflows in step.
+ */
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createAdaptorServer } from '@hono/node-server'
+import { forgetRequestsBefore } from '../catalog/idempotency.ts'
+import { type Catalog, openCatalog } from '../catalog/open.ts'
+import { ensureSecretKey } from '../catalog/secrets.ts'
+import { ensureToken } from '../catalog/tokens.ts'
+import type { Host } from '../hosts/host.ts'
+import { openLocalHost } from '../hosts/index.ts'
+import { readable } from '../model/ids.ts'
+import { homePaths, type Settings } from '../model/settings.ts'
+import { createApp } from './app.ts'
+import type { ApiContext } from './context.ts'
+import { createLog, type Log } from './log.ts'
+import { startReconciler } from './reconcile.ts'
+import { openTemporal, type TemporalAccess } from './temporal.ts'
+
+export interface RunningApi {
+  /** Address that clients on this machine use. */
+  url: string
+  /** Files that this start made: the secret key, tokens. Worth telling a person. */
+  made: string[]
+  /** Stops listening, waits for requests under way, closes the catalog (and Temporal's connection if it is ours). */
+  close(): Promise<void>
+}
+
+export interface ApiOptions {
+  settings: Settings
+  /** Opened from the settings when absent; one that is given is not closed. */
+  temporal?: TemporalAccess
+  log?: Log
+  /** Seconds between two rounds of the reconciler. */
+  reconcileSeconds?: number
+}
+
+const idempotencyDays = 7
+/** Requests under way get this long when we are asked to end. */
+const drainSeconds = 10
+
+/** Throws `catalog.busy`, `catalog.newer`, `catalog.secret-key`, `settings.invalid`; leaves nothing open then. */
+export async function startApi(options: ApiOptions): Promise<RunningApi> {
+  const { settings, log = createLog(settings), reconcileSeconds = 15 } = options
+  await mkdir(settings.home, { recursive: true, mode: 0o700 })
+  const made: string[] = []
+  const secretKey = await ensureSecretKey(settings)
+  if (secretKey.made) made.push(secretKey.made)
+  const catalog = await openCatalog({ url: settings.catalogUrl, secretKey: secretKey.key })
+  const closing: (() => Promise<void>)[] = [catalog.close]
+  const closeAll = async () => {
+    for (const close of closing.splice(0).reverse()) await close()
+  }
+  try {
+    made.push(...(await makeTokens(catalog, settings)))
+    if (catalog.newInstance) {
+      log.warn('this catalog was moved or copied; destinations are read-only until `holdfast takeover`')
+    }
+    await forgetRequestsBefore(catalog, new Date(Date.now() - idempotencyDays * 86_400_000).toISOString())
+    const temporal = options.temporal ?? (await openTemporal(settings, log))
+    if (!options.temporal) closing.push(temporal.close)
+
+    const context = createContext(settings, catalog, temporal, log)
+    const server = await listen(context)
+    const reconciler = startReconciler(context, reconcileSeconds)
+    closing.push(reconciler.stop, () => stop(server))
+    const url = urlOf(server, settings)
+    log.info('API listens', { url })
+    for (const path of made) log.info('made', { path })
+    if (!isLoopback(settings.apiListen.host)) {
+      log.warn('the API listens beyond this machine, without TLS: put a TLS proxy before it', { url })
+    }
+    return { url, made, close: closeAll }
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+}
+
+function createContext(settings: Settings, catalog: Catalog, temporal: TemporalAccess, log: Log): ApiContext {
+  let host: Promise<Host> | undefined
+  return {
+    settings,
+    catalog,
+    temporal,
+    log,
+    host() {
+      host ??= openLocalHost({ name: 'local', stagingRoot: settings.tempDir })
+      // A staging directory that could not be made may be there the next time.
+      host.catch(() => {
+        host = undefined
+      })
+      return host
+    },
+    process: readable(randomBytes(12)),
+    starting: new Set(),
+    probing: new Set(),
+  }
+}
+
+async function makeTokens(catalog: Catalog, settings: Settings): Promise<string[]> {
+  const paths = homePaths(settings.home)
+  const made: string[] = []
+  for (const [kind, path] of [
+    ['api', paths.token],
+    ['worker', paths.workerToken],
+  ] as const) {
+    if ((await ensureToken(catalog, kind, path)).made) made.push(path)
+  }
+  return made
+}
+
+async function listen(context: ApiContext): Promise<Server> {
+  const app = createApp(context)
+  const server = createAdaptorServer({ fetch: app.fetch, autoCleanupIncoming: true }) as Server
+  server.requestTimeout = 60_000
+  server.headersTimeout = 20_000
+  // Longer than clients keep idle connections, so that it is they who close them.
+  server.keepAliveTimeout = 30_000
+  const { host, port } = context.settings.apiListen
+  server.listen(port, host)
+  await once(server, 'listening')
+  return server
+}
+
+async function stop(server: Server): Promise<void> {
+  const closed = once(server, 'close')
+  server.close()
+  server.closeIdleConnections()
+  const timer = setTimeout(() => server.closeAllConnections(), drainSeconds * 1000)
+  await closed
+  clearTimeout(timer)
+}
+
+function urlOf(server: Server, settings: Settings): string {
+  const { port } = server.address() as AddressInfo
+  const { host } = settings.apiListen
+  const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+  return `http://${reach.includes(':') ? `[${reach}]` : reach}:${port}`
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host)

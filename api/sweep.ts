@@ -1,0 +1,164 @@
+/**
+ * Removes what closed operations left behind. Only what we have written down ourselves: folders of backups that an attempt
+ * in our catalog names, at destinations we hold, and staging of operations our catalog knows as closed.
+ */
+
+import { listAttempts } from '../catalog/attempts.ts'
+import { listDestinations, markReadOnly } from '../catalog/destinations.ts'
+import { rememberedEpoch } from '../catalog/epochs.ts'
+import { writerIdentity } from '../catalog/installation.ts'
+import { findOperation, isClosed } from '../catalog/operations.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { AttemptRecord } from '../model/records.ts'
+import {
+  abandon,
+  backupPrefix,
+  listBackups,
+  purgeDeleted,
+  removeOtherAttempts,
+  settled,
+} from '../storage/backups.ts'
+import type { Destination } from '../storage/destination.ts'
+import { claimOrCheck } from '../storage/installation.ts'
+import type { ApiContext } from './context.ts'
+import { withDestination } from './routes/destinations.ts'
+
+export interface Swept {
+  dryRun: boolean
+  removed: string[]
+  skipped: { what: string; code: string; detail: string }[]
+}
+
+const thirtyDaysMs = 30 * 24 * 3600 * 1000
+
+/** One destination that does not answer does not keep the others. */
+export async function sweep(context: ApiContext, dryRun: boolean): Promise<Swept> {
+  const result: Swept = { dryRun, removed: [], skipped: [] }
+  const skip = (what: string, error: unknown) => {
+    if (!(error instanceof HoldfastError)) throw error
+    result.skipped.push({ what, code: error.code, detail: error.message })
+  }
+  for (const { name } of await listDestinations(context.catalog)) {
+    try {
+      await withDestination(context, name, async opened => {
+        await holdStill(context, name, opened)
+        await sweepDestination(context, name, opened, result)
+      })
+    } catch (error) {
+      skip(name, error)
+    }
+  }
+  try {
+    await sweepHost(context, result)
+  } catch (error) {
+    skip('host local', error)
+  }
+  return result
+}
+
+/** Throws `destination.read-only` when another Holdfast (or a copy of this one) writes there. */
+async function holdStill({ catalog }: ApiContext, name: string, opened: Destination): Promise<void> {
+  try {
+    await claimOrCheck(opened, await writerIdentity(catalog), await rememberedEpoch(catalog, name))
+  } catch (error) {
+    if (error instanceof HoldfastError && error.code === 'destination.read-only') {
+      await markReadOnly(catalog, name, true)
+    }
+    throw error
+  }
+}
+
+async function sweepDestination(
+  context: ApiContext,
+  name: string,
+  opened: Destination,
+  result: Swept,
+): Promise<void> {
+  const ours = await closedBackups(context, name)
+  const present = await contents(opened, new Set(ours.keys()))
+  for (const [prefix, attempts] of ours) {
+    const [{ connection, backupId }] = attempts as [AttemptRecord]
+    const there = present.get(prefix) ?? { keys: [], uploads: [] }
+    const names = new Set(there.keys.map(key => key.slice(prefix.length)))
+    let goes: (key: string) => boolean
+    let remove: () => Promise<void>
+    if (names.has('manifest.json') && !names.has('deleted.json')) {
+      const state = await settled(opened, connection, backupId)
+      if (state.state !== 'committed') continue
+      const { attemptId } = state.signed
+      goes = key => key.slice(prefix.length).includes('/') && !key.startsWith(`${prefix}${attemptId}/`)
+      remove = () => removeOtherAttempts(opened, connection, backupId, attemptId)
+    } else {
+      goes = key => key !== `${prefix}deleted.json`
+      remove = () => abandon(opened, connection, backupId, { by: 'sweep', reason: 'its operation is closed' })
+    }
+    const leftovers = [
+      ...there.keys.filter(goes).map(key => `${name}/${key}`),
+      ...there.uploads.filter(goes).map(key => `upload ${name}/${key}`),
+    ]
+    // Ended from outside before anybody could say that it was given up: a late commit must find the marker.
+    const unmarked = !names.has('manifest.json') && !names.has('deleted.json') && attempts.some(isRecent)
+    if (leftovers.length === 0 && !unmarked) continue
+    if (!result.dryRun) await remove()
+    result.removed.push(...leftovers)
+  }
+  const purged = result.dryRun ? await purgeable(opened) : await purgeDeleted(opened, new Date())
+  result.removed.push(...purged.map(id => `marker ${name}/${id}`))
+}
+
+const isRecent = ({ createdAt }: AttemptRecord): boolean => Date.now() - Date.parse(createdAt) < thirtyDaysMs
+
+/** Attempts of ours by their backup's folder, where every operation that made one is closed. */
+async function closedBackups({ catalog }: ApiContext, name: string): Promise<Map<string, AttemptRecord[]>> {
+  const found = new Map<string, AttemptRecord[]>()
+  const open = new Set<string>()
+  for (const attempt of await listAttempts(catalog, { destination: name })) {
+    const prefix = backupPrefix(attempt.connection, attempt.backupId)
+    const operation = await findOperation(catalog, attempt.operationId)
+    if (operation && !isClosed(operation.state)) open.add(prefix)
+    found.set(prefix, [...(found.get(prefix) ?? []), attempt])
+  }
+  for (const prefix of open) found.delete(prefix)
+  return found
+}
+
+/** What lies in these folders: one walk over the destination instead of one question per backup. */
+async function contents(opened: Destination, prefixes: ReadonlySet<string>) {
+  const found = new Map<string, { keys: string[]; uploads: string[] }>()
+  const at = (key: string) => {
+    const prefix = `${key.split('/').slice(0, 3).join('/')}/`
+    if (!prefixes.has(prefix)) return undefined
+    const known = found.get(prefix) ?? { keys: [], uploads: [] }
+    found.set(prefix, known)
+    return known
+  }
+  if (prefixes.size === 0) return found
+  for await (const { key } of opened.list('')) at(key)?.keys.push(key)
+  for await (const { key } of opened.listUploads('')) at(key)?.uploads.push(key)
+  return found
+}
+
+/** Markers that a sweep would remove for good. */
+async function purgeable(opened: Destination): Promise<string[]> {
+  const ids: string[] = []
+  for await (const { connection, backupId, state } of listBackups(opened)) {
+    if (state !== 'deleted') continue
+    const marker = await opened.stat(`${backupPrefix(connection, backupId)}deleted.json`)
+    if (marker && Date.now() - marker.modifiedAt.getTime() > thirtyDaysMs) ids.push(backupId)
+  }
+  return ids
+}
+
+/** Staging and jobs of operations that our catalog knows as closed; what it does not know may be somebody else's. */
+async function sweepHost({ catalog, host }: ApiContext, result: Swept): Promise<void> {
+  const machine = await host()
+  for (const id of await machine.operations()) {
+    const operation = await findOperation(catalog, id)
+    if (!operation || !isClosed(operation.state)) continue
+    if (!result.dryRun) {
+      await machine.stopOperation(id)
+      await machine.removeOperation(id)
+    }
+    result.removed.push(`host ${id}`)
+  }
+}

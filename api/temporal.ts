@@ -1,0 +1,302 @@
+/**
+ * The way to Temporal: start, find, ask, cancel. The connection is lazy and reconnects by itself; every call has a
+ * deadline and throws `temporal.unreachable` when the service does not answer.
+ */
+import { readFile } from 'node:fs/promises'
+import {
+  Client,
+  Connection,
+  defaultPayloadConverter,
+  isGrpcServiceError,
+  WorkflowExecutionAlreadyStartedError,
+  type WorkflowExecutionDescription,
+  type WorkflowExecutionStatusName,
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+} from '@temporalio/client'
+import { ApplicationFailure } from '@temporalio/common'
+import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
+import type { OperationRecord } from '../model/records.ts'
+import type { Settings } from '../model/settings.ts'
+import * as attributes from '../workflows/attributes.ts'
+import { createLog, type Log } from './log.ts'
+
+const taskQueue = 'holdfast'
+
+/** One run of a workflow that carries an operation. */
+export interface Run {
+  runId: string
+  status: WorkflowExecutionStatusName
+  closedAt: Date | undefined
+  description: WorkflowExecutionDescription
+}
+
+export interface TemporalAccess {
+  /** Throws `temporal.unreachable`. */
+  check(): Promise<void>
+  /** Starts the operation's workflow; 'taken' when another run holds the workflow id. */
+  start(operation: OperationRecord): Promise<{ runId: string } | 'taken'>
+  /** The newest run that carries this operation; undefined when there is none. */
+  find(workflowId: string, operationId: string): Promise<Run | undefined>
+  /** Who runs under this workflow id now. */
+  holder(
+    workflowId: string,
+  ): Promise<{ operationId: string | undefined; type: string; startedAt: Date } | undefined>
+  /** Why a failed run failed, as it said itself. */
+  failureOf(workflowId: string, runId: string): Promise<ErrorFacts | undefined>
+  /** Asks the run to stop. It having ended already is fine. */
+  cancel(workflowId: string, runId: string): Promise<void>
+  /** Address of the run in Temporal's UI, where one is known. */
+  uiLink(workflowId: string, runId: string | null): string | null
+  close(): Promise<void>
+}
+
+/** How long new search attributes may take until the service takes them. */
+const attributeSeconds = 20
+const deadlineMs = 5000
+
+/** `describe` and the like: the caller of `openTemporal` closes it. Nothing is connected until it is needed. */
+export async function openTemporal(
+  settings: Settings,
+  log: Log = createLog(settings),
+): Promise<TemporalAccess> {
+  const { address = '127.0.0.1:7233', namespace, tls, apiKey, uiUrl } = settings.temporal
+  const connection = Connection.lazy({
+    address,
+    ...(apiKey === undefined ? {} : { apiKey }),
+    ...(tls ? { tls: await tlsOptions(tls) } : apiKey === undefined ? {} : { tls: true }),
+  })
+  const client = new Client({ connection, namespace })
+
+  const call = async <T>(what: string, ask: () => Promise<T>): Promise<T> => {
+    try {
+      return await connection.withDeadline(Date.now() + deadlineMs, ask)
+    } catch (error) {
+      throw translated(error, what, address)
+    }
+  }
+
+  const register = async (): Promise<void> => {
+    const known = await connection.operatorService.listSearchAttributes({ namespace })
+    const missing = attributeNames.filter(name => !Object.hasOwn(known.customAttributes ?? {}, name))
+    if (missing.length === 0) return
+    // 2: INDEXED_VALUE_TYPE_KEYWORD of the service's own enumeration.
+    await connection.operatorService.addSearchAttributes({
+      namespace,
+      searchAttributes: Object.fromEntries(missing.map(name => [name, 2])),
+    })
+  }
+  let registered: Promise<boolean> | undefined
+  /** False when the service refuses them: some hosted ones want them made by their own tool. */
+  const attributesReady = (): Promise<boolean> => {
+    registered ??= call('registering search attributes', register).then(
+      () => true,
+      error => {
+        if (error instanceof HoldfastError) {
+          registered = undefined
+          throw error
+        }
+        log.warn('Temporal refuses to register search attributes; operations run without them', {
+          attributes: attributeNames.join(' '),
+          reason: String(error),
+        })
+        return false
+      },
+    )
+    return registered
+  }
+  attributesReady().catch(() => {
+    // Asked again when the first operation starts.
+  })
+
+  const startOnce = (operation: OperationRecord, withAttributes: boolean) =>
+    client.workflow.start(operation.kind, {
+      taskQueue,
+      workflowId: operation.workflowId,
+      args: [operation.input],
+      workflowIdConflictPolicy: 'FAIL',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      staticSummary: summaryOf(operation),
+      memo: { operationId: operation.id },
+      ...(withAttributes ? { typedSearchAttributes: attributesOf(operation) } : {}),
+    })
+
+  const describe = async (workflowId: string, runId?: string) => {
+    try {
+      return await client.workflow.getHandle(workflowId, runId).describe()
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return undefined
+      throw error
+    }
+  }
+
+  return {
+    check: () =>
+      call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({}))),
+
+    async start(operation) {
+      const until = Date.now() + attributeSeconds * 1000
+      let withAttributes = await attributesReady()
+      for (;;) {
+        try {
+          const started = await call(`starting ${operation.kind} ${operation.id}`, () =>
+            startOnce(operation, withAttributes),
+          )
+          return { runId: started.firstExecutionRunId }
+        } catch (error) {
+          if (error instanceof WorkflowExecutionAlreadyStartedError) return 'taken'
+          if (!withAttributes || !isAttributeTrouble(error)) throw error
+          // Just registered and not known everywhere yet, or the service lost its database.
+          if (Date.now() > until) {
+            log.warn('Temporal does not take the search attributes; the operation runs without them', {
+              operation: operation.id,
+            })
+            withAttributes = false
+            continue
+          }
+          registered = undefined
+          await new Promise(resolve => setTimeout(resolve, 300))
+          withAttributes = await attributesReady()
+        }
+      }
+    },
+
+    find: (workflowId, operationId) =>
+      call(`looking for operation ${operationId}`, async () => {
+        const newest = await describe(workflowId)
+        if (newest === undefined) return undefined
+        if (newest.memo?.operationId === operationId) return runOf(newest)
+        // Another operation ran under this lock since; ours may lie behind it.
+        let looked = 0
+        for await (const info of client.workflow.list({ query: `WorkflowId = '${workflowId}'` })) {
+          if (info.memo?.operationId === operationId) {
+            const found = await describe(workflowId, info.runId)
+            return found && runOf(found)
+          }
+          looked += 1
+          if (looked === 50) break
+        }
+        return undefined
+      }),
+
+    holder: workflowId =>
+      call(`asking who holds ${workflowId}`, async () => {
+        const found = await describe(workflowId)
+        if (found?.status.name !== 'RUNNING') return undefined
+        const id = found.memo?.operationId
+        return {
+          operationId: typeof id === 'string' ? id : undefined,
+          type: found.type,
+          startedAt: found.startTime,
+        }
+      }),
+
+    failureOf: (workflowId, runId) =>
+      call(`asking why ${workflowId} failed`, async () => {
+        try {
+          await client.workflow.getHandle(workflowId, runId).result()
+          return undefined
+        } catch (error) {
+          if (!(error instanceof WorkflowFailedError)) throw error
+          return factsOf(error.cause)
+        }
+      }),
+
+    cancel: (workflowId, runId) =>
+      call(`cancelling ${workflowId}`, async () => {
+        try {
+          await client.workflow.getHandle(workflowId, runId).cancel()
+        } catch (error) {
+          if (!(error instanceof WorkflowNotFoundError)) throw error
+        }
+      }),
+
+    uiLink(workflowId, runId) {
+      if (uiUrl === undefined || runId === null) return null
+      const place = [namespace, 'workflows', workflowId, runId].map(encodeURIComponent).join('/')
+      return `${uiUrl.replace(/\/+$/, '')}/namespaces/${place}/history`
+    },
+
+    close: () => connection.close(),
+  }
+}
+
+const attributeNames = Object.values(attributes).map(key => key.name)
+
+const attributesOf = (operation: OperationRecord) => [
+  { key: attributes.connectionAttribute, value: operation.connection },
+  { key: attributes.engineAttribute, value: operation.engine },
+  { key: attributes.operationAttribute, value: operation.id },
+  { key: attributes.backupAttribute, value: operation.backupId },
+  { key: attributes.stateAttribute, value: 'running' },
+]
+
+function summaryOf({
+  kind,
+  input,
+  connection,
+  engine,
+  backupId,
+  destination,
+  targetDatabase,
+}: OperationRecord) {
+  if (kind === 'backup') {
+    const type = 'type' in input ? input.type : 'full'
+    return `backup ${connection} (${engine}, ${type}) → ${destination}`
+  }
+  if (kind === 'restore') return `restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
+  return `verify ${backupId} at ${destination}`
+}
+
+const runOf = (description: WorkflowExecutionDescription): Run => ({
+  runId: description.runId,
+  status: description.status.name,
+  closedAt: description.closeTime,
+  description,
+})
+
+/** First heartbeat details of the activities that are under way, decoded; what they hold is for the caller to check. */
+export function heartbeatsOf(run: Run): { details: unknown; attempt: number; failure: string | undefined }[] {
+  return (run.description.raw.pendingActivities ?? []).map(activity => {
+    const payload = activity.heartbeatDetails?.payloads?.[0]
+    return {
+      details: payload ? defaultPayloadConverter.fromPayload(payload) : undefined,
+      attempt: activity.attempt ?? 1,
+      failure: activity.lastFailure?.message ?? undefined,
+    }
+  })
+}
+
+function factsOf(cause: unknown): ErrorFacts | undefined {
+  if (!(cause instanceof ApplicationFailure)) return undefined
+  const [facts] = cause.details ?? []
+  if (facts !== null && typeof facts === 'object' && 'code' in facts && isErrorCode(facts.code)) {
+    return facts as ErrorFacts
+  }
+  return undefined
+}
+
+const isAttributeTrouble = (error: unknown): boolean =>
+  /search attribute/i.test(error instanceof Error ? `${error.message} ${String(error.cause)}` : String(error))
+
+/** gRPC: cancelled 1, deadline exceeded 4, resource exhausted 8, unavailable 14. */
+const unreachableCodes = [1, 4, 8, 14]
+
+function translated(error: unknown, what: string, address: string): unknown {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
+  const grpc = isGrpcServiceError(error) ? error : isGrpcServiceError(cause) ? cause : undefined
+  if (!grpc || !unreachableCodes.includes(grpc.code)) return error
+  return new HoldfastError(
+    'temporal.unreachable',
+    `Temporal at ${address} does not answer while ${what}: ${grpc.details || grpc.message}.`,
+    { cause: error },
+  )
+}
+
+async function tlsOptions({ ca, cert, key, serverName }: NonNullable<Settings['temporal']['tls']>) {
+  return {
+    ...(ca ? { serverRootCACertificate: await readFile(ca) } : {}),
+    ...(serverName ? { serverNameOverride: serverName } : {}),
+    ...(cert && key ? { clientCertPair: { crt: await readFile(cert), key: await readFile(key) } } : {}),
+  }
+}

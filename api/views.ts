@@ -1,0 +1,100 @@
+/** Records as the API shows them: never a secret, never a plan's internals. */
+import type { StoredConnection } from '../catalog/connections.ts'
+import type { StoredDestination } from '../catalog/destinations.ts'
+import type { BackupRecord, OperationRecord } from '../model/records.ts'
+import {
+  type BackupView,
+  type ConnectionView,
+  type DestinationView,
+  type OperationView,
+  progressView,
+} from '../model/schemas.ts'
+import { heartbeatsOf, type Run, type TemporalAccess } from './temporal.ts'
+
+export const connectionViewOf = (connection: StoredConnection): ConnectionView => ({
+  name: connection.name,
+  engine: connection.engine,
+  method: connection.method,
+  address: connection.address,
+  host: connection.host,
+  serverIdentity: connection.serverIdentity,
+  serverVersion: connection.serverVersion,
+  secrets: connection.secretFields,
+  createdAt: connection.createdAt,
+})
+
+const textOr = (value: unknown): string | null => (typeof value === 'string' ? value : null)
+
+export const destinationViewOf = (destination: StoredDestination): DestinationView => ({
+  name: destination.name,
+  kind: destination.kind,
+  uri: destination.uri,
+  endpoint: textOr(destination.settings.endpoint),
+  region: textOr(destination.settings.region),
+  secrets: destination.secretFields,
+  readOnly: destination.readOnly,
+  createdAt: destination.createdAt,
+})
+
+export const backupViewOf = (backup: BackupRecord, destinationUri: string): BackupView => ({
+  id: backup.id,
+  connection: backup.connection,
+  engine: backup.engine,
+  method: backup.method,
+  type: backup.type,
+  format: backup.manifest.toolFormat,
+  destination: backup.destination,
+  uri: `${destinationUri.replace(/\/+$/, '')}/${backup.connection}/backups/${backup.id}`,
+  database: backup.database,
+  serverVersion: backup.manifest.server.version,
+  consistency: backup.manifest.consistency,
+  state: backup.state,
+  encrypted: backup.encrypted,
+  toolBytes: backup.toolBytes,
+  storedBytes: backup.storedBytes,
+  startedAt: backup.startedAt,
+  endedAt: backup.endedAt,
+  labels: backup.labels,
+  verified: backup.verified,
+})
+
+export const operationViewOf = (
+  operation: OperationRecord,
+  temporal: Pick<TemporalAccess, 'uiLink'>,
+  progress: OperationView['progress'] = null,
+): OperationView => ({
+  id: operation.id,
+  kind: operation.kind,
+  state: operation.state,
+  connection: operation.connection,
+  engine: operation.engine,
+  backup: operation.backupId,
+  destination: operation.destination,
+  target: operation.targetDatabase,
+  workflowId: operation.workflowId,
+  runId: operation.runId,
+  phases: operation.phases,
+  checks: operation.checks,
+  progress,
+  error: operation.error,
+  warnings: operation.warnings,
+  commands: operation.commands,
+  createdAt: operation.createdAt,
+  endedAt: operation.endedAt,
+  links: {
+    self: `/v1/operations/${operation.id}`,
+    temporal: temporal.uiLink(operation.workflowId, operation.runId),
+  },
+})
+
+/** How far the step under way has come, from its last heartbeat; why it is being tried again, if it is. */
+export function progressOf(run: Run): OperationView['progress'] {
+  for (const { details, attempt, failure } of heartbeatsOf(run)) {
+    const progress = progressView.safeParse(details)
+    if (!progress.success) continue
+    const again = attempt > 1 && failure ? `try ${attempt}: ${failure}`.slice(0, 500) : undefined
+    const note = [progress.data.note, again].filter(Boolean).join('; ')
+    return { ...progress.data, ...(note === '' ? {} : { note }) }
+  }
+  return null
+}
