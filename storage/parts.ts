@@ -74,10 +74,10 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   let sentBytes = 0
   let toolBytes = 0
 
-  const done = (part: PartInfo, full: Buffer) => {
+  const done = (part: PartInfo, free?: Buffer) => {
     parts.push(part)
     doneBytes += part.bytes
-    spare.push(full)
+    if (free !== undefined) spare.push(free)
     options.onProgress?.({ storedBytes: doneBytes, toolBytes })
   }
 
@@ -90,13 +90,14 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
       await journal.record(part.number, { bytes: body.length, sha256 })
     }
     const trouble = patience(patienceSeconds, signal)
-    for (;;) {
+    for (let tries = 1; ; tries += 1) {
       signal.throwIfAborted()
       try {
         const info = await destination.putPart(key, uploadId, part, { signal })
         sentBytes += body.length
         await journal?.sent(part.number, info.tag)
-        done({ ...info, sha256 }, full)
+        // A try that seemed to fail may still be reading its buffer: that one is not filled again.
+        done({ ...info, sha256 }, tries === 1 ? full : undefined)
         return
       } catch (error) {
         await trouble.after(error)

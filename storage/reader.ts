@@ -3,11 +3,11 @@
  * else is an error of the stream, whatever was given out before.
  */
 import { createHash } from 'node:crypto'
-import { addAbortSignal, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import type { Destination } from './destination.ts'
-import { passesByItself, patience } from './retry.ts'
+import { patience } from './retry.ts'
 import { createOpener } from './tink.ts'
 
 type Expected = Pick<ArtifactEntry, 'name' | 'storedBytes' | 'storedSha256' | 'encryption'>
@@ -77,8 +77,13 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
     yield* last
   }
   const stream = Readable.from(opened(), { objectMode: false, highWaterMark: 1 << 20 })
-  stream.once('close', () => stop.abort())
-  return options.signal === undefined ? stream : addAbortSignal(options.signal, stream)
+  const cancelled = () => stream.destroy(asError(options.signal?.reason))
+  options.signal?.addEventListener('abort', cancelled, { once: true })
+  stream.once('close', () => {
+    options.signal?.removeEventListener('abort', cancelled)
+    stop.abort()
+  })
+  return stream
 }
 
 function openerFor(entry: Expected, dataKey: Uint8Array | null) {
@@ -146,8 +151,9 @@ async function borne<T>(options: Omit<ReadOptions, 'onProgress'>, act: () => Pro
     try {
       return await act()
     } catch (error) {
-      if (!passesByItself(error)) throw error
       await trouble.after(error)
     }
   }
 }
+
+const asError = (reason: unknown): Error => (reason instanceof Error ? reason : new Error(String(reason)))

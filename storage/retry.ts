@@ -27,7 +27,11 @@ export function patience(seconds: number, signal?: AbortSignal): Patience {
       const waitMs = Math.min(10_000, 200 * 2 ** tries) * (0.5 + Math.random() / 2)
       if (now + waitMs - troubledSince > seconds * 1000) throw error
       tries += 1
-      await sleep(waitMs, undefined, signal === undefined ? {} : { signal })
+      try {
+        await sleep(waitMs, undefined, signal === undefined ? {} : { signal })
+      } finally {
+        signal?.throwIfAborted() // the reason of the one who cancelled, not the timer's
+      }
     },
     progressed() {
       troubledSince = undefined

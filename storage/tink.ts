@@ -13,7 +13,7 @@ const segmentBytes = 1 << 20
 const tagBytes = 16
 const saltBytes = 32
 const prefixBytes = 7
-export const sealHeaderBytes = 1 + saltBytes + prefixBytes
+const sealHeaderBytes = 1 + saltBytes + prefixBytes
 
 export interface SealSecrets {
   /** 32 bytes; one per artifact. */

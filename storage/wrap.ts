@@ -57,7 +57,7 @@ export async function unwrapDataKey(
 }
 
 /** Whom a data key was wrapped for, as its headers say. */
-export function recipientsOf(jwe: Record<string, Json>): { name: string; kid: string; recipient: Json }[] {
+function recipientsOf(jwe: Record<string, Json>): { name: string; kid: string; recipient: Json }[] {
   const list = Array.isArray(jwe.recipients) ? jwe.recipients : []
   return list.map(recipient => {
     const header = asObject(asObject(recipient)?.header)

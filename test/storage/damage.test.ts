@@ -7,7 +7,7 @@ import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { hashArtifact, openArtifact } from '../../storage/reader.ts'
+import { existsArtifact, hashArtifact, openArtifact } from '../../storage/reader.ts'
 import { chunked, collect, failing, inDestination, mebibyte, open, type Stored, store } from './helpers.ts'
 
 /** An artifact of three segments and a bit, and a way to change its stored bytes. */
@@ -154,10 +154,17 @@ describe('keys and places', () => {
     })
   })
 
-  it('an object that is not there is missing', async () => {
-    await inDestination(async destination => {
+  it('an object that is not there is missing, one of another length is seen without reading it', async () => {
+    await inDestination(async (destination, directory) => {
       const stored = await store(destination, 'a', chunked(randomBytes(1000)))
-      await destination.remove(stored.key)
+      const { key, entry } = stored
+      await existsArtifact({ destination, key, entry })
+      await truncate(join(directory, key), 10)
+      await failing('artifact.truncated', existsArtifact({ destination, key, entry }))
+      await truncate(join(directory, key), 10_000)
+      await failing('artifact.corrupted', existsArtifact({ destination, key, entry }))
+      await destination.remove(key)
+      await failing('destination.object-missing', existsArtifact({ destination, key, entry }))
       await failing('destination.object-missing', open(destination, stored))
     })
   })
@@ -256,8 +263,8 @@ describe('a connection that breaks', () => {
         signal: control.signal,
       })
       await assert.rejects(async () => {
-        for await (const _ of reading) control.abort(new Error('cancelled'))
-      })
+        for await (const _ of reading) control.abort(new Error('cancelled by the test'))
+      }, /cancelled by the test/)
       const left = openArtifact({ destination: watched, key, entry, dataKey: null })
       for await (const _ of left) break
       while (!streams.every(stream => stream.destroyed)) await new Promise(resolve => setImmediate(resolve))
