@@ -14,8 +14,10 @@ export interface Shell {
  * for: afterwards the time of every program is in the bash's account.
  */
 export function startShell(env: Record<string, string>): Shell {
+  // What the user has set for other servers does not meet ours.
+  const own = Object.entries(process.env).filter(([name]) => !/^(AWS|RCLONE|PG)_?[A-Z]/.test(name))
   const child = spawn('bash', ['--noprofile', '--norc', '-s'], {
-    env: { ...process.env, ...env },
+    env: { ...Object.fromEntries(own), ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   const { pid } = child
