@@ -1,0 +1,116 @@
+/** Jobs that live and die with this process: the wrapper's standard input is their leash. */
+import { rm } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import type { Command } from '../engines/engine.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { JobId, RunOptions } from './host.ts'
+import { describe, launch, type Wrapper } from './launch.ts'
+import { control, jobDirectory, type Place } from './place.ts'
+import { stderrTail } from './tails.ts'
+
+export interface Attached {
+  wrapper: Wrapper
+  stdout: Readable
+  /** Settles once every stage ended, all output was read or thrown away, and nothing is left of the group. */
+  result: Promise<{ exits: number[]; stderrTail: string }>
+  /** True from the moment somebody here asked for the end. */
+  stopping(): boolean
+  stop(): Promise<void>
+}
+
+/** The leash pulls for five seconds; past this it must be broken, and the host is asked directly. */
+const patienceMs = 15_000
+
+export async function attach(
+  place: Place,
+  job: JobId,
+  command: Command,
+  options: RunOptions & { feeds: boolean },
+): Promise<Attached> {
+  const { signal } = options
+  throwIfAborted(signal, command)
+  const wrapper = await launch(place, job, command, {
+    mode: 'attached',
+    feeds: options.feeds,
+    fence: 0,
+    ...(options.secrets === undefined ? {} : { secrets: options.secrets }),
+  })
+  const { child } = wrapper
+  const { stdout } = child
+  const closed = new Promise<void>(resolve => stdout.once('close', () => resolve()))
+  // Node lets unread output of a child that exited flow away; then nobody may call it whole.
+  let spilled = false
+  child.once('exit', () => {
+    spilled =
+      stdout.readableFlowing === null && !stdout.readableEnded && stdout.listenerCount('readable') === 0
+  })
+  const failed = (what: string, code: 'host.job-lost' | 'staging.full' = 'host.job-lost') =>
+    new HoldfastError(code, `Running ${describe(command)} on ${place.name}: ${what}.${saying(wrapper)}`)
+  const breakUp = async () => {
+    child.stdin.destroy()
+    await control(place, 'stop', jobDirectory(place, job), 'any')
+    await rm(wrapper.runDirectory, { recursive: true, force: true })
+  }
+
+  let stopped: Promise<void> | undefined
+  const stop = () => {
+    stopped ??= (async () => {
+      if (child.stdin.writable) child.stdin.write('stop\n')
+      const patience = setTimeout(() => {
+        control(place, 'stop', jobDirectory(place, job), 'any').catch(() => {})
+      }, patienceMs)
+      await wrapper.gone.catch(() => {})
+      clearTimeout(patience)
+      stdout.destroy()
+      await result.catch(() => {})
+    })()
+    return stopped
+  }
+  const onAbort = () => void stop()
+
+  const finish = async () => {
+    const report = await wrapper.ended
+    if (report === undefined || report === 'lost') {
+      await breakUp()
+      stdout.destroy()
+      if (stopped === undefined) throw failed('its wrapper vanished without an exit code')
+      return { exits: command.stages.map(() => 143), stderrTail: '' }
+    }
+    const exits = report.split(' ').slice(1).map(Number)
+    const said = await stderrTail(wrapper.runDirectory, exits, Object.values(options.secrets ?? {}))
+    // Only now the wrapper may go, and remove its directory. Before, its exit would have let unread output flow away.
+    await closed
+    const cut = stopped !== undefined && !stdout.readableEnded
+    child.stdin.end()
+    await wrapper.gone
+    if (spilled) throw failed('it was stopped before its output was read')
+    return { exits: cut ? exits.map(exit => (exit === 0 ? 143 : exit)) : exits, stderrTail: said }
+  }
+  const result = finish().finally(() => signal?.removeEventListener('abort', onAbort))
+  result.catch(() => {})
+
+  signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal?.aborted) onAbort()
+  const begun = await wrapper.begun
+  if (begun !== 'started') {
+    stdout.destroy()
+    await result.catch(() => {})
+    throwIfAborted(signal, command)
+    const what = begun?.replace(/^failed /, '') ?? 'its wrapper ended before it started'
+    throw failed(
+      what,
+      wrapper.noise.some(line => /no space left/i.test(line)) ? 'staging.full' : 'host.job-lost',
+    )
+  }
+  return { wrapper, stdout, result, stopping: () => stopped !== undefined, stop }
+}
+
+const saying = (wrapper: Wrapper) =>
+  wrapper.noise.length === 0 ? '' : ` The shell said: ${wrapper.noise.join('; ').slice(0, 1000)}`
+
+/** Whoever aborted said why; without a reason of its own it is a cancellation. */
+export function throwIfAborted(signal: AbortSignal | undefined, command: Command): void {
+  if (!signal?.aborted) return
+  if (signal.reason instanceof Error) throw signal.reason
+  throw new HoldfastError('operation.cancelled', `Running ${describe(command)}: it was cancelled.`)
+}

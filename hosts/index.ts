@@ -1,0 +1,2 @@
+/** The hosts there are. */
+export { openLocalHost } from './local.ts'

@@ -1,0 +1,69 @@
+/** Detached jobs: they outlive this process; their directory says how they are. */
+import type { Command } from '../engines/engine.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { DetachedJob, JobId, SecretValues } from './host.ts'
+import { describe, launch } from './launch.ts'
+import { control, jobDirectory, operationDirectory, type Place } from './place.ts'
+import { stderrTail } from './tails.ts'
+
+export async function start(
+  place: Place,
+  job: JobId,
+  command: Command,
+  options: { stdoutFile?: string; secrets?: SecretValues; fence: number },
+): Promise<void> {
+  const { child, begun, noise } = await launch(place, job, command, {
+    mode: 'detached',
+    feeds: false,
+    ...options,
+  })
+  // All secrets are in the pipe: a worker that stops here does not hold the job up.
+  child.stdin.end()
+  child.stdout.resume()
+  const report = await begun
+  child.unref()
+  if (report === 'started' || report === 'already') return
+  const doing = `Starting ${describe(command)} on ${place.name}`
+  if (report?.startsWith('stale')) {
+    throw new HoldfastError(
+      'host.job-lost',
+      `${doing}: attempt ${options.fence} was overtaken by attempt ${report.slice(6)}.`,
+    )
+  }
+  const said = [report?.replace(/^failed /, '') ?? 'its wrapper ended before it started', ...noise].join('; ')
+  throw new HoldfastError(
+    /no space left/i.test(said) ? 'staging.full' : 'host.job-lost',
+    `${doing}: ${said.slice(0, 1000)}.`,
+  )
+}
+
+export async function status(place: Place, job: JobId): Promise<DetachedJob> {
+  const directory = jobDirectory(place, job)
+  const [life, run, ...words] = (await control(place, 'status', directory)).split(' ')
+  if (life === 'running') return { state: 'running' }
+  const exits = words.map(Number)
+  // Anything that cannot be read is no proof of success.
+  if (life !== 'done' || exits.length === 0 || exits.some(exit => !Number.isInteger(exit)))
+    return { state: 'lost' }
+  return {
+    state: 'done',
+    result: { exits, stdout: '', stderrTail: await stderrTail(`${directory}/${run}`, exits) },
+  }
+}
+
+export async function stop(place: Place, job: JobId, fence: number): Promise<void> {
+  assertGone(await control(place, 'stop', jobDirectory(place, job), String(Math.trunc(fence))), place)
+}
+
+export async function stopOperation(place: Place, operation: string): Promise<void> {
+  assertGone(await control(place, 'stop-operation', operationDirectory(place, operation)), place)
+}
+
+function assertGone(answer: string, place: Place): void {
+  if (/\bstuck\b/.test(answer)) {
+    throw new HoldfastError(
+      'host.unreachable',
+      `Stopping a job on ${place.name}: its processes cannot be killed; they hang in the kernel, most likely on a disk or a network file system.`,
+    )
+  }
+}
