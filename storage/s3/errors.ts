@@ -48,6 +48,8 @@ const byName: Record<string, ErrorCode> = {
   NoSuchBucket: 'destination.missing',
   InvalidBucketName: 'destination.missing',
   NoSuchKey: 'destination.object-missing',
+  // What the SDK calls a 404 without a body (HEAD).
+  NotFound: 'destination.object-missing',
   NoSuchVersion: 'destination.object-missing',
   NoSuchUpload: 'destination.upload-gone',
   InvalidPart: 'destination.upload-gone',

@@ -7,6 +7,7 @@ import {
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
+  type HeadObjectCommandOutput,
   ListObjectsV2Command,
   ListObjectVersionsCommand,
   PutObjectCommand,
@@ -55,7 +56,7 @@ async function putIfAbsent(
       if (!(error instanceof HoldfastError)) throw error
       // Another conditional write to this key was under way: S3 asks to try again.
       if (error.context.storeCode === 'ConditionalRequestConflict' && tries < 8) {
-        await sleep(50 * tries * Math.random(), undefined, options)
+        await sleep(50 * tries * Math.random())
         continue
       }
       if (error.code !== 'destination.exists') throw error
@@ -148,15 +149,11 @@ export async function statObject(
 ): Promise<ObjectStat | undefined> {
   checkKey(key)
   const command = new HeadObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
-  const answer = await store.call('HeadObject', key, options, async http => {
-    try {
-      return await store.client.send(command, http)
-    } catch (error) {
-      if (isBare404(error)) return undefined
-      throw error
-    }
-  })
-  if (!answer) {
+  let answer: HeadObjectCommandOutput
+  try {
+    answer = await store.call('HeadObject', key, options, http => store.client.send(command, http))
+  } catch (error) {
+    if (!has(error, 'destination.object-missing')) throw error
     await expectBucket(store, options)
     return undefined
   }
@@ -169,20 +166,16 @@ export async function statObject(
   }
 }
 
-const isBare404 = (error: unknown) =>
-  error instanceof Error && (error.name === 'NotFound' || error.name === 'NoSuchKey')
-
 /** The answer to HEAD has no body: a missing object is told from a missing bucket by asking for the bucket, once. */
 async function expectBucket(store: Store, options: CallOptions): Promise<void> {
   if (store.findings.bucketSeen) return
-  await store.call('HeadBucket', '', options, async http => {
-    try {
-      await store.client.send(new HeadBucketCommand({ Bucket: store.bucket }), http)
-    } catch (error) {
-      if (!isBare404(error)) throw error
-      throw new HoldfastError('destination.missing', `The bucket of ${store.uri} does not exist.`)
-    }
-  })
+  try {
+    const command = new HeadBucketCommand({ Bucket: store.bucket })
+    await store.call('HeadBucket', '', options, http => store.client.send(command, http))
+  } catch (error) {
+    if (!has(error, 'destination.object-missing')) throw error
+    throw new HoldfastError('destination.missing', `The bucket of ${store.uri} does not exist.`)
+  }
 }
 
 export async function* listObjects(
@@ -263,7 +256,10 @@ async function removeVersion(
   try {
     await store.call('DeleteObjectVersion', key, options, http => store.client.send(command, http))
   } catch (error) {
-    if (!has(error, 'destination.object-missing')) throw error
+    if (has(error, 'destination.object-missing')) return
+    // For a version that is gone already some stores say "invalid argument"; the list settles it.
+    if (!(error instanceof HoldfastError) || error.context.storeCode !== 'InvalidArgument') throw error
+    for await (const there of versionsOf(store, key, options)) if (there === version) throw error
   }
 }
 

@@ -5,10 +5,9 @@
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { GetObjectCommand } from '@aws-sdk/client-s3'
-import { HoldfastError } from '../../model/errors.ts'
+import { errorClass, HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { checkKey } from '../object-key.ts'
-import { passesByItself } from '../retry.ts'
 import { statObject } from './objects.ts'
 import type { Store } from './store.ts'
 
@@ -124,9 +123,13 @@ async function* chunks(
         throw new HoldfastError('destination.corrupted', `${store.uri}/${key} changed while it was read.`)
       }
       fruitless += 1
-      if (!passesByItself(explained) || fruitless >= fruitlessOpenings) throw explained
+      if (!passes(explained) || fruitless >= fruitlessOpenings) throw explained
       opened = undefined
-      await sleep(200 * 2 ** fruitless * Math.random(), undefined, options)
+      // An aborted wait ends early; the next opening then says why.
+      await sleep(200 * 2 ** fruitless * Math.random(), undefined, options).catch(() => undefined)
     }
   }
 }
+
+const passes = (error: unknown) =>
+  error instanceof HoldfastError && ['transient', 'throttled'].includes(errorClass(error.code))
