@@ -4,8 +4,6 @@ import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
 import { settingsOf } from '../context.ts'
-import { note } from '../terminal.ts'
-import { makeSecretKey, prepareHome } from '../up/home.ts'
 
 export function serveCommands(program: Command): void {
   program
@@ -14,9 +12,6 @@ export function serveCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast api')
     .action(async (_options: unknown, command: Command) => {
       const settings = settingsOf(command.optsWithGlobals().home)
-      await prepareHome(settings)
-      const made = await makeSecretKey(settings)
-      if (made !== undefined) note(`made ${made}; keep a copy outside this machine`)
       const { startApi } = await import('../../api/server.ts')
       const api = await startApi({ settings })
       await signalled()

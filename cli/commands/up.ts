@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { homePaths } from '../../model/settings.ts'
 import { contextOf } from '../context.ts'
 import { fields, note, paint, print, printJson } from '../terminal.ts'
-import { startUp, type Up } from '../up/run.ts'
+import type { Up } from '../up/run.ts'
 
 export function upCommand(program: Command): void {
   program
@@ -32,6 +32,7 @@ export function upCommand(program: Command): void {
           })
         }
       })
+      const { startUp } = await import('../up/run.ts')
       up = await startUp({ settings, say: note, verbose: options.verbose === true })
       if (json) {
         const { api, temporalAddress, temporalUi } = up

@@ -1,7 +1,5 @@
-/** The home directory: made private, its secret key made once, and used by one `up` at a time. */
-import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { chmod, link, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+/** The home directory: made private, and used by one `up` at a time. */
+import { chmod, mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { HoldfastError } from '../../model/errors.ts'
@@ -20,29 +18,6 @@ export async function prepareHome(settings: Settings): Promise<void> {
   const { keys, backups } = homePaths(home)
   for (const folder of [keys, backups, settings.tempDir, join(home, 'logs')]) {
     await mkdir(folder, { recursive: true, mode: 0o700 })
-  }
-}
-
-/** Returns the path of the secret key if it was made now. Whole or not there: a cut key would lock the catalog for good. */
-export async function makeSecretKey(settings: Settings): Promise<string | undefined> {
-  const path = settings.secretKeyFile
-  if (settings.secretKey !== undefined || existsSync(path)) return undefined
-  const draft = `${path}.${process.pid}.new`
-  const file = await open(draft, 'wx', 0o600)
-  try {
-    await file.writeFile(`${randomBytes(32).toString('base64')}\n`)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  try {
-    await link(draft, path)
-    return path
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined
-    throw error
-  } finally {
-    await rm(draft, { force: true })
   }
 }
 

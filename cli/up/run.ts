@@ -1,7 +1,9 @@
 /** Everything on one machine, as one process tree: Temporal's dev server, the API, a worker. */
 import { closeSync, openSync, renameSync, rmSync, statSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
 import { createClient } from '../client.ts'
@@ -9,7 +11,7 @@ import { spawnLeashed } from '../leash.ts'
 import { ensureTemporal, temporalServerVersion } from '../temporal-binary.ts'
 import { freePort, isFree, spawnTemporalServer, temporalAnswers } from '../temporal-server.ts'
 import { firstThings } from './first-things.ts'
-import { lockHome, makeSecretKey, prepareHome, waitForFormerChildren, writeRuntime } from './home.ts'
+import { lockHome, prepareHome, waitForFormerChildren, writeRuntime } from './home.ts'
 import { markOf } from './processes.ts'
 import { type Supervised, supervise } from './supervise.ts'
 
@@ -69,7 +71,8 @@ async function startChildren(
   const { home } = options.settings
   const logs = join(home, 'logs')
   await waitForFormerChildren(home, say)
-  const made = await makeSecretKey(options.settings)
+  // Before anything is started, so that a key that is missing or wrong is said here and not in a log.
+  const { made } = await ensureSecretKey(options.settings)
   if (made !== undefined) {
     say(
       `made ${made}: it protects the stored credentials and keys of this Holdfast; keep a copy outside this machine`,
@@ -189,12 +192,28 @@ async function apiReady(api: string, child: Supervised, logs: string): Promise<v
       pid = child.pid()
     }
     if (deaths >= 3 || Date.now() > deadline) {
-      throw new HoldfastError('api.unreachable', `The API at ${api} does not come up.`, {
-        hint: `Its log says why: ${join(logs, 'api.log')}`,
-      })
+      const log = join(logs, 'api.log')
+      throw new HoldfastError(
+        'api.unreachable',
+        `The API at ${api} does not come up. ${await lastError(log)}`.trim(),
+        {
+          hint: `Its log says more: ${log}`,
+        },
+      )
     }
     await new Promise(resolve => setTimeout(resolve, 100))
   }
+}
+
+/** What the child said last of why it ended. */
+async function lastError(log: string): Promise<string> {
+  const text = await readFile(log, 'utf8').catch(() => '')
+  return (
+    text
+      .slice(-8192)
+      .split('\n')
+      .findLast(line => line.startsWith('error ')) ?? ''
+  )
 }
 
 /** The address of the settings, with a free port for port 0. Throws `request.in-use` when somebody listens there. */
