@@ -41,6 +41,7 @@ export async function status(place: Place, job: JobId): Promise<DetachedJob> {
   const directory = jobDirectory(place, job)
   const [life, run, ...words] = (await control(place, 'status', directory)).split(' ')
   if (life === 'running') return { state: 'running' }
+  if (life === 'none') return { state: 'absent' }
   const exits = words.map(Number)
   // Anything that cannot be read is no proof of success.
   if (life !== 'done' || exits.length === 0 || exits.some(exit => !Number.isInteger(exit)))
