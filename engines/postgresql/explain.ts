@@ -83,7 +83,7 @@ const rules: readonly {
 
 export function explain(result: CommandResult, step: StepWords): HoldfastError | undefined {
   // A full disk under the server is not a full staging directory.
-  const server = /ERROR: .*No space left on device/is.test(result.stderrTail)
+  const server = /ERROR: .*No space left on device/s.test(result.stderrTail)
   if (server && step.writesTo === 'staging') {
     return toolError(
       'tool.failed',

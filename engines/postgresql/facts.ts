@@ -154,7 +154,7 @@ const roles = `(SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM p
   UNION SELECT typowner FROM pg_type WHERE oid >= 16384
   UNION SELECT a.grantee FROM aclexplode(d.datacl) a UNION SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid))`
 const neededRoles = `(SELECT coalesce(json_agg(DISTINCT rolname), '[]') FROM pg_roles WHERE oid IN (
-  SELECT unnest(polroles) FROM pg_policy UNION SELECT umuser FROM pg_user_mapping))`
+  SELECT unnest(polroles) FROM pg_policy UNION SELECT umuser FROM pg_user_mappings))`
 
 /** One line of JSON about the database that is connected to. Works on 10 to 18: columns that came later are read as JSON. */
 export const databaseSql = `${preamble}SELECT json_build_object(

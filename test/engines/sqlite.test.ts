@@ -362,7 +362,7 @@ test('a source that is locked is busy, one that is damaged is damaged', async ()
   await file.close()
   await assert.rejects(
     backUp(engine, methodOf('logical'), { path: damaged }, place()),
-    code('database.corrupted'),
+    code('backup.incomplete'),
   )
 })
 
