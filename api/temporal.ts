@@ -68,9 +68,9 @@ export async function openTemporal(
   })
   const client = new Client({ connection, namespace })
 
-  const call = async <T>(what: string, ask: () => Promise<T>): Promise<T> => {
+  const call = async <T>(what: string, ask: () => Promise<T>, patienceMs = deadlineMs): Promise<T> => {
     try {
-      return await connection.withDeadline(Date.now() + deadlineMs, ask)
+      return await connection.withDeadline(Date.now() + patienceMs, ask)
     } catch (error) {
       throw translated(error, what, address)
     }
@@ -132,7 +132,7 @@ export async function openTemporal(
 
   return {
     check: () =>
-      call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({}))),
+      call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({})), 2500),
 
     async start(operation) {
       const until = Date.now() + attributeSeconds * 1000

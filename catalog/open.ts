@@ -25,11 +25,13 @@ export async function openCatalog(options: {
   url: string
   /** What HOLDFAST_SECRET_KEY holds; see `ensureSecretKey`. */
   secretKey: string
-  /** For tests: which machine this is. */
+  /** Which machine this is; found out when absent. */
   machine?: string
+  /** How long to wait for another process to let go of the file. */
+  ownSeconds?: number
 }): Promise<Catalog> {
   const path = catalogPath(options.url)
-  const sqlite = await openSqlite(path)
+  const sqlite = await openSqlite(path, options.ownSeconds ?? 10)
   const db = new Kysely<CatalogTables>({ dialect: sqlite.dialect })
   const close = async () => {
     await db.destroy()

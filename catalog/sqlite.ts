@@ -19,21 +19,21 @@ export function catalogPath(url: string): string {
   return match[1]
 }
 
-/** Another process may just be letting go of the file: we wait this long before we give up. */
-const ownSeconds = 10
-
 /**
  * Opens (or makes, 0600) the file and takes it for this process alone until `close` or death: a second process that
- * opens the same catalog is refused with `catalog.busy`.
+ * opens the same catalog is refused with `catalog.busy`, after `ownSeconds` (it may just be letting go).
  */
-export async function openSqlite(path: string): Promise<{ dialect: Dialect; close(): void }> {
+export async function openSqlite(
+  path: string,
+  ownSeconds: number,
+): Promise<{ dialect: Dialect; close(): void }> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   // SQLite makes the file with the process's umask: it holds addresses and plans, so nobody else may read it.
   closeSync(openSync(path, 'a', 0o600))
   chmodSync(path, 0o600)
-  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 2000 })
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 200 })
   try {
-    await own(database, path)
+    await own(database, path, ownSeconds)
   } catch (error) {
     database.close()
     throw error
@@ -49,7 +49,7 @@ export async function openSqlite(path: string): Promise<{ dialect: Dialect; clos
   }
 }
 
-async function own(database: DatabaseSync, path: string): Promise<void> {
+async function own(database: DatabaseSync, path: string, ownSeconds: number): Promise<void> {
   const deadline = Date.now() + ownSeconds * 1000
   for (;;) {
     try {
