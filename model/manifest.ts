@@ -10,7 +10,7 @@ const bytes = z.int().nonnegative()
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 
-export const artifactEntry = z.strictObject({
+const artifactEntry = z.strictObject({
   /** Name without the suffixes of compression and encryption, e.g. `shop.dump`. Part of the associated data. */
   name: z.string().min(1),
   /** Key of the object relative to the backup's folder: `<attemptId>/<name>.zst[.tink]`. */

@@ -97,7 +97,7 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
         sentBytes += body.length
         await journal?.sent(part.number, info.tag)
         // A try that seemed to fail may still be reading its buffer: that one is not filled again.
-        done({ ...info, sha256 }, tries === 1 ? full : undefined)
+        done(info, tries === 1 ? full : undefined)
         return
       } catch (error) {
         await trouble.after(error)
@@ -125,7 +125,7 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
     if (known !== undefined && (known.bytes !== used || known.sha256 !== sha256)) throw changed(key, number)
     const there = existing.get(number)
     if (known !== undefined && there !== undefined && isSent(there, { ...known, sha256 })) {
-      done({ number, bytes: used, tag: there.tag, sha256 }, buffer)
+      done(there, buffer)
     } else {
       const sending: Promise<void> = send({ number, offset, body, sha256 }, buffer)
         .catch(fail)

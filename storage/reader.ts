@@ -77,6 +77,8 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
     yield* last
   }
   const stream = Readable.from(opened(), { objectMode: false, highWaterMark: 1 << 20 })
+  // Whoever reads later still gets the error; without a listener, one that comes before would end the process.
+  stream.on('error', () => {})
   const cancelled = () => stream.destroy(asError(options.signal?.reason))
   options.signal?.addEventListener('abort', cancelled, { once: true })
   stream.once('close', () => {

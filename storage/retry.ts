@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errorClass, HoldfastError } from '../model/errors.ts'
 
-export const passesByItself = (error: unknown): boolean =>
+const passesByItself = (error: unknown): boolean =>
   error instanceof HoldfastError && ['transient', 'throttled'].includes(errorClass(error.code))
 
 export interface Patience {

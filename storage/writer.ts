@@ -56,6 +56,8 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
     stop.abort(error)
     source.destroy(error instanceof Error ? error : new Error(String(error)))
   }
+  // Heard by the iteration below; without a listener, an error before its first or after its last turn would end the process.
+  source.on('error', () => {})
   const cancelled = () => fail(options.signal?.reason)
   options.signal?.throwIfAborted()
   options.signal?.addEventListener('abort', cancelled, { once: true })

@@ -271,4 +271,22 @@ describe('a connection that breaks', () => {
       assert.equal(streams.length, 2)
     })
   })
+
+  it('or a cancel that comes before anybody reads waits for the reader', async () => {
+    await inDestination(async destination => {
+      const stored = await store(destination, 'a', chunked(randomBytes(1000)))
+      const { key, entry, secrets } = stored
+      const control = new AbortController()
+      const early = openArtifact({
+        destination,
+        key,
+        entry,
+        dataKey: secrets!.dataKey,
+        signal: control.signal,
+      })
+      control.abort(new HoldfastError('operation.cancelled', 'cancelled by the test'))
+      await new Promise(resolve => setTimeout(resolve, 20))
+      await failing('operation.cancelled', collect(early))
+    })
+  })
 })
