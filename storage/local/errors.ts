@@ -46,7 +46,7 @@ export async function explained<T>(root: string, doing: string, act: () => Promi
   }
 }
 
-export async function explain(root: string, doing: string, error: unknown): Promise<unknown> {
+async function explain(root: string, doing: string, error: unknown): Promise<unknown> {
   const errno = errnoOf(error)
   if (error instanceof HoldfastError || errno === undefined) return error
   if (isAbsent(error)) {

@@ -5,7 +5,7 @@
 import { type ErrorCode, HoldfastError } from '../../model/errors.ts'
 
 /** The parts of an SDK or socket error that are looked at. */
-export interface StoreAnswer {
+interface StoreAnswer {
   /** The store's code (`NoSuchKey`), or the socket's (`ECONNREFUSED`). */
   name: string
   /** HTTP status; 0 when there was no answer. */
@@ -16,7 +16,9 @@ export interface StoreAnswer {
   region: string | undefined
 }
 
-export function answerOf(error: unknown): StoreAnswer {
+const noAnswer = { status: 0, attempts: 1, region: undefined }
+
+function answerOf(error: unknown): StoreAnswer {
   const fields: Record<string, unknown> = typeof error === 'object' && error !== null ? { ...error } : {}
   const metadata: Record<string, unknown> =
     typeof fields.$metadata === 'object' && fields.$metadata !== null ? { ...fields.$metadata } : {}
@@ -24,6 +26,7 @@ export function answerOf(error: unknown): StoreAnswer {
   const number = (value: unknown) => (typeof value === 'number' ? value : undefined)
   const named = error instanceof Error ? error.name : undefined
   const message = error instanceof Error ? error.message : String(error)
+  if (message.startsWith('Region is missing')) return { ...noAnswer, name: 'RegionMissing', message }
   return {
     // `Code` is what the body said, where the SDK has no class of its own for it.
     name: text(fields.Code) ?? text(fields.code) ?? (named !== 'Error' ? named : undefined) ?? 'UnknownError',
@@ -54,6 +57,7 @@ const byName: Record<string, ErrorCode> = {
   NoSuchUpload: 'destination.upload-gone',
   InvalidPart: 'destination.upload-gone',
   PreconditionFailed: 'destination.exists',
+  RegionMissing: 'destination.misconfigured',
   PermanentRedirect: 'destination.misconfigured',
   TemporaryRedirect: 'destination.misconfigured',
   AuthorizationHeaderMalformed: 'destination.misconfigured',
@@ -127,6 +131,7 @@ function codeOf({ name, status }: StoreAnswer): ErrorCode | undefined {
 }
 
 const hints: Record<string, string> = {
+  RegionMissing: 'Say the region of the bucket, e.g. --region eu-central-1, or set AWS_REGION.',
   RequestTimeTooSkewed: "Set this machine's clock: the store refuses requests from another time.",
   InvalidAccessKeyId: 'The store does not know this access key: correct accessKeyId.',
   SignatureDoesNotMatch: 'The secret key does not fit the access key: correct secretAccessKey.',

@@ -6,7 +6,7 @@ import { storeError } from './errors.ts'
 import type { S3Settings } from './settings.ts'
 
 /** What stores turn out not to have, found out by the first refusal. */
-export interface StoreFindings {
+interface StoreFindings {
   /** If-None-Match is honoured. */
   conditionalPut: boolean
   /** x-amz-checksum-sha256 is taken. Without it each part is still verified by the signature's hash of the body. */
@@ -56,11 +56,12 @@ const permissions = {
   ListMultipartUploads: 's3:ListBucketMultipartUploads',
   AbortMultipartUpload: 's3:AbortMultipartUpload',
 } as const
-export type Action = keyof typeof permissions
+type Action = keyof typeof permissions
 
 const connectSeconds = 5
 const idleSeconds = 60
 const joiningSeconds = 15 * 60
+const idleConnectionSeconds = 30
 const maxSockets = 32
 
 export function openStore(uri: string, settings: S3Settings, secrets: Record<string, string>): Store {
@@ -83,7 +84,8 @@ export function openStore(uri: string, settings: S3Settings, secrets: Record<str
     expectContinueHeader: false,
   }
   const clientWith = (seconds: number) => {
-    const agent = { keepAlive: true, maxSockets }
+    // Idle connections of a destination that nobody uses any more go by themselves.
+    const agent = { keepAlive: true, maxSockets, timeout: idleConnectionSeconds * 1000 }
     return new S3Client({
       ...config,
       requestHandler: {

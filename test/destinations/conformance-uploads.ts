@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import type { Destination, OpenUpload, PartInfo } from '../../storage/destination.ts'
 import { codeOf, collect, keys, refuses, type Subject } from './conformance.ts'
 
-export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 /** Sends `body` as part `number` at `offset`, with its true hash. */
 export const send = (

@@ -124,6 +124,31 @@ describe('S3: who may do what', () => {
     }
   })
 
+  test('without credentials or region anywhere, each is asked for', async () => {
+    const script = `
+      import { openDestination } from ${JSON.stringify(new URL('../../storage/index.ts', import.meta.url).href)}
+      const settings = JSON.parse(process.argv[1])
+      const record = { name: 'x', kind: 's3', uri: 's3://vault', settings, secretFields: [], createdAt: '' }
+      const destination = await openDestination(record, {})
+      await destination.check().catch(error => console.log(JSON.stringify(error.facts())))`
+    const env = {
+      AWS_EC2_METADATA_DISABLED: 'true',
+      AWS_CONFIG_FILE: '/nowhere',
+      AWS_SHARED_CREDENTIALS_FILE: '/nowhere',
+    }
+    const factsFor = async (settings: object) => {
+      const args = ['--input-type=module', '--eval', script, JSON.stringify(settings)]
+      const { stdout } = await promisify(execFile)(process.execPath, args, { env })
+      return JSON.parse(stdout) as { code: string; hint: string }
+    }
+    const noKeys = await factsFor({ endpoint: server.endpoint })
+    assert.equal(noKeys.code, 'destination.denied')
+    assert.match(noKeys.hint, /No credentials were given/)
+    const noRegion = await factsFor({})
+    assert.equal(noRegion.code, 'destination.misconfigured')
+    assert.match(noRegion.hint, /AWS_REGION/)
+  })
+
   test('a bucket that does not exist is destination.missing, never "no such object"', async () => {
     const destination = await openDestination(server.destinationRecord('x', 'no-such-bucket'), server.secrets)
     await refuses(destination.stat('a'), 'destination.missing')
