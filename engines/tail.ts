@@ -5,7 +5,8 @@ export function lastWords(stderrTail: string): string {
   const lines = stderrTail
     .split('\n')
     .map(line => line.trim())
-    .filter(line => line !== '')
+    // psql names the line of its own source with a SQLSTATE: no help to anybody.
+    .filter(line => line !== '' && !line.startsWith('LOCATION:'))
     .slice(-4)
   const text = withoutSecrets(lines.join(' | '))
   return text.length > 600 ? `…${text.slice(-600)}` : text

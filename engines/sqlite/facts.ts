@@ -32,6 +32,7 @@ const schemaRows =
 
 /** One line of JSON: the facts that SQL can tell. */
 export const factsSql = `SELECT json_object(
+  'version', sqlite_version(),
   'pageSize', (SELECT page_size FROM pragma_page_size),
   'pageCount', (SELECT page_count FROM pragma_page_count),
   'freePages', (SELECT freelist_count FROM pragma_freelist_count),

@@ -1,28 +1,28 @@
 /** Identity, version and shape of a SQLite database file, and what can be said of a file that is to be made. */
 import { createHash } from 'node:crypto'
 import { HoldfastError } from '../../model/errors.ts'
-import type { CommandResult, Probe, ServerFacts } from '../engine.ts'
+import type { Json } from '../../model/types.ts'
+import type { Command, CommandResult, Probe, ServerFacts } from '../engine.ts'
 import type { SqliteConnection } from './connection.ts'
 import { explain } from './explain.ts'
 import { factsSql, sqliteFacts } from './facts.ts'
 import { readOnlyShell } from './shell.ts'
 
-const machineCommands = {
-  machine: { stages: [{ argv: ['cat', '/etc/machine-id'] }] },
-  node: { stages: [{ argv: ['uname', '-n'] }] },
-  version: { stages: [{ argv: ['sqlite3', '-version'] }] },
-} as const satisfies Probe<unknown>['commands']
+/** Whichever is there: the id of the installation, else (in containers) the host name. */
+const machine = {
+  stages: [{ argv: ['cat', '--', '/etc/machine-id', '/proc/sys/kernel/hostname'] }],
+} as const satisfies Command
 
 export function probe(_connection: string, settings: SqliteConnection): Probe<ServerFacts> {
   return {
     commands: {
-      ...machineCommands,
+      machine,
       real: { stages: [{ argv: ['realpath', '-e', '-z', '--', settings.path] }] },
       stat: { stages: [{ argv: ['stat', '-L', '--printf=%a|%s|%F', '--', settings.path] }] },
       facts: readOnlyShell(settings.path, factsSql, { safe: true }),
     },
     read(outputs) {
-      const version = sqliteVersion(outputs)
+      if (outputs.facts?.exits.includes(127)) sqliteVersion(outputs.facts)
       if (failed(outputs.real) || failed(outputs.stat)) {
         throw new HoldfastError(
           'database.missing',
@@ -45,7 +45,8 @@ export function probe(_connection: string, settings: SqliteConnection): Probe<Se
         )
       }
       const path = (outputs.real?.stdout ?? '').replace(/\0$/, '')
-      const facts = sqliteFacts.parse({ ...JSON.parse(result.stdout), path, mode })
+      const { version, ...said } = JSON.parse(result.stdout) as Record<string, Json> & { version: string }
+      const facts = sqliteFacts.parse({ ...said, path, mode })
       return {
         identity: identityOf(outputs, path),
         version,
@@ -62,11 +63,12 @@ export function probe(_connection: string, settings: SqliteConnection): Probe<Se
 export function probeTarget(_connection: string, settings: SqliteConnection): Probe<ServerFacts> {
   return {
     commands: {
-      ...machineCommands,
+      machine,
+      version: { stages: [{ argv: ['sqlite3', '-version'] }] },
       real: { stages: [{ argv: ['realpath', '-m', '-z', '--', settings.path] }] },
     },
     read(outputs) {
-      const version = sqliteVersion(outputs)
+      const version = sqliteVersion(outputs.version)
       const path = (outputs.real?.stdout ?? '').replace(/\0$/, '') || settings.path
       return {
         identity: identityOf(outputs, path),
@@ -83,8 +85,7 @@ export function probeTarget(_connection: string, settings: SqliteConnection): Pr
 const failed = (result: CommandResult | undefined): boolean =>
   result === undefined || result.exits.some(exit => exit !== 0)
 
-function sqliteVersion(outputs: Record<string, CommandResult>): string {
-  const result = outputs.version
+function sqliteVersion(result: CommandResult | undefined): string {
   if (result === undefined || failed(result)) {
     const step = { title: 'asking sqlite3 for its version' }
     throw (
@@ -97,7 +98,7 @@ function sqliteVersion(outputs: Record<string, CommandResult>): string {
 
 /** Machine and real path: two connections to one file share it. */
 function identityOf(outputs: Record<string, CommandResult>, path: string): string {
-  const id = outputs.machine?.stdout.trim() || outputs.node?.stdout.trim() || 'unknown'
+  const id = outputs.machine?.stdout.trim().split('\n')[0] || 'unknown'
   const machine = createHash('sha256').update(`holdfast ${id}`).digest('hex').slice(0, 12)
   return `sqlite:${machine}:${encodePath(path)}`
 }

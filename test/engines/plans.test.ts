@@ -39,7 +39,7 @@ const database = {
   isTemplate: false,
   comment: `it's \\ a "comment"`,
   acl: null,
-  settings: [{ role: null, name: 'search_path', value: '"a, ""b"", public' }],
+  settings: [{ role: null, name: 'search_path', value: '"a, ""b""", public' }],
   extensions: [],
   roles: [],
   neededRoles: [],
@@ -163,7 +163,7 @@ describe('PostgreSQL plans', () => {
     const name = planned('pgdump-custom').finish[0]?.run.input ?? ''
     assert.ok(name.includes('RENAME TO "a""b\'c";'), name)
     assert.ok(name.includes('OWNER TO "o""; DROP DATABASE x; --";'), name)
-    assert.ok(name.includes(`SET "search_path" TO 'a, "b', 'public';`), name)
+    assert.ok(name.includes(`SET "search_path" TO 'a, "b"', 'public';`), name)
     const comment = planned('pgdump-custom').finish[1]?.run.input ?? ''
     assert.ok(comment.includes(`E'it''s \\\\ a "comment"'`), comment)
   })
