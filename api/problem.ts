@@ -40,8 +40,9 @@ export class HttpRefusal extends HoldfastError {
   }
 }
 
+/** One line per field: the first thing that is wrong with it. */
 export function fieldsOf(error: z.core.$ZodError): Field[] {
-  return error.issues.flatMap(issue => {
+  const fields = error.issues.flatMap(issue => {
     const path = issue.path.map(String)
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map(key => ({ path: shown([...path, key]), message: 'there is no such field' }))
@@ -52,6 +53,7 @@ export function fieldsOf(error: z.core.$ZodError): Field[] {
     }
     return [{ path: shown(path), message: issue.message }]
   })
+  return fields.filter(({ path }, index) => fields.findIndex(field => field.path === path) === index)
 }
 
 /** Names come from the request: cut, and without control characters. */
@@ -125,7 +127,11 @@ export function answerError(error: unknown, context: Context, log: Log): Respons
   const headers = {
     'content-type': 'application/problem+json',
     ...(known instanceof HttpRefusal ? known.headers : {}),
+    // What was not read of the body would be taken for the next request.
+    ...(told.code === 'request.too-large' || isUnread(context) ? { connection: 'close' } : {}),
     ...(told.code === 'request.unauthenticated' ? { 'www-authenticate': 'Bearer realm="holdfast"' } : {}),
   }
   return context.body(JSON.stringify(problem), problem.status as ContentfulStatusCode, headers)
 }
+
+const isUnread = ({ req }: Context): boolean => req.raw.body !== null && !req.raw.bodyUsed

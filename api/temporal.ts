@@ -54,6 +54,7 @@ export interface TemporalAccess {
 /** How long new search attributes may take until the service takes them. */
 const attributeSeconds = 20
 const deadlineMs = 5000
+const againMs = 200
 
 /** `describe` and the like: the caller of `openTemporal` closes it. Nothing is connected until it is needed. */
 export async function openTemporal(
@@ -63,16 +64,27 @@ export async function openTemporal(
   const { address = '127.0.0.1:7233', namespace, tls, apiKey, uiUrl } = settings.temporal
   const connection = Connection.lazy({
     address,
+    // We try again ourselves: the SDK's own timers outlive a closed connection.
+    interceptors: [],
+    channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2000 },
     ...(apiKey === undefined ? {} : { apiKey }),
     ...(tls ? { tls: await tlsOptions(tls) } : apiKey === undefined ? {} : { tls: true }),
   })
   const client = new Client({ connection, namespace })
 
+  const closing = new AbortController()
+  /** Tries again while the service is away, for as long as the caller has patience. */
   const call = async <T>(what: string, ask: () => Promise<T>, patienceMs = deadlineMs): Promise<T> => {
-    try {
-      return await connection.withDeadline(Date.now() + patienceMs, ask)
-    } catch (error) {
-      throw translated(error, what, address)
+    const until = Date.now() + patienceMs
+    for (;;) {
+      try {
+        return await connection.withAbortSignal(closing.signal, () => connection.withDeadline(until, ask))
+      } catch (error) {
+        const known = translated(error, what, address)
+        const away = known instanceof HoldfastError && Date.now() + againMs < until
+        if (!away || closing.signal.aborted) throw known
+        await new Promise(resolve => setTimeout(resolve, againMs))
+      }
     }
   }
 
@@ -132,7 +144,7 @@ export async function openTemporal(
 
   return {
     check: () =>
-      call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({})), 2500),
+      call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({})), 1500),
 
     async start(operation) {
       const until = Date.now() + attributeSeconds * 1000
@@ -217,7 +229,10 @@ export async function openTemporal(
       return `${uiUrl.replace(/\/+$/, '')}/namespaces/${place}/history`
     },
 
-    close: () => connection.close(),
+    async close() {
+      closing.abort()
+      await connection.close()
+    },
   }
 }
 
