@@ -57,7 +57,10 @@ export async function startWorker(options: {
         await connection.close()
       }
     },
-    shutdown: () => worker.shutdown(),
+    // The SDK drains by itself on the same signals, and refuses to be told twice.
+    shutdown: () => {
+      if (worker.getState() === 'RUNNING') worker.shutdown()
+    },
   }
 }
 
