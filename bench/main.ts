@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
 import { startVersitygw } from '../test/servers/versitygw.ts'
 import { makeShop } from '../test/support/shop.ts'
+import { startStack } from '../test/system/stack.ts'
 import { type Around, wanted } from './contest.ts'
 import { type Database, memory } from './memory.ts'
 import { generatingSql } from './postgresql.ts'
@@ -69,10 +70,11 @@ async function bench(): Promise<void> {
   }
 
   const small = join(directory, 'small.sqlite')
-  makeShop(small, { rows: 14_000 })
+  makeShop(small, { rows: 19_000 })
   say(`SQLite: ${((await stat(small)).size / 1e6).toFixed(2)} MB; starting Holdfast`)
-  const product = await startProduct(small)
-  closers.push(() => product.stop())
+  const stack = await startStack({ worker: false })
+  closers.push(() => stack.stop())
+  const product = await startProduct(stack, small)
   const postgres = needsDatabase ? await database() : undefined
   const store = chosen('backup-s3') || chosen('backup-s3-streamed') ? await startVersitygw({}) : undefined
   if (store) closers.push(() => store.stop())

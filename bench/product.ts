@@ -1,9 +1,10 @@
 /** Our side: a whole Holdfast as processes, spoken to by its HTTP API like anybody's. */
 import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BackupView, OperationView } from '../model/schemas.ts'
-import { type Process, type Stack, startStack } from '../test/system/stack.ts'
+import type { Process, Stack } from '../test/system/stack.ts'
 
 export interface Product {
   stack: Stack
@@ -24,25 +25,16 @@ export interface Product {
   /** Seconds from the call until the manifest is in the local destination, which is the commit. */
   secondsToCommit(connection: string): Promise<number>
   bytesOf(backup: string): Promise<{ storedBytes: number; toolBytes: number }>
-  stop(): Promise<void>
 }
 
 /** Names of what every product of the bench has. */
 export const localDestination = 'local'
 export const smallConnection = 'small'
 
-export async function startProduct(small: string): Promise<Product> {
-  const stack = await startStack({ worker: false })
-  try {
-    return await prepare(stack, small)
-  } catch (error) {
-    await stack.stop()
-    throw error
-  }
-}
-
-async function prepare(stack: Stack, small: string): Promise<Product> {
+/** `stack` is started without a worker, and stays the caller's to stop. */
+export async function startProduct(stack: Stack, small: string): Promise<Product> {
   const backups = join(stack.directory, 'backups')
+  await mkdir(backups)
   await stack.expectOk('POST', '/v1/keys', { name: 'bench' })
   await stack.expectOk('POST', '/v1/destinations', { name: localDestination, uri: backups })
   await stack.expectOk('POST', '/v1/connections', { name: smallConnection, url: small })
@@ -94,7 +86,6 @@ async function prepare(stack: Stack, small: string): Promise<Product> {
       return seconds
     },
     bytesOf: backup => stack.expectOk<BackupView>('GET', `/v1/backups/${backup}`),
-    stop: () => stack.stop(),
   }
   // A worker that has never worked compiles its code on the first operation.
   await product.backup({ connection: smallConnection, destination: localDestination })
