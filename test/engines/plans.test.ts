@@ -9,6 +9,8 @@ import type { Manifest } from '../../model/manifest.ts'
 const postgresql = engineOf('postgresql')
 const logical = postgresql.methods.logical ?? assert.fail()
 const sqlite = engineOf('sqlite')
+const physical = sqlite.methods.physical ?? assert.fail()
+const sqliteDump = sqlite.methods.logical ?? assert.fail()
 
 const server = {
   systemIdentifier: '7',
@@ -204,6 +206,72 @@ describe('PostgreSQL plans', () => {
     assert.equal(check?.code, 'host.tool-version')
     assert.match(check?.hint ?? '', /PostgreSQL 17 or newer/)
   })
+})
+
+test('SQLite: backups run what the docs say', () => {
+  // Guards against a plan that would read the user's own start-up file or create what is missing.
+  const facts = {
+    facts: {
+      path: '/x/a b.db',
+      pageSize: 1,
+      pageCount: 1,
+      freePages: 0,
+      journalMode: 'wal',
+      encoding: 'UTF-8',
+      autoVacuum: 0,
+      userVersion: 0,
+      applicationId: 0,
+      tables: 0,
+      indexes: 0,
+      views: 0,
+      triggers: 0,
+      virtualTables: 0,
+      schemaDigest: '',
+      mode: '644',
+    },
+    identity: '',
+    version: '',
+    database: '',
+    sizeBytes: 0,
+    tools: [],
+  }
+  const request = { connection: 'c', type: 'full' as const, toolFormat: 'copy', jobs: 1 }
+  const copy = physical.planBackup({ path: '/x/a b.db' }, request, facts)
+  assert.deepEqual(copy.steps[0]?.run, {
+    stages: [
+      {
+        argv: [
+          'sqlite3',
+          '-init',
+          '/dev/null',
+          '-batch',
+          '-bail',
+          '-readonly',
+          '-cmd',
+          '.timeout 30000',
+          '/x/a b.db',
+        ],
+      },
+    ],
+    input: 'BEGIN;\nSELECT count(*) FROM sqlite_schema;\n.backup database.sqlite\nROLLBACK;\n',
+  })
+  assert.deepEqual(copy.artifacts, [
+    { name: 'a_b.db', format: 'sqlite-file', from: { file: 'database.sqlite' }, header: 'SQLite format 3' },
+  ])
+  const dump = sqliteDump.planBackup({ path: '/x/a b.db' }, request, facts)
+  assert.deepEqual(dump.steps[0]?.run.stages[0].argv, [
+    'sqlite3',
+    '-init',
+    '/dev/null',
+    '-batch',
+    '-bail',
+    '-readonly',
+    '-safe',
+    '-cmd',
+    '.timeout 30000',
+    '/x/a b.db',
+  ])
+  assert.equal(dump.artifacts[0]?.trailer, 'COMMIT;')
 })
 
 describe('what failures mean', () => {
