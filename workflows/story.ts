@@ -34,9 +34,13 @@ export function tell(operationId: string, title: string): Story {
   let telling: Promise<void> = Promise.resolve()
   let shown = ''
   setHandler(stateQuery, () => ({ title, phases }))
-  const publish = () => {
+  const show = () => {
     const lines = phases.map(p => `| ${mark[p.state]} | ${p.phase} | ${p.summary ?? ''} | ${seconds(p)} |`)
     setCurrentDetails([`**${title}**${shown}`, '', '| | phase | | time |', '|-|-|-|-|', ...lines].join('\n'))
+  }
+  /** A workflow task is not finished before its calls of the catalog are: told once per phase, at its beginning. */
+  const publish = () => {
+    show()
     const snapshot = phases.map(p => ({ ...p }))
     // One after another, never in the way of the work, and not undone by a cancellation.
     telling = telling.then(() =>
@@ -60,13 +64,14 @@ export function tell(operationId: string, title: string): Story {
         Object.assign(record, { state: 'failed', endedAt: now() })
         throw error
       } finally {
-        publish()
+        // What comes next tells the catalog of this end, too: another phase, or the operation's.
+        show()
       }
     },
     state(state) {
       shown = ` — ${state}`
       upsertSearchAttributes([{ key: stateAttribute, value: state }])
-      publish()
+      show()
     },
     told: () => telling,
   }
