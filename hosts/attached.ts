@@ -41,8 +41,7 @@ export async function attach(
   // Node lets unread output of a child that exited flow away; then nobody may call it whole.
   let spilled = false
   child.once('exit', () => {
-    spilled =
-      stdout.readableFlowing === null && !stdout.readableEnded && stdout.listenerCount('readable') === 0
+    spilled = !stdout.destroyed && stdout.readableFlowing === null && stdout.listenerCount('readable') === 0
   })
   const failed = (what: string, code: 'host.job-lost' | 'staging.full' = 'host.job-lost') =>
     new HoldfastError(code, `Running ${describe(command)} on ${place.name}: ${what}.${saying(wrapper)}`)
@@ -59,9 +58,10 @@ export async function attach(
       const patience = setTimeout(() => {
         control(place, 'stop', jobDirectory(place, job), 'any').catch(() => {})
       }, patienceMs)
+      await wrapper.ended.catch(() => {})
+      stdout.destroy()
       await wrapper.gone.catch(() => {})
       clearTimeout(patience)
-      stdout.destroy()
       await result.catch(() => {})
     })()
     return stopped

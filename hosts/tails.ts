@@ -24,7 +24,10 @@ export async function stderrTail(
     .map(stage => stage.text)
     .filter(said => said !== '')
     .join('\n')
-  for (const secret of secrets) if (secret.length >= 4) text = text.replaceAll(secret, '***')
+  for (const secret of secrets) {
+    const core = secret.trim()
+    if (core.length >= 4) text = text.replaceAll(core, '***')
+  }
   return text.length > tailBytes ? text.slice(0, tailBytes) : text
 }
 

@@ -32,7 +32,7 @@ hf_which_boot() {
 }
 
 # hf_members PGID: sets hf_list to the processes of the group that are not zombies (zombies of a container whose
-# first process does not reap stay forever and do nothing).
+# first process does not reap stay forever and do nothing). Children of hf_kin are left out: the wrapper's own helpers.
 hf_members() {
   hf_list=
   if [ -r /proc/self/stat ]; then
@@ -51,14 +51,16 @@ hf_members() {
       case $hf_one in *[!0-9]*) continue ;; esac
       hf_look "$hf_one" || continue
       case $hf_state in Z* | X*) continue ;; esac
-      [ "$hf_pgrp" = "$1" ] && [ "$hf_parent" != "$hf_me" ] && hf_list="$hf_list $hf_one"
+      [ "$hf_pgrp" = "$1" ] || continue
+      case " $hf_kin " in *" $hf_parent "*) ;; *) hf_list="$hf_list $hf_one" ;; esac
     done
   else
     for hf_one in $(ps -A -o pid=,pgid=,stat= | while read -r hf_p hf_g hf_s; do
       case $hf_s in Z*) continue ;; esac
       [ "$hf_g" = "$1" ] && echo "$hf_p"
     done); do
-      hf_look "$hf_one" && [ "$hf_parent" != "$hf_me" ] && hf_list="$hf_list $hf_one"
+      hf_look "$hf_one" || continue
+      case " $hf_kin " in *" $hf_parent "*) ;; *) hf_list="$hf_list $hf_one" ;; esac
     done
   fi
   [ -n "$hf_list" ]
@@ -95,6 +97,8 @@ hf_stop() {
   while hf_members "$1"; do
     hf_i=$((hf_i + 1))
     case $hf_i in
+    # Again, for a program that was being started when the first came.
+    5 | 15) kill -s TERM -- "-$1" 2>/dev/null ;;
     50)
       # Stopped first: the death of whoever holds a feed open must not be seen as its end by a program that still runs.
       kill -s STOP -- "-$1" 2>/dev/null

@@ -1,7 +1,7 @@
 # What a worker asks a host about jobs. Called as: sh -c SCRIPT holdfast VERB ARGUMENTS
 
 hf_which_boot
-hf_me=$$
+hf_kin=
 hf_verb=$1
 shift
 
@@ -37,7 +37,6 @@ stop-operation)
   for hf_each in "$1"/*/; do
     [ -d "$hf_each" ] || continue
     (
-      if [ -r /proc/self/stat ]; then read -r hf_me hf_line </proc/self/stat; fi
       hf_stop_newest "${hf_each%/}" || echo stuck
     ) &
   done

@@ -45,12 +45,13 @@ hf_clear() {
   while hf_members "$$"; do
     hf_others=
     for hf_one in $hf_list; do
-      [ "$hf_one" = "$$" ] || [ "$hf_one" = "$hf_me" ] || [ "$hf_one" = "$hf_leash" ] || hf_others="$hf_others $hf_one"
+      case " $hf_kin " in *" $hf_one "*) ;; *) hf_others="$hf_others $hf_one" ;; esac
     done
     [ -n "$hf_others" ] || break
     hf_i=$((hf_i + 1))
     case $hf_i in
-    1) kill -s TERM $hf_others 2>/dev/null ;;
+    # Again, for a program that was being started when the first came.
+    1 | 5 | 15) kill -s TERM $hf_others 2>/dev/null ;;
     [1-9] | [1-4]? | 50) ;;
     *) kill -s KILL $hf_others 2>/dev/null ;;
     esac
@@ -63,7 +64,8 @@ hf_clear() {
 # closing the worker's end must not look like the end of the data; only "complete" lets go.
 hf_hold() {
   trap : HUP INT TERM PIPE
-  if [ -r /proc/self/stat ]; then read -r hf_me hf_line </proc/self/stat; else hf_me=$(sh -c 'echo "$PPID"'); fi
+  if [ -r /proc/self/stat ]; then read -r hf_leash hf_line </proc/self/stat; else hf_leash=$(sh -c 'echo "$PPID"'); fi
+  hf_kin="$$ $hf_leash"
   while IFS= read -r hf_word <&5; do
     case $hf_word in
     complete) exec 8>&- ;;
@@ -141,7 +143,7 @@ hf_main() {
   unset CDPATH ENV BASH_ENV
   hf_had_locale=${LC_ALL+1} hf_locale=${LC_ALL-}
   LC_ALL=C
-  hf_me=$$ hf_leash=0
+  hf_kin=$$ hf_leash=0
   case $(command -v printf) in printf) ;; *) hf_fail 'the shell has no printf of its own' ;; esac
   hf_look "$$" || hf_fail 'cannot see its own process'
   if [ "$hf_session" != "$$" ]; then
@@ -189,6 +191,7 @@ hf_main() {
       hf_hold
     ) &
     hf_leash=$!
+    hf_kin="$$ $hf_leash"
     exec 5<&- 8>&-
     [ -z "$hf_term" ] || exit 1
     [ "$hf_feeds" = 1 ] || printf 'holdfast started\n' >&2

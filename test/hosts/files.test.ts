@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { buffer, text } from 'node:stream/consumers'
+import { test } from 'node:test'
+import { scratch } from '../support/temporary.ts'
+import { open } from './support.ts'
+
+test('files: whole writes, ranges, lines, sizes', async () => {
+  await using place = await scratch()
+  const { files } = await open(place.path)
+  const file = join(place.path, 'data', 'a b')
+  assert.equal(await files.stat(file), undefined)
+  assert.equal(await files.stat(join(file, 'below')), undefined)
+  assert.equal(await files.readSmall(file), undefined)
+  assert.equal(await files.size(file), 0)
+  await files.write(file, 'hello world')
+  await files.write(file, Buffer.from('hello again'))
+  assert.equal(await files.readSmall(file), 'hello again')
+  assert.equal((await stat(file)).mode & 0o777, 0o600)
+  assert.deepEqual(await readdir(join(place.path, 'data')), ['a b'])
+  const seen = await files.stat(file)
+  assert.equal(seen?.bytes, 11)
+  assert.equal(seen?.kind, 'file')
+  assert.equal((await files.stat(place.path))?.kind, 'directory')
+  assert.ok(Math.abs((seen?.modifiedAtMs ?? 0) - Date.now()) < 60_000)
+
+  assert.equal(await text(files.read(file)), 'hello again')
+  assert.equal(await text(files.read(file, { offset: 6 })), 'again')
+  assert.equal(await text(files.read(file, { offset: 6, length: 2 })), 'ag')
+  assert.equal(await text(files.read(file, { offset: 6, length: 0 })), '')
+  await assert.rejects(text(files.read(file, { offset: 6, length: 9 })), { code: 'staging.changed' })
+  await assert.rejects(text(files.read(join(place.path, 'missing'))), { code: 'ENOENT' })
+  const big = join(place.path, 'data', 'big')
+  await writeFile(big, Buffer.alloc(3_000_000, 'x'))
+  assert.equal((await buffer(files.read(big, { offset: 1, length: 2_999_998 }))).length, 2_999_998)
+
+  const log = join(place.path, 'data', 'log')
+  await files.append(log, 'one')
+  await files.append(log, 'two')
+  // Cut short by a crash: the next line begins on its own.
+  await truncate(log, 6)
+  await files.append(log, 'three')
+  assert.equal(await files.readSmall(log), 'one\ntw\nthree\n')
+  await assert.rejects(files.append(log, 'a\nb'), { code: 'internal' })
+
+  await files.ensureDirectory(join(place.path, 'data', 'x', 'y'))
+  await files.ensureDirectory(join(place.path, 'data', 'x', 'y'))
+  await files.write(join(place.path, 'data', 'x', 'y', 'z'), '12345')
+  await symlink('/etc', join(place.path, 'data', 'x', 'link'))
+  assert.equal(await files.size(join(place.path, 'data', 'x')), 5)
+  await files.remove(join(place.path, 'data', 'x'))
+  await files.remove(join(place.path, 'data', 'x'))
+  assert.equal(await files.stat(join(place.path, 'data', 'x')), undefined)
+  assert.ok((await files.freeBytes(join(place.path, 'not', 'yet'))) > 0)
+  await assert.rejects(files.write('relative', ''), { code: 'internal' })
+  await assert.rejects(files.remove('/'), { code: 'internal' })
+})
+
+test('staging is private, and operations are what has a directory there', async () => {
+  await using place = await scratch()
+  const root = join(place.path, 'staging')
+  const host = await open(root)
+  for (const name of ['', 'jobs', 'data']) assert.equal((await stat(join(root, name))).mode & 0o777, 0o700)
+  await host.files.ensureDirectory(host.stagingDir('b'))
+  await host.run(
+    { operation: 'a', step: 's', token: 't' },
+    { stages: [{ argv: ['sh', '-c', 'mkdir -p d; chmod 500 d'] }] },
+  )
+  assert.deepEqual(await host.operations(), ['a', 'b'])
+  await host.removeOperation('a')
+  assert.deepEqual(await host.operations(), ['b'])
+  assert.throws(() => host.stagingDir('../b'), { code: 'request.invalid' })
+  await symlink('/etc', join(place.path, 'jobs'))
+  await assert.rejects(open(place.path), { code: 'staging.permission' })
+})
