@@ -1,7 +1,8 @@
 /** The worker process: polls Temporal, carries out steps. Holds no catalog and no key; may be killed at any moment. */
-import { existsSync } from 'node:fs'
+import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { bundleWorkflowCode, NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
+import { promisify } from 'node:util'
+import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
 import type { Settings } from '../model/settings.ts'
 import { openContext } from './context.ts'
 import { createActivities } from './index.ts'
@@ -28,16 +29,19 @@ export async function startWorker(options: {
     workerToken: options.workerToken,
     tempDir: settings.tempDir,
   })
-  const connection = await NativeConnection.connect({
-    address: address ?? '127.0.0.1:7233',
-    ...(apiKey ? { apiKey } : {}),
-    ...(tls ? { tls: await tlsOptions(tls) } : apiKey ? { tls: true } : {}),
-  })
+  const [connection, workflowBundle] = await Promise.all([
+    NativeConnection.connect({
+      address: address ?? '127.0.0.1:7233',
+      ...(apiKey ? { apiKey } : {}),
+      ...(tls ? { tls: await tlsOptions(tls) } : apiKey ? { tls: true } : {}),
+    }),
+    options.workflowBundle ?? bundleWorkflows(),
+  ])
   const worker = await Worker.create({
     connection,
     namespace,
     taskQueue,
-    workflowBundle: options.workflowBundle ?? (await bundleWorkflows()),
+    workflowBundle,
     activities: createActivities(context),
     maxConcurrentActivityTaskExecutions: 32,
     // A killed worker's progress must be fresh, and a cancellation must arrive within a second.
@@ -75,12 +79,12 @@ async function tlsOptions(tls: NonNullable<Settings['temporal']['tls']>) {
   }
 }
 
+/** Compiles the workflows, in a process that takes its memory with it. */
 export async function bundleWorkflows(): Promise<WorkflowBundle> {
-  const workflowsPath = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
-  if (!existsSync(workflowsPath)) throw new Error(`no workflows at ${workflowsPath}`)
-  return await bundleWorkflowCode({
-    workflowsPath,
-    // Imports end in .ts, as Node wants them; webpack takes them as they are.
-    webpackConfigHook: config => config,
+  const program = fileURLToPath(new URL('./bundle.ts', import.meta.url))
+  const { stdout } = await promisify(execFile)(process.execPath, [program], {
+    env: { PATH: process.env.PATH },
+    maxBuffer: 64 * 1024 * 1024,
   })
+  return { code: stdout }
 }
