@@ -30,7 +30,7 @@ export interface Row {
   runs: { ours: number; baseline: number }[]
 }
 
-export const met = (row: Row): boolean | null => (row.target === null ? null : row.ratio <= row.target)
+const met = (row: Row): boolean | null => (row.target === null ? null : row.ratio <= row.target)
 
 const mega = (bytes: number | null) => (bytes === null ? '–' : `${(bytes / 1e6).toFixed(0)} MB`)
 const seconds = (value: number | null) => (value === null ? '–' : value.toFixed(2))
