@@ -10,15 +10,15 @@ import type { ApiContext } from './context.ts'
 import { conflictOf, startWorkflow } from './submit.ts'
 import type { Run } from './temporal.ts'
 
-/** A workflow's own last word may still be on its way: only later is it taken for missing. */
-const lastWordSeconds = 10
-
-/** One round over every open operation. One that cannot be settled now does not keep the others. */
-export async function reconcile(context: ApiContext): Promise<void> {
+/**
+ * One round over every open operation. One that cannot be settled now does not keep the others. A workflow's own last
+ * word may still be on its way: only `lastWordSeconds` after its end is it taken for missing.
+ */
+async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<void> {
   for (const operation of await openOperations(context.catalog)) {
     if (context.starting.has(operation.id)) continue
     try {
-      await settle(context, operation)
+      await settle(context, operation, lastWordSeconds)
     } catch (error) {
       const unreachable = error instanceof HoldfastError && error.code === 'temporal.unreachable'
       context.log[unreachable ? 'debug' : 'warn']('an operation could not be reconciled', {
@@ -30,7 +30,11 @@ export async function reconcile(context: ApiContext): Promise<void> {
   }
 }
 
-async function settle(context: ApiContext, operation: OperationRecord): Promise<void> {
+async function settle(
+  context: ApiContext,
+  operation: OperationRecord,
+  lastWordSeconds: number,
+): Promise<void> {
   const { catalog, temporal, log } = context
   const run = await temporal.find(operation.workflowId, operation.id)
   if (!run) return await withoutWorkflow(context, operation)
@@ -110,13 +114,17 @@ function ended(detail: string) {
 }
 
 /** Rounds until `stop`, which waits for the one under way. */
-export function startReconciler(context: ApiContext, everySeconds: number): { stop(): Promise<void> } {
+export function startReconciler(
+  context: ApiContext,
+  everySeconds: number,
+  lastWordSeconds: number,
+): { stop(): Promise<void> } {
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let round: Promise<void> = Promise.resolve()
   const next = (afterMs: number) => {
     timer = setTimeout(() => {
-      round = reconcile(context)
+      round = reconcile(context, lastWordSeconds)
         .catch(error => {
           context.log.error('reconciling failed', {
             reason: error instanceof Error ? (error.stack ?? error.message) : String(error),

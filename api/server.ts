@@ -37,6 +37,8 @@ export interface ApiOptions {
   log?: Log
   /** Seconds between two rounds of the reconciler. */
   reconcileSeconds?: number
+  /** Seconds that a closed workflow has for telling the catalog itself how it ended. */
+  lastWordSeconds?: number
 }
 
 const idempotencyDays = 7
@@ -45,7 +47,7 @@ const drainSeconds = 10
 
 /** Throws `catalog.busy`, `catalog.newer`, `catalog.secret-key`, `settings.invalid`; leaves nothing open then. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { settings, log = createLog(settings), reconcileSeconds = 15 } = options
+  const { settings, log = createLog(settings), reconcileSeconds = 15, lastWordSeconds = 10 } = options
   await mkdir(settings.home, { recursive: true, mode: 0o700 })
   const made: string[] = []
   const secretKey = await ensureSecretKey(settings)
@@ -66,8 +68,10 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
 
     const context = createContext(settings, catalog, temporal, log)
     const server = await listen(context)
-    const reconciler = startReconciler(context, reconcileSeconds)
-    closing.push(reconciler.stop, () => stop(server))
+    const reconciler = startReconciler(context, reconcileSeconds, lastWordSeconds)
+    // Listening ends first; then Temporal's, so that the round under way need not wait for an answer.
+    closing.splice(1, 0, reconciler.stop)
+    closing.push(() => stop(server))
     const url = urlOf(server, settings)
     log.info('API listens', { url })
     for (const path of made) log.info('made', { path })

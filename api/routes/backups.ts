@@ -200,23 +200,24 @@ async function destinationOf({ catalog }: ApiContext, names: readonly string[] |
   ])
 }
 
-/** Absent: every key there is. An empty list: not encrypted, as was asked for. */
+/** Absent: every key there is, and at least one. An empty list: not encrypted, because somebody said so. */
 async function recipientsOf(
   { settings }: ApiContext,
   asked: readonly string[] | undefined,
-): Promise<{ recipients: string[]; warnings: string[] }> {
+): Promise<string[]> {
   const ring = await loadKeyring(homePaths(settings.home).keys)
   const names = [...ring.keys, ...ring.recipients].map(key => key.name).sort()
   if (asked === undefined) {
-    return names.length > 0
-      ? { recipients: names, warnings: [] }
-      : { recipients: [], warnings: ['There is no key here: this backup is not encrypted.'] }
+    if (names.length > 0) return names
+    throw new HoldfastError('key.missing', 'Backups are encrypted, and there is no key yet.', {
+      hint: 'Make one with `holdfast keys new NAME`; a backup that is not encrypted must be asked for (--encrypt-to none, encryptTo: []).',
+    })
   }
   const unknown = asked.flatMap((name, index) =>
     names.includes(name) ? [] : [{ path: `encryptTo.${index}`, message: `there is no key named ${name}` }],
   )
   if (unknown.length > 0) throw new InvalidRequest(unknown)
-  return { recipients: [...new Set(asked)], warnings: [] }
+  return [...new Set(asked)]
 }
 
 function newVerify(backup: BackupRecord, level: VerifyInput['level']): OperationRecord {

@@ -35,9 +35,7 @@ export interface TestApi {
   stop(): Promise<void>
 }
 
-export async function startTestApi(
-  options: { temporal?: string; home?: string; reconcileSeconds?: number } = {},
-): Promise<TestApi> {
+export async function startTestApi(options: { temporal?: string; home?: string } = {}): Promise<TestApi> {
   const home = options.home ?? (await mkdtemp(join(tmpdir(), 'holdfast-api-')))
   const settings = settingsFrom(
     {
@@ -56,7 +54,8 @@ export async function startTestApi(
       log: createLog(settings, line => {
         lines += line
       }),
-      reconcileSeconds: options.reconcileSeconds ?? 0.3,
+      reconcileSeconds: 0.3,
+      lastWordSeconds: 1,
     })
   const read = async (path: string) => (await readFile(path, 'utf8')).trim()
   const tools: TestApi = {
