@@ -21,7 +21,7 @@ import type { BackupInput, ConnectionRecord, RestoreInput } from '../model/recor
 import type { Json, MethodName } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
-import { runProbe, type StepContext } from './steps.ts'
+import { runProbe, type StepContext, showCommand } from './steps.ts'
 
 export interface StoredBackupPlan extends BackupPlan {
   kind: 'backup'
@@ -102,6 +102,8 @@ async function store<Plan extends StoredBackupPlan | StoredRestorePlan>(
   const text = canonical(plan)
   const digest = createHash('sha256').update(text).digest('hex')
   const stored = await context.catalog.storePlan({ operationId, digest, plan: JSON.parse(text) as Json })
+  const steps = plan.kind === 'restore' ? [...plan.steps, ...plan.finish] : plan.steps
+  await context.catalog.updateOperation(operationId, { commands: steps.map(step => showCommand(step.run)) })
   return { plan: stored.plan as unknown as Plan, digest: stored.digest }
 }
 
@@ -168,7 +170,8 @@ const summarize = (plan: StoredBackupPlan, digest: string): PlanSummary => ({
 export interface RestoreSummary {
   digest: string
   load: { title: string; steps: string[] }[]
-  finish: { title: string; steps: string[] }[]
+  /** Gives the restored database its name; one run. */
+  finish: string[]
   database: string
 }
 
@@ -215,7 +218,7 @@ export async function planRestore(
 const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSummary => ({
   digest,
   load: runsOf(plan.steps),
-  finish: runsOf(plan.finish),
+  finish: plan.finish.map(step => step.id),
   database: plan.target.database,
 })
 

@@ -95,17 +95,21 @@ export function expectSuccess(
   })
 }
 
-/** A short command whose output is wanted. Never throws for a non-zero exit. */
+/** Questions and small acts are answered within this; proofs may take as long as they take. */
+const shortSeconds = 120
+
+/** A command whose output is wanted. Never throws for a non-zero exit. */
 export async function runCommand(
   context: StepContext,
   name: string,
   command: Command,
+  timeoutSeconds: number | 'no limit' = shortSeconds,
 ): Promise<CommandResult> {
   context.assertLease()
   return await context.host.run(freshJob(context, name), command, {
     signal: context.signal,
     secrets: await secretsOf(context, command),
-    timeoutSeconds: 120,
+    ...(timeoutSeconds === 'no limit' ? {} : { timeoutSeconds }),
   })
 }
 
@@ -114,10 +118,11 @@ export async function runProbe(
   context: StepContext,
   name: string,
   commands: Record<string, Command>,
+  timeoutSeconds?: number | 'no limit',
 ): Promise<Record<string, CommandResult>> {
   const outputs: Record<string, CommandResult> = {}
   for (const [id, command] of Object.entries(commands)) {
-    outputs[id] = await runCommand(context, `${name}-${id}`, command)
+    outputs[id] = await runCommand(context, `${name}-${id}`, command, timeoutSeconds)
   }
   return outputs
 }

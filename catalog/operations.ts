@@ -139,7 +139,11 @@ export async function updateOperation(
   update: OperationUpdate,
 ): Promise<boolean> {
   return await catalog.db.transaction().execute(async tx => {
-    const row = await tx.selectFrom('operations').select(['state']).where('id', '=', id).executeTakeFirst()
+    const row = await tx
+      .selectFrom('operations')
+      .select(['state', 'checks'])
+      .where('id', '=', id)
+      .executeTakeFirst()
     if (!row) throw new HoldfastError('request.not-found', `There is no operation ${id}.`)
     if (isClosed(row.state)) return false
     const closing = update.state !== undefined && isClosed(update.state)
@@ -148,7 +152,9 @@ export async function updateOperation(
     const changes = {
       ...(state === undefined ? {} : { state }),
       ...(update.phases === undefined ? {} : { phases: JSON.stringify(update.phases) }),
-      ...(update.checks === undefined ? {} : { checks: JSON.stringify(update.checks) }),
+      ...(update.checks === undefined
+        ? {}
+        : { checks: JSON.stringify(merged(JSON.parse(row.checks), update.checks)) }),
       ...(update.error === undefined
         ? {}
         : { error: update.error === null ? null : JSON.stringify(update.error) }),
@@ -162,6 +168,12 @@ export async function updateOperation(
     }
     return true
   })
+}
+
+/** A check that was answered again replaces its earlier answer; others are added. */
+function merged(known: CheckResult[], answered: readonly CheckResult[]): CheckResult[] {
+  const again = new Set(answered.map(check => check.id))
+  return [...known.filter(check => !again.has(check.id)), ...answered]
 }
 
 /** Which of these are closed or unknown. */

@@ -30,18 +30,16 @@ export async function restore(input: RestoreInput): Promise<void> {
       }
       await story.phase(
         'prove',
-        () => quick.prove(input),
+        () => long.prove(input),
         ({ passed }) => `${passed} proofs passed`,
       )
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
-        for (const run of plan.finish) {
-          await story.phase(
-            'finish',
-            () => quick.restoreSteps(input, run.steps),
-            () => run.title,
-          )
-        }
+        await story.phase(
+          'finish',
+          () => quick.restoreSteps(input, plan.finish),
+          () => `named ${plan.database}`,
+        )
         await story.phase('cleanup', () => patient.cleanupRestore(input))
       })
       return checks.warnings

@@ -147,7 +147,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
       },
     ])
   }
-  const { recipients, warnings } = await recipientsOf(context, request.encryptTo)
+  const recipients = await recipientsOf(context, request.encryptTo)
   const at = new Date()
   const input: BackupInput = {
     version: 1,
@@ -176,7 +176,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
     targetDatabase: null,
     workflowId: serverLock(connection.serverIdentity),
     input,
-    warnings,
+    warnings: [],
     createdAt: at.toISOString(),
   }
 }
@@ -210,7 +210,7 @@ async function recipientsOf(
   if (asked === undefined) {
     if (names.length > 0) return names
     throw new HoldfastError('key.missing', 'Backups are encrypted, and there is no key yet.', {
-      hint: 'Make one with `holdfast keys new NAME`; a backup that is not encrypted must be asked for (--encrypt-to none, encryptTo: []).',
+      hint: 'Make one with `holdfast keys new NAME`; a backup that is not encrypted must be asked for (--no-encrypt, encryptTo: []).',
     })
   }
   const unknown = asked.flatMap((name, index) =>

@@ -50,7 +50,7 @@ export function keyCommands(program: Command): void {
       const context = contextOf(command)
       const { items } = await context.client.get(page(keyView), '/v1/keys')
       if (context.json) return printJson(items)
-      if (items.length === 0) return note('No keys yet, so backups are not encrypted: holdfast keys new NAME')
+      if (items.length === 0) return note('No keys yet: holdfast keys new NAME')
       table(
         ['NAME', 'KIND', 'ALGORITHM', 'ADDED', 'KEY ID'],
         items.map(item => [item.name, item.kind, item.algorithm, time(item.createdAt), item.kid]),

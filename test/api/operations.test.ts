@@ -29,6 +29,10 @@ describe('operations', () => {
     client = new Client({ connection })
     t = await startTestApi({ temporal: temporal.address })
     await t.addDestination('vault')
+    await t.addSqlite('early')
+    // Encrypting is the rule: without a key it must be asked for that a backup is not.
+    assert.equal((await t.refused('POST', '/v1/backups', { connection: 'early' })).code, 'key.missing')
+    await t.call('POST', '/v1/keys', { name: 'default' })
   })
   after(async () => {
     await t?.stop()
@@ -43,7 +47,7 @@ describe('operations', () => {
     return `db-${count}`
   }
   const begin = async (name: string, headers: Record<string, string> = {}) =>
-    await t.call<Accepted & Problem>('POST', '/v1/backups', { connection: name }, headers)
+    await t.call<Accepted & Problem>('POST', '/v1/backups', { connection: name, encryptTo: [] }, headers)
   const show = async (id: string) => (await t.call<OperationView>('GET', `/v1/operations/${id}`)).body
   /** Runs that carry this operation, however they ended. */
   const runsOf = async (workflowId: string, id: string) => {
@@ -71,7 +75,6 @@ describe('operations', () => {
     const { operation: view } = first.body
     assert.match(view.id, /^op-[A-Za-z0-9]{14}$/)
     assert.match(view.backup, /^\d{8}T\d{6}Z-full-[a-z0-9]{8}$/)
-    assert.deepEqual(view.warnings, ['There is no key here: this backup is not encrypted.'])
 
     const run = await client.workflow.getHandle(view.workflowId).describe()
     assert.equal(run.type, 'backup')

@@ -11,7 +11,7 @@ import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost } from './inspect.ts'
 import { lockTable, pidsIn } from './sessions.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { directory, eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 describe('failures', () => {
   let stack: Stack
@@ -40,7 +40,7 @@ describe('failures', () => {
     makeRandomSqlite(sqlitePath, 20)
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 20)
-    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: join(stack.directory, 'backups') })
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: await directory(stack, 'backups') })
     await stack.expectOk('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
     await stack.expectOk('POST', '/v1/connections', { name: 'lite', url: `sqlite:${sqlitePath}` })
   })
@@ -140,7 +140,7 @@ describe('failures', () => {
 
   test('the destination is full', async () => {
     const small = await tmpfs('small-destination', 8)
-    await stack.expectOk('POST', '/v1/destinations', { name: 'small', uri: join(small, 'backups') })
+    await stack.expectOk('POST', '/v1/destinations', { name: 'small', uri: small })
     for (const connection of ['lite', 'pg']) {
       await expectFailed(await stack.backup({ connection, destinations: ['small'] }), 'destination.full')
     }

@@ -13,7 +13,7 @@ import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase, makePostgresSample } from '../support/postgres-sample.ts'
 import { makeShop, sqliteOddities } from '../support/shop.ts'
 import { expectCleanHost } from './inspect.ts'
-import { type Stack, s3Input, startStack } from './stack.ts'
+import { directory, type Stack, s3Input, startStack } from './stack.ts'
 
 const oddName = `ödd "name' with = spaces; $(x) --`
 
@@ -28,7 +28,7 @@ describe('round trips', () => {
     store = await startVersitygw()
     postgres = await startPostgres()
     await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'round'))
-    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: join(stack.directory, 'backups') })
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: await directory(stack, 'backups') })
 
     paths.odd = join(stack.directory, `${oddName}.db`)
     makeShop(paths.odd, { rows: 2000 })

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -130,6 +130,7 @@ export async function startStack(options: { env?: Record<string, string>; worker
     return answer.body
   }
 
+  await expectOk('POST', '/v1/keys', { name: 'default' })
   const operation = (id: string) => expectOk<OperationView>('GET', `/v1/operations/${id}`)
   const closed = (view: OperationView) => (closedStates as readonly string[]).includes(view.state)
 
@@ -193,3 +194,10 @@ export const s3Input = (store: Versitygw, name: string, prefix: string, endpoint
   accessKeyId: store.accessKeyId,
   secretAccessKey: store.secretAccessKey,
 })
+
+/** A new directory of the stack: a destination's must be there, as a missing one may be a disk that is not mounted. */
+export async function directory(stack: Stack, name: string): Promise<string> {
+  const path = join(stack.directory, name)
+  await mkdir(path)
+  return path
+}
