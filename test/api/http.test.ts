@@ -33,7 +33,7 @@ describe('HTTP', () => {
     assert.deepEqual(answer.body, { status: 'not ready', catalog: true, temporal: false })
     await t.addSqlite('still')
     await t.addDestination('there')
-    const refused = await t.refused('POST', '/v1/backups', { connection: 'still' })
+    const refused = await t.refused('POST', '/v1/backups', { connection: 'still', encryptTo: [] })
     assert.equal(refused.code, 'temporal.unreachable')
     assert.deepEqual((await t.call<{ items: unknown[] }>('GET', '/v1/operations')).body.items, [])
   })
