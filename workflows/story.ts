@@ -7,9 +7,10 @@ import {
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
+  workflowInfo,
 } from '@temporalio/workflow'
 import type { Phase, PhaseRecord } from '../model/types.ts'
-import { stateAttribute } from './attributes.ts'
+import { operationAttribute, stateAttribute } from './attributes.ts'
 import { local } from './steps.ts'
 
 export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[] }>('state')
@@ -70,7 +71,10 @@ export function tell(operationId: string, title: string): Story {
     },
     state(state) {
       shown = ` — ${state}`
-      upsertSearchAttributes([{ key: stateAttribute, value: state }])
+      // A Temporal that does not know our attributes got none at the start, and would fail the workflow for this one.
+      if (workflowInfo().typedSearchAttributes.get(operationAttribute) !== undefined) {
+        upsertSearchAttributes([{ key: stateAttribute, value: state }])
+      }
       show()
     },
     told: () => telling,
