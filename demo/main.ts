@@ -93,15 +93,17 @@ async function demo(own: string | undefined, keep: boolean): Promise<boolean> {
   )
   print(`  API          ${up.api}   token in ${join(home, 'api.token')}`)
   print(`  Temporal UI  ${up.temporalUi}`)
-  print(`  Try          HOLDFAST_HOME=${home} bin/holdfast backups list`)
   if (keep) {
-    print('\nRunning until Ctrl-C.')
+    print(`  Try          bin/holdfast --home ${home} backups list\n\nRunning until Ctrl-C.`)
     await new Promise<void>(done => {
       for (const signal of ['SIGINT', 'SIGTERM'] as const) {
         process.removeAllListeners(signal)
         process.once(signal, () => done())
       }
     })
-  } else print('\n  It ends now; `npm run demo -- --keep` leaves it running.')
+  } else {
+    print(`  Try          bin/holdfast recover ${home}/backups --key ${home}/keys/default.json --list`)
+    print('\nIt ends now; `npm run demo -- --keep` leaves it running.')
+  }
   return equal
 }

@@ -26,8 +26,11 @@ export function serveCommands(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const settings = settingsOf(command.optsWithGlobals().home)
       const { startWorker } = await import('../../activities/worker.ts')
-      const worker = await startWorker({ settings, workerToken: await workerTokenOf(settings) })
-      void signalled().then(() => worker.shutdown())
+      let end = (): void => process.exit(0)
+      void signalled().then(() => end())
+      const workerToken = await workerTokenOf(settings)
+      const worker = await startWorker({ settings, workerToken }).catch(temporalAway(settings))
+      end = () => worker.shutdown()
       await worker.run()
       // Native threads of the SDK may linger; everything of ours is settled here.
       process.exit(0)
@@ -38,6 +41,24 @@ const signalled = (): Promise<void> =>
   new Promise(resolve => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
   })
+
+/** The SDK's own words for a Temporal that does not answer. */
+const temporalAway = (settings: Settings) => (error: unknown) => {
+  if (
+    !(
+      error instanceof Error && /TransportError|could not be described/.test(`${error.name} ${error.message}`)
+    )
+  ) {
+    throw error
+  }
+  throw new HoldfastError(
+    'temporal.unreachable',
+    `Temporal at ${settings.temporal.address} does not answer.`,
+    {
+      cause: error,
+    },
+  )
+}
 
 async function workerTokenOf(settings: Settings): Promise<string> {
   const path = homePaths(settings.home).workerToken

@@ -2,7 +2,6 @@
 import { closeSync, openSync, renameSync, rmSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
@@ -40,6 +39,8 @@ export interface UpOptions {
 
 /** How long the worker may take to hand its steps over. */
 const drainSeconds = 30
+/** How long children may go on when we were killed: Temporal ends with us, so there is nobody to hand over to. */
+const orphanSeconds = 5
 
 export async function startUp(options: UpOptions): Promise<Up> {
   const { say } = options
@@ -143,7 +144,7 @@ async function startChildren(
   }
   const main = join(import.meta.dirname, '..', 'main.ts')
   const own = (name: string) => (output: number | 'pipe') =>
-    spawnLeashed(process.execPath, [main, name], { env, output, graceSeconds: drainSeconds })
+    spawnLeashed(process.execPath, [main, name], { env, output, graceSeconds: orphanSeconds })
 
   const apiChild = keep('api', own('api'))
   await apiReady(api, apiChild, logs)
@@ -221,12 +222,7 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
   const { host, port } = settings.apiListen
   if (port === 0) return { host, port: await freePort() }
   if (await isFree(host, port)) return { host, port }
-  const own = await createClient({ ...settings, url: `http://127.0.0.1:${port}` })
-    .get(z.unknown(), '/v1/connections')
-    .then(
-      () => true,
-      () => false,
-    )
+  const own = await isOurs(settings, port)
   throw new HoldfastError(
     'request.in-use',
     own
@@ -236,6 +232,18 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
       hint: own ? 'Use it, or end it first.' : 'End it, or choose another address with HOLDFAST_API_LISTEN.',
     },
   )
+}
+
+/** Whoever listens there takes our token. Somebody else may accept the connection and never answer. */
+async function isOurs(settings: Settings, port: number): Promise<boolean> {
+  const token = await readFile(homePaths(settings.home).token, 'utf8').catch(() => '')
+  if (token === '') return false
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/connections`, {
+    headers: { authorization: `Bearer ${token.trim()}` },
+    signal: AbortSignal.timeout(3000),
+  }).catch(() => undefined)
+  await answer?.body?.cancel()
+  return answer?.ok === true
 }
 
 async function preferred(port: number): Promise<number> {

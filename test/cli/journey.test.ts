@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -71,6 +71,10 @@ describe('a journey with the command line', () => {
   })
 
   test('destinations', async () => {
+    const absent = await cli('destination', 'add', 'second', './second')
+    assert.equal(absent.code, 1)
+    assert.match(absent.stderr, /^error destination\.missing/)
+    await mkdir(join(folder, 'second'))
     const added = await json('destination', 'add', 'second', './second')
     assert.equal(added.uri, new URL(`file://${encodeURI(join(folder, 'second'))}`).href)
     assert.equal((await cli('destination', 'check', 'second')).code, 0)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -130,7 +130,9 @@ describe('holdfast up', () => {
 
   test('a taken port is said, and nothing is left running', async () => {
     const port = await freePort()
-    const server = createServer()
+    // Accepts and never answers.
+    const sockets = new Set<Socket>()
+    const server = createServer(socket => sockets.add(socket))
     await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
     try {
       const ended = await holdfast(['up'], { env: { ...env, HOLDFAST_API_LISTEN: `127.0.0.1:${port}` } })
@@ -140,6 +142,7 @@ describe('holdfast up', () => {
         new RegExp(`error request\\.in-use: Another program listens on 127\\.0\\.0\\.1:${port}`),
       )
     } finally {
+      for (const socket of sockets) socket.destroy()
       await new Promise(resolve => server.close(resolve))
     }
     assert.equal(readLastRuntime(home), undefined)
