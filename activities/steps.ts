@@ -20,7 +20,7 @@ export interface StepContext {
   token: string
   signal: AbortSignal
   fence: number
-  /** undefined: the connection stores no such secret; the variable is left out. */
+  /** undefined: the connection stores no such secret. */
   secret(ref: SecretRef): Promise<string | undefined>
   /** Called before each program is started: throws if this run of the step was superseded. */
   assertLease(): void
@@ -41,13 +41,15 @@ const detachedJob = (context: StepContext, step: string): JobId => ({
   token: context.token,
 })
 
-/** Values of every secret the command names, by environment variable. */
+/**
+ * Values of every secret the command names, by environment variable. One that is not stored is empty, not left out: what
+ * the worker itself was started with is no answer for this connection.
+ */
 async function secretsOf(context: StepContext, command: Command): Promise<SecretValues> {
   const values: SecretValues = {}
   for (const stage of command.stages) {
     for (const [name, ref] of Object.entries(stage.secretEnv ?? {})) {
-      const value = await context.secret(ref)
-      if (value !== undefined) values[name] = value
+      values[name] = (await context.secret(ref)) ?? ''
     }
   }
   return values

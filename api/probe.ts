@@ -31,7 +31,7 @@ export async function probeConnection(
         token: readable(randomBytes(8)),
         signal: AbortSignal.timeout(60_000),
         fence: 0,
-        secret: async ref => secrets[ref.field] ?? '',
+        secret: async ref => secrets[ref.field],
         assertLease: () => {},
       },
       'probe',
