@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { calculateJwkThumbprint } from 'jose'
+import { readRuntime } from '../../cli/context.ts'
 import { sqliteDigest } from '../../demo/sqlite.ts'
 import { eventually, holdfast, start } from './run.ts'
 
@@ -131,22 +132,41 @@ describe('a journey with the command line', () => {
     assert.match(refused.stderr, /^error restore\.target-exists/m)
   })
 
-  test('Ctrl-C while watching leaves the operation alone', async () => {
-    const watching = start(['backup', 'notes'], { cwd: folder, env: { HOLDFAST_HOME: home } })
-    let text = ''
-    watching.child.stdout?.on('data', chunk => {
-      text += chunk
-    })
-    // The heading is the first thing a watcher prints; the operation may also be quick enough to end first.
-    await eventually('it is being watched', () => (text.includes('backup ') ? true : undefined))
-    watching.child.kill('SIGINT')
-    const ended = await watching.ended
-    const id = /operation watch (\S+)/.exec(ended.stderr)?.[1]
-    if (ended.code === 0) return
-    assert.equal(ended.code, 130)
-    assert.match(ended.stderr, /operation cancel/)
-    assert.ok(id)
-    assert.equal((await cli('operation', 'watch', id)).code, 0)
+  test('Ctrl-C while watching leaves the operation alone; cancelling ends it', async () => {
+    const worker = readRuntime(home)?.children.find(child => child.name === 'worker')
+    assert.ok(worker)
+    // Nothing goes on while the worker is held: the operation cannot end before we have looked away.
+    process.kill(worker.pid, 'SIGSTOP')
+    let id = ''
+    let cancelling: ReturnType<typeof start>
+    try {
+      const watching = start(['backup', 'notes'], { cwd: folder, env: { HOLDFAST_HOME: home } })
+      let text = ''
+      watching.child.stdout?.on('data', chunk => {
+        text += chunk
+      })
+      await eventually('it is being watched', () => (text.includes('backup ') ? true : undefined))
+      const conflict = await cli('backup', 'notes')
+      assert.equal(conflict.code, 5)
+      assert.match(conflict.stderr, /^error operation\.conflict: .*op-/)
+      watching.child.kill('SIGINT')
+      const ended = await watching.ended
+      assert.equal(ended.code, 130)
+      id = /operation watch (\S+)/.exec(ended.stderr)?.[1] ?? ''
+      assert.match(ended.stderr, new RegExp(`operation cancel ${id}`))
+      assert.ok(['queued', 'running'].includes((await json('operation', 'show', id)).state))
+      cancelling = start(['operation', 'cancel', id], { cwd: folder, env: { HOLDFAST_HOME: home } })
+      await eventually('it was asked', async () =>
+        (await json('operation', 'show', id)).state === 'cancelling' ? true : undefined,
+      )
+    } finally {
+      process.kill(worker.pid, 'SIGCONT')
+    }
+    const cancelled = await cancelling.ended
+    assert.equal(cancelled.code, 0, cancelled.stderr)
+    const watched = await cli('operation', 'watch', id)
+    assert.equal(watched.code, 7)
+    assert.match(watched.stderr, /^error operation\.cancelled/m)
   })
 
   test('catalog rebuild and sweep answer', async () => {
