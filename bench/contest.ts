@@ -17,7 +17,7 @@ export interface Around {
   say(line: string): void
 }
 
-export interface Baseline {
+interface Baseline {
   case: string
   what: string
   target: number | null

@@ -42,6 +42,17 @@ export async function startProduct(stack: Stack, small: string): Promise<Product
   const start = () => stack.startWorker({ HOLDFAST_URL: stack.apiUrl })
   let worker: Process = start()
 
+  /** The lock is let go of a moment after the operation's row is closed: the one before may still hold it. */
+  const begin = async (ask: () => Promise<OperationView>): Promise<OperationView> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await ask()
+      } catch (error) {
+        if (tries === 100 || !String(error).includes('operation.conflict')) throw error
+        await sleep(10)
+      }
+    }
+  }
   const end = async (operation: OperationView): Promise<string> => {
     const begun = Date.now()
     for (;;) {
@@ -65,14 +76,14 @@ export async function startProduct(stack: Stack, small: string): Promise<Product
       await product.backup({ connection: smallConnection, destination: localDestination })
     },
     async backup({ destination, ...request }) {
-      return await end(await stack.backup({ ...request, destinations: [destination] }))
+      return await end(await begin(() => stack.backup({ ...request, destinations: [destination] })))
     },
     async restore({ backup, connection, database }) {
-      await end(await stack.restore({ backup, target: { connection, database } }))
+      await end(await begin(() => stack.restore({ backup, target: { connection, database } })))
     },
     async secondsToCommit(connection) {
       const begun = process.hrtime.bigint()
-      const operation = await stack.backup({ connection, destinations: [localDestination] })
+      const operation = await begin(() => stack.backup({ connection, destinations: [localDestination] }))
       const manifest = join(backups, connection, 'backups', operation.backup, 'manifest.json')
       for (let polls = 0; !existsSync(manifest); polls++) {
         await sleep(2)
