@@ -3,6 +3,7 @@
  * that needs it, not in logs, answers, exported histories, the catalog's files, staging, job directories or destinations.
  */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,9 +16,13 @@ import { fillRandomPostgres } from './databases.ts'
 import { lockTable, pidsIn } from './sessions.ts'
 import { eventually, type Stack, s3Input, startStack } from './stack.ts'
 
-const password = 'canary-Wq7xZ-password'
-const storeSecret = 'canary-Lm3vK-store-secret'
+// Of this very run: another one on this machine has others.
+const password = `canary-${randomBytes(9).toString('hex')}-password`
+const storeSecret = `canary-${randomBytes(9).toString('hex')}-store-secret`
 const canaries = [password, storeSecret]
+
+const waiting = `SELECT count(DISTINCT l.relation) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+  WHERE NOT l.granted AND c.relname = 'blobs'`
 
 /** Every file below a directory that holds one of the secrets. */
 function filesWith(directory: string): string[] {
@@ -43,6 +48,11 @@ async function processesShowing(): Promise<{ commandLines: string[]; environment
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
     try {
       const program = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+      // The store and the session that holds a lock are the test's own and no part of Holdfast.
+      const [, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ')
+      if (Number(parent) === process.pid && ['psql', 'versitygw'].includes(program)) continue
       if (canaries.some(secret => readFileSync(`/proc/${pid}/cmdline`).includes(secret)))
         commandLines.push(program)
       if (canaries.some(secret => readFileSync(`/proc/${pid}/environ`).includes(secret))) {
@@ -90,36 +100,41 @@ describe('canary', () => {
       name: 'smuggle',
       url: `${postgres.url('shop')}?options=-cfoo=${password}`,
     })
-    const bearers = new Set<string>()
+    const finish = async (begun: { operation?: { id: string } }) => {
+      const view = await stack.ended(begun.operation?.id ?? '')
+      answers.push(JSON.stringify(view))
+      return view
+    }
     for (const format of ['custom', 'directory']) {
-      const lock = await lockTable(`${postgres.url('shop')}`, 'blobs')
-      const begun = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'], format })
-      const id = begun?.operation?.id ?? ''
-      await eventually('pg_dump runs', async () => pidsIn(id, 'pg_dump')[0])
-      const showing = await processesShowing()
-      // The session that holds the lock is the test's own psql and was given the URL: it is no part of Holdfast.
-      assert.deepEqual(
-        showing.commandLines.filter(program => program !== 'psql' && program !== 'versitygw'),
-        [],
-      )
-      const strangers = showing.environments.filter(one => !/^(pg_dump|versitygw) /.test(one))
-      assert.deepEqual(strangers, [], 'no other process has it in its environment')
-      assert.ok(
-        showing.environments.some(one => one.startsWith('pg_dump ')),
-        'the scan sees what there is to see',
-      )
-      assert.deepEqual(filesWith(stack.home), [], 'nothing below the home while the tool runs')
-      await lock.release()
-      await stack.ended(id)
-      bearers.add(id)
-      answers.push(JSON.stringify(await stack.call('GET', `/v1/operations/${id}`)))
+      const lock = await lockTable(postgres.url('shop'), 'blobs')
+      try {
+        const begun = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'], format })
+        const id = begun.operation?.id ?? ''
+        // Not one that is only asked for its version: the one that waits for the table.
+        await eventually('pg_dump waits for the lock', async () =>
+          (await postgres.sql(waiting, 'shop')) === '1' ? pidsIn(id, 'pg_dump')[0] : undefined,
+        )
+        const { commandLines, environments } = await processesShowing()
+        assert.deepEqual(commandLines, [], 'no command line shows it')
+        const [tools, strangers] = [
+          environments.filter(one => one.startsWith('pg_dump ')),
+          environments.filter(one => !one.startsWith('pg_dump ')),
+        ]
+        assert.deepEqual(strangers, [], 'no other process has it in its environment')
+        assert.notDeepEqual(tools, [], 'the scan sees what there is to see')
+        assert.deepEqual(filesWith(stack.home), [], 'nothing below the home while the tool runs')
+        await lock.release()
+        assert.equal((await finish(begun)).state, 'succeeded')
+      } finally {
+        await lock.release()
+      }
     }
     const [backup] = await stack.backups('pg')
     const restored = await ask('POST', '/v1/restores', {
       backup: backup?.id,
       target: { connection: 'pg', database: 'back' },
     })
-    await stack.ended(restored?.operation?.id ?? '')
+    assert.equal((await finish(restored)).state, 'succeeded')
     for (const path of [
       '/v1/connections',
       '/v1/connections/pg',
@@ -133,7 +148,7 @@ describe('canary', () => {
     // A password that is wrong, in an operation: its error quotes the tool.
     await postgres.sql("ALTER ROLE postgres PASSWORD 'other'")
     const failing = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'] })
-    answers.push(JSON.stringify(await stack.ended(failing?.operation?.id ?? '')))
+    assert.equal((await finish(failing)).error?.code, 'database.authentication')
 
     for (const answer of answers) for (const secret of canaries) assert.ok(!answer.includes(secret), answer)
     assert.deepEqual(filesWith(stack.directory), [], 'logs, catalog, Temporal database, staging, jobs')
