@@ -1,11 +1,12 @@
 /** Jobs that live and die with this process: the wrapper's standard input is their leash. */
-import { rm } from 'node:fs/promises'
+import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Command } from '../engines/engine.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { JobId, RunOptions } from './host.ts'
+import { stopRun } from './jobs.ts'
 import { describe, launch, type Wrapper } from './launch.ts'
-import { control, jobDirectory, type Place } from './place.ts'
+import type { Place } from './place.ts'
 import { stderrTail } from './tails.ts'
 
 export interface Attached {
@@ -19,7 +20,7 @@ export interface Attached {
 }
 
 /** The leash pulls for five seconds; past this it must be broken, and the host is asked directly. */
-const patienceMs = 15_000
+const patienceMs = 8_000
 
 export async function attach(
   place: Place,
@@ -37,6 +38,8 @@ export async function attach(
   })
   const { child } = wrapper
   const { stdout } = child
+  // Handlers come later, and an error without one would end the process; `result` tells what happened.
+  stdout.on('error', () => {})
   const closed = new Promise<void>(resolve => stdout.once('close', () => resolve()))
   // Node lets unread output of a child that exited flow away; then nobody may call it whole.
   let spilled = false
@@ -47,8 +50,7 @@ export async function attach(
     new HoldfastError(code, `Running ${describe(command)} on ${place.name}: ${what}.${saying(wrapper)}`)
   const breakUp = async () => {
     child.stdin.destroy()
-    await control(place, 'stop', jobDirectory(place, job), 'any')
-    await rm(wrapper.runDirectory, { recursive: true, force: true })
+    await stopRun(place, job, basename(wrapper.runDirectory))
   }
 
   let stopped: Promise<void> | undefined
@@ -56,7 +58,7 @@ export async function attach(
     stopped ??= (async () => {
       if (child.stdin.writable) child.stdin.write('stop\n')
       const patience = setTimeout(() => {
-        control(place, 'stop', jobDirectory(place, job), 'any').catch(() => {})
+        stopRun(place, job, basename(wrapper.runDirectory)).catch(() => {})
       }, patienceMs)
       await wrapper.ended.catch(() => {})
       stdout.destroy()

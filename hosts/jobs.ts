@@ -39,7 +39,9 @@ export async function start(
 
 export async function status(place: Place, job: JobId): Promise<DetachedJob> {
   const directory = jobDirectory(place, job)
-  const [life, run, ...words] = (await control(place, 'status', directory)).split(' ')
+  const [life, run, ...words] = (
+    await control(place, /^(none|running|done|lost) /, 'status', directory)
+  ).split(' ')
   if (life === 'running') return { state: 'running' }
   if (life === 'none') return { state: 'absent' }
   const exits = words.map(Number)
@@ -53,14 +55,20 @@ export async function status(place: Place, job: JobId): Promise<DetachedJob> {
 }
 
 export async function stop(place: Place, job: JobId, fence: number): Promise<void> {
-  assertGone(await control(place, 'stop', jobDirectory(place, job), String(Math.trunc(fence))), place)
+  await ended(place, 'stop', jobDirectory(place, job), String(Math.trunc(fence)))
 }
 
 export async function stopOperation(place: Place, operation: string): Promise<void> {
-  assertGone(await control(place, 'stop-operation', operationDirectory(place, operation)), place)
+  await ended(place, 'stop-operation', operationDirectory(place, operation))
 }
 
-function assertGone(answer: string, place: Place): void {
+/** Ends one run of an attached job and removes what it left. */
+export async function stopRun(place: Place, job: JobId, run: string): Promise<void> {
+  await ended(place, 'stop-run', jobDirectory(place, job), run)
+}
+
+async function ended(place: Place, ...verb: string[]): Promise<void> {
+  const answer = await control(place, /^(stopped|stale|stuck)$/m, ...verb)
   if (/\bstuck\b/.test(answer)) {
     throw new HoldfastError(
       'host.unreachable',

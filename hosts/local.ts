@@ -57,14 +57,20 @@ export async function openLocalHost(options: {
       return [...new Set(lists.flat())].sort()
     },
     async removeOperation(operation) {
-      await control(place, 'remove', dataDirectory(place, operation), operationDirectory(place, operation))
+      await control(
+        place,
+        /^/,
+        'remove',
+        dataDirectory(place, operation),
+        operationDirectory(place, operation),
+      )
     },
     files: localFiles,
     async tool(name, versionArgs = ['--version']) {
       const key = JSON.stringify([name, versionArgs])
       const known = found.get(key)
       if (known && Date.now() - known.at < toolCacheMs) return known.tool
-      const path = await control(place, 'find', name)
+      const path = await control(place, /^/, 'find', name)
       if (path === '') return undefined
       const words = [path, ...versionArgs].map(quote).join(' ')
       const asked = startShell(place, ['-c', `exec ${words}`])

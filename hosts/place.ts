@@ -56,12 +56,21 @@ export function startShell(
   extraEnv: Record<string, string> = {},
 ): ChildProcessWithoutNullStreams {
   const [program, ...words] = place.shell
-  return spawn(program, [...words, ...args], {
+  const child = spawn(program, [...words, ...args], {
     cwd: '/',
     detached: true,
     env: programEnvironment(extraEnv),
     stdio: ['pipe', 'pipe', 'pipe'],
   })
+  // Without free descriptors Node makes no pipes, whatever its types say.
+  if (!child.stdin || !child.stdout || !child.stderr) {
+    child.on('error', () => {})
+    throw new HoldfastError(
+      'host.unreachable',
+      `Starting a shell on ${place.name}: this process has no free file descriptors.`,
+    )
+  }
+  return child
 }
 
 /** Resolves when the process has gone; rejects if it could not be started. Never before its exit. */
@@ -78,15 +87,18 @@ export function whenGone(child: ChildProcessWithoutNullStreams, doing: string): 
   })
 }
 
-/** Runs one verb of the control script and returns what it printed. */
-export async function control(place: Place, ...args: string[]): Promise<string> {
-  const doing = `Asking ${place.name} to ${args[0]} a job`
+/** Runs one verb of the control script and returns what it printed. What does not match `answer` is no answer. */
+export async function control(place: Place, answer: RegExp, ...args: string[]): Promise<string> {
+  const doing = `Asking ${place.name} for ${args.join(' ')}`
   const { stdout, stderr } = await finish(
     startShell(place, ['-c', controlScript, 'holdfast', ...args]),
     doing,
   )
-  if (stdout === '' && stderr !== '') {
-    throw new HoldfastError('host.unreachable', `${doing}: ${stderr.trim().slice(-1000)}`)
+  if (!answer.test(stdout) || (stdout === '' && stderr !== '')) {
+    throw new HoldfastError(
+      'host.unreachable',
+      `${doing}: ${`${stdout}${stderr}`.trim().slice(-1000) || 'no answer'}`,
+    )
   }
   return stdout.trim()
 }
@@ -111,7 +123,11 @@ export async function finish(
     timeoutSeconds === undefined
       ? undefined
       : setTimeout(() => {
-          if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+          try {
+            if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+          } catch {
+            // It has just ended by itself.
+          }
         }, timeoutSeconds * 1000)
   try {
     await whenGone(child, doing)

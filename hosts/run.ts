@@ -70,8 +70,6 @@ export async function stream(
   options: RunOptions = {},
 ): Promise<RunningStream> {
   const { stdout, result, stop } = await attach(place, job, command, { ...options, feeds: false })
-  // Handlers come later, and an error without one would end the process; `result` tells what happened.
-  stdout.on('error', () => {})
   return { stdout, result: handled(result.then(ended => ({ ...ended, stdout: '' }))), stop }
 }
 
@@ -88,17 +86,18 @@ export async function feed(
     tail = Buffer.concat([tail, chunk])
     if (tail.length > feedTailBytes) tail = tail.subarray(tail.length - feedTailBytes)
   })
-  let stdin: Writable
+  let fifo: Awaited<ReturnType<typeof openFeed>>
   try {
-    stdin = await openFeed(`${runDirectory}/feed`)
+    fifo = await openFeed(`${runDirectory}/feed`)
   } catch (cause) {
     await attached.stop()
     throw cause
   }
-  stdin.on('error', () => {})
+  const { stdin } = fifo
   ended
     .catch(() => undefined)
     .then(() => {
+      fifo.close()
       if (!stdin.writableFinished && !stdin.destroyed) stdin.destroy(broken())
     })
   const doing = `Feeding ${describe(command)} on ${place.name}`
@@ -119,6 +118,7 @@ export async function feed(
       if (child.stdin.writable) child.stdin.write('complete\n', () => resolve())
       else resolve()
     })
+    fifo.close()
   }
   const result = attached.result.then(how => ({ ...how, stdout: tail.toString('utf8') }))
   return { stdin, complete, result: handled(result), stop: attached.stop }
@@ -133,10 +133,10 @@ function handled<T>(promise: Promise<T>): Promise<T> {
 const broken = () => Object.assign(new Error('the program takes no more input'), { code: 'EPIPE' })
 
 /**
- * The worker's end of the FIFO, written without blocking and without the thread pool. `final` only closes this end:
- * the wrapper holds another, so that the program sees no end of file.
+ * The worker's end of the FIFO, written without blocking and without the thread pool. It stays open until `close`,
+ * however `stdin` ends: the program must not see the end of file even if the wrapper's end is lost.
  */
-async function openFeed(path: string): Promise<Writable> {
+async function openFeed(path: string): Promise<{ stdin: Writable; close(): void }> {
   const socket = await new Promise<Socket | undefined>((resolve, reject) => {
     open(path, constants.O_WRONLY | constants.O_NONBLOCK, (cause, descriptor) => {
       if (cause === null) resolve(new Socket({ fd: descriptor, readable: false, writable: true }))
@@ -151,15 +151,9 @@ async function openFeed(path: string): Promise<Writable> {
       if (socket === undefined) callback(broken())
       else socket.write(chunk, callback)
     },
-    final(callback) {
-      socket?.destroy()
-      callback()
-    },
-    destroy(error, callback) {
-      socket?.destroy()
-      callback(error)
-    },
   })
+  // Handlers come later, and an error without one would end the process; `result` tells what happened.
+  stdin.on('error', () => {})
   socket?.on('error', cause => stdin.destroy(cause))
-  return stdin
+  return { stdin, close: () => void socket?.destroy() }
 }

@@ -11,7 +11,7 @@ const text = (name: string) => readFileSync(new URL(`./sh/${name}.sh`, import.me
 const common = text('common')
 const job = text('job')
 
-/** Run as `sh -c CONTROL holdfast VERB …`; verbs: status, stop, stop-operation, remove, find. */
+/** Run as `sh -c CONTROL holdfast VERB …`; verbs: status, stop, stop-run, stop-operation, remove, find. */
 export const controlScript = common + text('control')
 
 export interface JobSpec {

@@ -23,15 +23,27 @@ status)
   printf '%s %s %s\n' "$hf_life" "$hf_its_run" "$hf_exits"
   ;;
 stop)
-  if [ "${2-}" != any ]; then
-    hf_newest_fence "$1"
-    if [ "$hf_known" -gt "$2" ]; then
-      echo stale
-      exit 0
-    fi
-    if [ -d "$1" ]; then (: >"$1/fence-$2") 2>/dev/null; fi
+  hf_newest_fence "$1"
+  if [ "$hf_known" -gt "$2" ]; then
+    echo stale
+    exit 0
   fi
+  if [ -d "$1" ]; then (: >"$1/fence-$2") 2>/dev/null; fi
   if hf_stop_newest "$1"; then echo stopped; else echo stuck; fi
+  ;;
+stop-run)
+  # One run of an attached job, and what it leaves; a newer run of the same job is not ours to end.
+  hf_answer=stopped
+  for hf_each in "$1"/elected-*; do
+    hf_identity "$hf_each"
+    [ "$hf_its_run" = "$2" ] || continue
+    if hf_stop "$hf_pid" "$hf_since" "$hf_its_boot" "$1"; then rm -f -- "$hf_each"; else hf_answer=stuck; fi
+  done
+  if [ "$hf_answer" = stopped ]; then
+    rm -rf -- "${1:?}/${2:?}"
+    rmdir -- "$1" "${1%/*}" 2>/dev/null
+  fi
+  echo "$hf_answer"
   ;;
 stop-operation)
   for hf_each in "$1"/*/; do

@@ -141,16 +141,14 @@ test('a pid that was given to somebody else is not touched, nor one of another b
     await host.jobs.start(job, lines('sleep 600'), { fence: 1 })
     const [leader, started, boot, run] = await identity(host, path)
     const file = join(place.path, 'jobs', path, 'elected-1')
-    for (const forged of [
-      `${stranger.pid} ${started} ${boot} ${run}`,
-      `${stranger.pid} ${Number(started) + 1} ${boot} ${run}`,
-    ]) {
+    const real = (await processes()).find(one => one.pid === stranger.pid)
+    for (const wrong of [Number(real?.started) - 1, Number(real?.started) + 1]) {
+      const forged = `${stranger.pid} ${wrong} ${boot} ${run}`
       await writeFile(file, `${forged}\n`)
       assert.equal((await host.jobs.status(job)).state, 'lost')
       await host.jobs.stop(job, 2)
       await host.stopOperation('op')
     }
-    const real = (await processes()).find(one => one.pid === stranger.pid)
     await writeFile(file, `${stranger.pid} ${real?.started} 00000000-0000-0000-0000-000000000000 ${run}\n`)
     assert.equal((await host.jobs.status(job)).state, 'lost')
     await host.stopOperation('op')
@@ -240,7 +238,7 @@ test('a wrapper that is no session leader makes itself one', async () => {
   await writeFile(join(other, 'exit'), 'not yet\n')
   await writeFile(join(other, 'stderr.0'), '')
   await rm(join(directory, run, 'exit'))
-  const plain = spawn('sh', [join(other, 'script')], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const plain = spawn('sh', [join(other, 'script')], { stdio: 'ignore' })
   const leader = await eventually('the second run', async () => {
     const second = (await readdir(directory)).includes('elected-2')
     return second ? (await identity(host, path))[0] : undefined

@@ -108,3 +108,46 @@ test('the same job again takes the place of one whose worker is gone', async () 
   first.stdout.resume()
   assert.ok((await first.result.catch(() => ({ exits: [1] }))).exits[0] !== 0)
 })
+
+test('a job that had to be killed does not end the one that took its place', async () => {
+  await using place = await scratch()
+  const host = await open(place.path)
+  const job = { operation: 'op', step: 'step', token: 'again' }
+  const first = await host.stream(job, lines('trap "" TERM; echo ready; while :; do sleep 1; done'))
+  await new Promise(resolve => first.stdout.once('data', resolve))
+  const second = await host.stream(job, lines('echo second; while ! [ -e go ]; do sleep 0.05; done'))
+  first.stdout.resume()
+  await assert.rejects(first.result, { code: 'host.job-lost' })
+  await host.files.write(join(host.stagingDir('op'), 'go'), '')
+  second.stdout.resume()
+  assert.deepEqual((await second.result).exits, [0])
+  assert.deepEqual(await readdir(join(place.path, 'jobs')), [])
+})
+
+test('a fed program sees no end while the worker lives, even if the leash is killed', async () => {
+  await using place = await scratch()
+  const host = await open(place.path)
+  const fed = await host.feed(
+    { operation: 'op', step: 'step', token: 'h' },
+    lines('cat > got; echo finished >> got'),
+  )
+  const [leader] = await identity(host, 'op/step-h')
+  const file = join(host.stagingDir('op'), 'got')
+  const holder = await eventually('the leash', async () => {
+    for (const one of await group(leader)) {
+      const links: string[] = await readdir(`/proc/${one.pid}/fd`).catch(() => [])
+      if (one.pid !== leader && links.includes('8') && links.includes('5')) return one.pid
+    }
+    return undefined
+  })
+  fed.stdin.end('all')
+  await eventually('the data', async () => ((await host.files.readSmall(file)) === 'all' ? true : undefined))
+  process.kill(holder, 'SIGKILL')
+  await eventually('the end of the leash', async () =>
+    (await group(leader)).some(one => one.pid === holder) ? undefined : true,
+  )
+  assert.equal(await host.files.readSmall(file), 'all')
+  await fed.stop()
+  assert.notEqual((await fed.result.catch(() => ({ exits: [1] }))).exits[0], 0)
+  assert.equal(await host.files.readSmall(file), 'all')
+})
