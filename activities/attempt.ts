@@ -10,6 +10,7 @@ import { readable } from '../model/ids.ts'
 import { type ArtifactEntry, associatedDataFor } from '../model/manifest.ts'
 import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
 import { backupPrefix, settled } from '../storage/backups.ts'
+import type { Destination } from '../storage/destination.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { writerEpoch } from './epoch.ts'
@@ -115,11 +116,23 @@ export async function openAttempt(
       await context.catalog.recordAttempt(record)
     } catch (error) {
       // Refused: the operation was closed meanwhile. What was just opened must not stay open.
-      await destination.abortUpload(artifact.key, uploadId)
+      await giveBack(destination, artifact.key, uploadId)
       throw error
     }
   }
   return record
+}
+
+const giveBackSeconds = 5
+
+/** Closes an upload, also when the step is to end; what cannot be reached within seconds is left to the cleanup. */
+export async function giveBack(destination: Destination, key: string, uploadId: string): Promise<void> {
+  const late = AbortSignal.timeout(giveBackSeconds * 1000)
+  try {
+    await destination.abortUpload(key, uploadId, { signal: late })
+  } catch (error) {
+    if (!late.aborted && !(error instanceof HoldfastError)) throw error
+  }
 }
 
 export const objectName = (attemptId: string, artifact: string, encrypted: boolean): string =>

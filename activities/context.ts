@@ -5,6 +5,7 @@ import { catalogClient } from '../catalog/client.ts'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import type { Host } from '../hosts/host.ts'
 import { openLocalHost } from '../hosts/index.ts'
+import { boundTo } from '../storage/bound.ts'
 import type { Destination } from '../storage/destination.ts'
 import { openDestination } from '../storage/index.ts'
 
@@ -14,6 +15,8 @@ export interface WorkerContext {
   host: Host
   /** Opens (or gives the open) destination; credentials are fetched from the catalog each time they may have changed. */
   destination(name: string): Promise<Destination>
+  /** The same for one run of a step: calls of catalog and destinations end with the signal. */
+  within(signal: AbortSignal): WorkerContext
   close(): Promise<void>
 }
 
@@ -25,10 +28,11 @@ export async function openContext(options: {
   workerToken: string
   tempDir: string
 }): Promise<WorkerContext> {
-  const catalog = catalogClient({ url: options.url, token: options.workerToken })
+  const server = { url: options.url, token: options.workerToken }
+  const catalog = catalogClient(server)
   const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
   const open = new Map<string, { destination: Promise<Destination>; until: number }>()
-  return {
+  const context: WorkerContext = {
     catalog,
     host,
     async destination(name) {
@@ -42,8 +46,14 @@ export async function openContext(options: {
       destination.catch(() => open.delete(name))
       return destination
     },
+    within: signal => ({
+      ...context,
+      catalog: catalogClient({ ...server, signal }),
+      destination: async name => boundTo(signal, await context.destination(name)),
+    }),
     async close() {
       for (const { destination } of open.values()) await (await destination).close()
     },
   }
+  return context
 }

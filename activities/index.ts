@@ -3,9 +3,9 @@
  */
 import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts'
-import type { OperationState, PhaseRecord } from '../model/types.ts'
+import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
-import { turn } from './boundary.ts'
+import { type Turn, turn } from './boundary.ts'
 import {
   abandonBackup,
   cleanupBackup,
@@ -31,47 +31,57 @@ export interface Outcome {
   phases: PhaseRecord[]
 }
 
-export const createActivities = (context: WorkerContext) => ({
-  plan: (input: BackupInput) =>
-    turn('plan', async t => {
-      await clearClosedOperations(context, t)
-      return await planBackup(context, t, input)
-    }),
-  precheck: (input: BackupInput) => turn('precheck', t => precheckBackup(context, t, input)),
-  stream: (input: BackupInput) => turn('upload', t => streamArtifacts(context, t, input)),
-  runTool: (input: BackupInput) => turn('run tool', t => runTool(context, t, input)),
-  upload: (input: BackupInput) => turn('upload', t => uploadArtifacts(context, t, input)),
-  verify: (input: BackupInput, made: Made) => turn('verify', t => verifyArtifacts(context, t, input, made)),
-  commit: (input: BackupInput, made: Made) => turn('commit', t => commitBackup(context, t, input, made)),
-  record: (input: BackupInput) => turn('record', t => recordBackup(context, t, input)),
-  cleanup: (input: BackupInput, attemptId: string) =>
-    turn('cleanup', t => cleanupBackup(context, t, input, attemptId)),
-  abandon: (input: BackupInput, reason: string) =>
-    turn('cleanup', t => abandonBackup(context, t, input, reason)),
+export const createActivities = (worker: WorkerContext) => {
+  /** One run of a step: whatever it asks of others ends when it is to end. */
+  const step = <T>(phase: Phase, work: (context: WorkerContext, t: Turn) => Promise<T>): Promise<T> =>
+    turn(phase, t => work(worker.within(t.signal), t))
 
-  planRestore: (input: RestoreInput) =>
-    turn('plan', async t => {
-      await clearClosedOperations(context, t)
-      return await planRestoreFrom(context, t, input)
-    }),
-  precheckRestore: (input: RestoreInput) => turn('precheck', t => precheckRestore(context, t, input)),
-  restoreSteps: (input: RestoreInput, ids: string[]) =>
-    turn('restore', t => runRestoreSteps(context, t, input, ids)),
-  prove: (input: RestoreInput) => turn('prove', t => proveRestore(context, t, input)),
-  cleanupRestore: (input: RestoreInput) => turn('cleanup', t => cleanupRestore(context, t, input)),
-  undoRestore: (input: RestoreInput) => turn('cleanup', t => undoRestore(context, t, input)),
+  return {
+    plan: (input: BackupInput) =>
+      step('plan', async (context, t) => {
+        await clearClosedOperations(context, t)
+        return await planBackup(context, t, input)
+      }),
+    precheck: (input: BackupInput) => step('precheck', (context, t) => precheckBackup(context, t, input)),
+    stream: (input: BackupInput) => step('upload', (context, t) => streamArtifacts(context, t, input)),
+    runTool: (input: BackupInput) => step('run tool', (context, t) => runTool(context, t, input)),
+    upload: (input: BackupInput) => step('upload', (context, t) => uploadArtifacts(context, t, input)),
+    verify: (input: BackupInput, made: Made) =>
+      step('verify', (context, t) => verifyArtifacts(context, t, input, made)),
+    commit: (input: BackupInput, made: Made) =>
+      step('commit', (context, t) => commitBackup(context, t, input, made)),
+    record: (input: BackupInput) => step('record', (context, t) => recordBackup(context, t, input)),
+    cleanup: (input: BackupInput, attemptId: string) =>
+      step('cleanup', (context, t) => cleanupBackup(context, t, input, attemptId)),
+    abandon: (input: BackupInput, reason: string) =>
+      step('cleanup', (context, t) => abandonBackup(context, t, input, reason)),
 
-  verifyBackup: (input: VerifyInput) => turn('verify', t => verifyBackup(context, t, input)),
+    planRestore: (input: RestoreInput) =>
+      step('plan', async (context, t) => {
+        await clearClosedOperations(context, t)
+        return await planRestoreFrom(context, t, input)
+      }),
+    precheckRestore: (input: RestoreInput) =>
+      step('precheck', (context, t) => precheckRestore(context, t, input)),
+    restoreSteps: (input: RestoreInput, ids: string[]) =>
+      step('restore', (context, t) => runRestoreSteps(context, t, input, ids)),
+    prove: (input: RestoreInput) => step('prove', (context, t) => proveRestore(context, t, input)),
+    cleanupRestore: (input: RestoreInput) =>
+      step('cleanup', (context, t) => cleanupRestore(context, t, input)),
+    undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
 
-  /** Tells the catalog how far the story is. A closed operation changes no more. */
-  report: async (operationId: string, phases: PhaseRecord[]): Promise<void> => {
-    await context.catalog.updateOperation(operationId, { state: 'running', phases })
-  },
-  /** Closes the operation's row. */
-  close: (operationId: string, outcome: Outcome) =>
-    turn('record', async () => {
-      await context.catalog.updateOperation(operationId, { ...outcome, endedAt: new Date().toISOString() })
-    }),
-})
+    verifyBackup: (input: VerifyInput) => step('verify', (context, t) => verifyBackup(context, t, input)),
+
+    /** Tells the catalog how far the story is. A closed operation changes no more. */
+    report: async (operationId: string, phases: PhaseRecord[]): Promise<void> => {
+      await worker.catalog.updateOperation(operationId, { state: 'running', phases })
+    },
+    /** Closes the operation's row. */
+    close: (operationId: string, outcome: Outcome) =>
+      step('record', async context => {
+        await context.catalog.updateOperation(operationId, { ...outcome, endedAt: new Date().toISOString() })
+      }),
+  }
+}
 
 export type Activities = ReturnType<typeof createActivities>

@@ -8,9 +8,8 @@ import type { CommandResult } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import type { RunningStream } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
-import type { AttemptArtifact, BackupInput } from '../model/records.ts'
-import type { Destination } from '../storage/destination.ts'
-import { chooseEncoder, committedAttempt, type Made, openAttempt } from './attempt.ts'
+import type { BackupInput } from '../model/records.ts'
+import { chooseEncoder, committedAttempt, giveBack, type Made, openAttempt } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { stepContext, storedPlan } from './plan.ts'
@@ -53,7 +52,8 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
     } catch (error) {
       const ended = await endedByItself(running)
       await running.stop()
-      await forgetUpload(destination, artifact)
+      // An attempt that failed holds no space any longer.
+      if (artifact.uploadId !== null) await giveBack(destination, artifact.key, artifact.uploadId)
       // A tool that failed closes its pipe: what it said is the cause, not the short stream it left.
       if (ended?.exits.some(code => code !== 0 && code !== sigpipe))
         expectSuccess(steps, step, command, ended)
@@ -70,14 +70,4 @@ const sigpipe = 128 + 13
 /** The result of a tool that has ended or is about to; undefined if it still runs. */
 async function endedByItself(running: RunningStream): Promise<CommandResult | undefined> {
   return await Promise.race([running.result, sleep(500, undefined)])
-}
-
-/** An attempt that failed gives its upload back at once; what cannot be reached now is left to the cleanup. */
-async function forgetUpload(destination: Destination, artifact: AttemptArtifact): Promise<void> {
-  if (artifact.uploadId === null) return
-  try {
-    await destination.abortUpload(artifact.key, artifact.uploadId)
-  } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error
-  }
 }

@@ -11,17 +11,23 @@ const answerSeconds = 30
  * Every method is idempotent, so a call whose answer was lost is simply asked again. Throws what the API answered, with
  * its code; `api.unreachable` when there is no answer.
  */
-export function catalogClient(options: { url: string; token: string }): WorkerCatalog {
+export function catalogClient(options: {
+  url: string
+  token: string
+  /** Calls end with it, with its reason. */
+  signal?: AbortSignal
+}): WorkerCatalog {
   const base = `${options.url.replace(/\/+$/, '')}/internal/v1/`
   const call = async (method: keyof WorkerCatalog, args: readonly unknown[]): Promise<unknown> => {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await ask(base, options.token, method, args)
+        return await ask(base, options, method, args)
       } catch (error) {
+        options.signal?.throwIfAborted()
         const pause = pausesMs[attempt]
         const passing = error instanceof HoldfastError && error.code === 'api.unreachable'
         if (!passing || pause === undefined) throw error
-        await sleep(pause)
+        await sleep(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {})
       }
     }
   }
@@ -51,12 +57,19 @@ export function catalogClient(options: { url: string; token: string }): WorkerCa
   }
 }
 
-async function ask(base: string, token: string, method: string, args: readonly unknown[]): Promise<unknown> {
+async function ask(
+  base: string,
+  { token, signal }: { token: string; signal?: AbortSignal },
+  method: string,
+  args: readonly unknown[],
+): Promise<unknown> {
+  signal?.throwIfAborted()
+  const late = AbortSignal.timeout(answerSeconds * 1000)
   const response = await fetch(`${base}${method}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     body: JSON.stringify({ args }),
-    signal: AbortSignal.timeout(answerSeconds * 1000),
+    signal: signal ? AbortSignal.any([signal, late]) : late,
   }).catch(cause => {
     throw unreachable(base, method, cause)
   })

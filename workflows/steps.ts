@@ -1,15 +1,19 @@
 /** The steps as workflows call them: names, time limits, how often they are tried. */
-import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
 
 /** Longer than the worker's heartbeat of one second and any pause of its event loop; see activities/boundary.ts. */
 const heartbeatTimeout = '10s'
+
+/** Said here, as left out it means the opposite: what is cleaned up afterwards must not still be worked on. */
+const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 /** Seconds of work: probes, plans, small objects. */
 export const quick = proxyActivities<Activities>({
   startToCloseTimeout: '5m',
   scheduleToCloseTimeout: '30m',
   heartbeatTimeout,
+  cancellationType,
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s', maximumAttempts: 12 },
 })
 
@@ -17,6 +21,7 @@ export const quick = proxyActivities<Activities>({
 export const long = proxyActivities<Activities>({
   startToCloseTimeout: '7 days',
   heartbeatTimeout,
+  cancellationType,
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
 })
 
@@ -25,6 +30,7 @@ export const patient = proxyActivities<Activities>({
   startToCloseTimeout: '10m',
   scheduleToCloseTimeout: '1h',
   heartbeatTimeout,
+  cancellationType,
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
 })
 
