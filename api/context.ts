@@ -16,8 +16,6 @@ export interface ApiContext {
   process: string
   /** Operations that a request is starting right now: the reconciler leaves them alone. */
   starting: Set<string>
-  /** Names of probes that run on the host right now: to a sweep they look like operations that nobody knows. */
-  probing: Set<string>
 }
 
 /** Per request. */

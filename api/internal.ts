@@ -127,7 +127,7 @@ const args = {
 } satisfies Record<keyof WorkerCatalog, z.ZodType>
 
 export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
-  const catalog = workerCatalog(context.catalog, homePaths(context.settings.home).keys, context.probing)
+  const catalog = workerCatalog(context.catalog, homePaths(context.settings.home).keys)
   const app = new Hono<ApiEnv>()
   app.post('/:method', async c => {
     const method = c.req.param('method')

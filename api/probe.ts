@@ -12,7 +12,7 @@ const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
 
 /** Throws what the engine makes of a failure: `database.unreachable`, `database.authentication`, `host.tool-missing` … */
 export async function probeConnection(
-  { host, probing }: Pick<ApiContext, 'host' | 'probing'>,
+  { host }: Pick<ApiContext, 'host'>,
   connection: { name: string; engine: EngineName; settings: Json },
   secrets: Record<string, string>,
 ): Promise<ServerFacts> {
@@ -21,7 +21,6 @@ export async function probeConnection(
   const probe = engine.probe(connection.name, settings)
   const operation = `probe-${readable(randomBytes(10))}`
   const machine = await host()
-  probing.add(operation)
   try {
     const outputs = await runProbe(
       {
@@ -48,6 +47,5 @@ export async function probeConnection(
     return facts
   } finally {
     await machine.removeOperation(operation)
-    probing.delete(operation)
   }
 }

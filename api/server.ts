@@ -8,13 +8,16 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import { forgetRequestsBefore } from '../catalog/idempotency.ts'
+import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
 import { ensureSecretKey } from '../catalog/secrets.ts'
 import { ensureToken } from '../catalog/tokens.ts'
+import { enterInKeyFiles } from '../catalog/trust.ts'
 import type { Host } from '../hosts/host.ts'
 import { openLocalHost } from '../hosts/index.ts'
 import { readable } from '../model/ids.ts'
 import { homePaths, type Settings } from '../model/settings.ts'
+import { thumbprint } from '../storage/keys.ts'
 import { createApp } from './app.ts'
 import type { ApiContext } from './context.ts'
 import { createLog, type Log } from './log.ts'
@@ -62,6 +65,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     if (catalog.newInstance) {
       log.warn('this catalog was moved or copied; destinations are read-only until `holdfast takeover`')
     }
+    await enterOurselves(catalog, settings, log)
     await forgetRequestsBefore(catalog, new Date(Date.now() - idempotencyDays * 86_400_000).toISOString())
     const temporal = options.temporal ?? (await openTemporal(settings, log))
     if (!options.temporal) closing.push(temporal.close)
@@ -102,7 +106,22 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
     },
     process: readable(randomBytes(12)),
     starting: new Set(),
-    probing: new Set(),
+  }
+}
+
+/** A key file that cannot be read or written keeps nobody from making backups: it is said, and what to do instead. */
+async function enterOurselves(catalog: Catalog, settings: Settings, log: Log): Promise<void> {
+  const { keys } = homePaths(settings.home)
+  try {
+    for (const key of await enterInKeyFiles(catalog, keys)) {
+      log.warn('this key file names this installation now; replace the copies kept elsewhere', { key })
+    }
+  } catch (error) {
+    log.warn('key files could not be made to name this installation; `recover` will need its fingerprint', {
+      keys,
+      reason: error instanceof Error ? error.message : String(error),
+      fingerprint: await thumbprint((await writerIdentity(catalog)).publicKey),
+    })
   }
 }
 

@@ -176,20 +176,23 @@ function merged(known: CheckResult[], answered: readonly CheckResult[]): CheckRe
   return [...known.filter(check => !again.has(check.id)), ...answered]
 }
 
-/** Which of these are closed or unknown. */
+/**
+ * Which of these are closed. What is unknown here is left out: it may be another installation's, at work in the same
+ * staging directory.
+ */
 export async function closedOperations(catalog: Catalog, ids: readonly string[]): Promise<string[]> {
-  const open = new Set<string>()
+  const closed: string[] = []
   // A statement takes a limited number of values.
   for (let start = 0; start < ids.length; start += 500) {
     const rows = await catalog.db
       .selectFrom('operations')
       .select('id')
       .where('id', 'in', ids.slice(start, start + 500))
-      .where('state', 'not in', [...closedStates])
+      .where('state', 'in', [...closedStates])
       .execute()
-    for (const row of rows) open.add(row.id)
+    for (const row of rows) closed.push(row.id)
   }
-  return ids.filter(id => !open.has(id))
+  return closed
 }
 
 /** Ids of open operations that use a connection (as source or target) or a destination. */

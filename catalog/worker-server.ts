@@ -12,14 +12,10 @@ import { installationKeys, writerIdentity } from './installation.ts'
 import type { Catalog } from './open.ts'
 import { closedOperations, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
+import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
-/** `busy`: names that look like operations on a host and are in use by this process. */
-export function workerCatalog(
-  catalog: Catalog,
-  keysDirectory: string,
-  busy: ReadonlySet<string> = new Set(),
-): WorkerCatalog {
+export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCatalog {
   return {
     async connection(name) {
       const { address: _address, requestKey: _key, ...record } = await readConnection(catalog, name)
@@ -79,24 +75,8 @@ export function workerCatalog(
     },
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
-    closedOperations: operationIds =>
-      closedOperations(
-        catalog,
-        operationIds.filter(id => !busy.has(id)),
-      ),
+    closedOperations: operationIds => closedOperations(catalog, operationIds),
   }
-}
-
-/** Our own installation and those that the key files name. */
-export async function trustedInstallations(
-  catalog: Catalog,
-  keysDirectory: string,
-): Promise<Record<string, Record<string, string>>> {
-  const ring = await loadKeyring(keysDirectory)
-  const own = await writerIdentity(catalog)
-  return Object.assign({}, ...ring.keys.map(key => key.installations), {
-    [own.installationId]: own.publicKey,
-  })
 }
 
 /** Throws `key.missing` for a name that is no key here. */

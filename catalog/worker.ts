@@ -60,6 +60,6 @@ export interface WorkerCatalog {
       runId?: string
     },
   ): Promise<boolean>
-  /** Which of these operations are closed or unknown: what a sweep may remove. */
+  /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
 }

@@ -108,7 +108,7 @@ describe('worker routes', () => {
       { phase: 'plan' as const, state: 'running' as const, startedAt: new Date().toISOString() },
     ]
     assert.equal(await catalog.updateOperation(names.operationId, { state: 'running', phases }), true)
-    assert.deepEqual(await catalog.closedOperations([names.operationId, 'op-unknown']), ['op-unknown'])
+    assert.deepEqual(await catalog.closedOperations([names.operationId, 'op-unknown']), [])
     const error = {
       code: 'tool.failed' as const,
       detail: 'it failed',

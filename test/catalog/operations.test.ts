@@ -103,14 +103,12 @@ test('pages of operations: every one once, newest first, also with equal times',
     assert.deepEqual(await listOperations(catalog, { connection: 'none' }, undefined, 9), [])
   }))
 
-test('closed or unknown operations are told from open ones, however many are asked for', () =>
+test('closed operations are told from open and unknown ones, however many are asked for', () =>
   withCatalog(async ({ catalog }) => {
     await insertOperation(catalog, operation('op-open', { state: 'running' }), null)
     await insertOperation(catalog, operation('op-closed', { state: 'failed' }), null)
     const many = Array.from({ length: 3000 }, (_, n) => `op-unknown-${n}`)
-    const closed = await closedOperations(catalog, ['op-open', 'op-closed', ...many])
-    assert.equal(closed.length, 3001)
-    assert.ok(!closed.includes('op-open'))
+    assert.deepEqual(await closedOperations(catalog, ['op-open', ...many, 'op-closed']), ['op-closed'])
   }))
 
 test('what an open operation uses is not removed', () =>

@@ -1,0 +1,89 @@
+/**
+ * A staged backup whose worker is killed in mid-upload: the tool that finished is not run again, what was sent is not sent
+ * again but for the parts in flight, and the new worker is at it within seconds.
+ */
+import assert from 'node:assert/strict'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import type { Destination } from '../../storage/destination.ts'
+import { openDestination } from '../../storage/index.ts'
+import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { makeRandomSqlite } from './databases.ts'
+import { expectCleanHost, expectOneBackup } from './inspect.ts'
+import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+
+/** Parts a worker has under way at once (storage/writer.ts). */
+const partsInFlight = 4
+
+describe('a staged upload goes on where it was', () => {
+  let stack: Stack
+  let store: Versitygw
+  let front: Interceptor
+  let destination: Destination
+
+  before(async () => {
+    stack = await startStack()
+    store = await startVersitygw()
+    front = await startInterceptor(store.endpoint)
+    destination = await openDestination(store.destinationRecord('resume'), store.secrets)
+    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'resume', front.url))
+  })
+
+  after(async () => {
+    await stack?.stop()
+    await front?.close()
+    await destination?.close()
+    await store?.stop()
+  })
+
+  test('after kill -9 at the tenth part', async () => {
+    const path = join(stack.directory, 'large.db')
+    makeRandomSqlite(path, 120)
+    await stack.expectOk('POST', '/v1/connections', { name: 'large', url: `sqlite:${path}` })
+    const isPart = (number: number | string) => (method: string, url: string) =>
+      method === 'PUT' && url.includes('/large/') && new RegExp(`[?&]partNumber=${number}(&|$)`).test(url)
+    const held = front.hold('before', isPart(10))
+    const operation = await stack.backup({ connection: 'large', destinations: ['vault'], format: 'copy' })
+    await held.reached
+    const staged = join(stack.home, 'staging', 'data', operation.id)
+    const [name] = (await import('node:fs').then(fs => fs.readdirSync(staged))).filter(
+      one => !one.startsWith('.'),
+    )
+    assert.ok(name, 'the staged file')
+    const before = await stat(join(staged, name), { bigint: true })
+    await stack.worker?.kill9()
+    held.cut()
+    const seenAtKill = front.seen.length
+    const again = front.hold('before', isPart('\\d+'))
+    stack.startWorker()
+    // Not a measurement: the promise is that a new worker is seen to work within fifteen seconds of its start.
+    await eventually(
+      'the new worker sends a part',
+      async () => {
+        await Promise.race([
+          again.reached,
+          new Promise((_resolve, reject) => setTimeout(reject, 14_000, new Error('not yet'))),
+        ])
+        return true
+      },
+      15,
+    )
+    const now = await stat(join(staged, name), { bigint: true })
+    assert.equal(now.ino, before.ino, 'the tool did not run again')
+    assert.equal(now.mtimeNs, before.mtimeNs, 'the tool did not run again')
+    again.release()
+    const view = await stack.ended(operation.id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    await expectOneBackup(destination, 'large', view.backup)
+    expectCleanHost(stack.home, operation.id)
+
+    const parts = (lines: string[]) =>
+      lines.flatMap(line => /PUT .*\/large\/.*[?&]partNumber=(\d+)/.exec(line)?.[1] ?? [])
+    const first = new Set(parts(front.seen.slice(0, seenAtKill)))
+    const resent = parts(front.seen.slice(seenAtKill)).filter(number => first.has(number))
+    assert.ok(first.size >= 10, `${first.size} parts were begun before the kill`)
+    assert.ok(resent.length <= partsInFlight, `sent again: ${resent.join(', ')}`)
+  })
+})
