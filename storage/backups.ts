@@ -78,7 +78,8 @@ async function requireNotDeleted(
 
 /**
  * Gives a backup up or deletes it: `deleted.json` first, so that from then on there is no backup, then the rest. A manifest
- * that lands later changes nothing. Idempotent; what could not be removed is thrown and removed by the next call.
+ * that lands later changes nothing. A destination too full for the marker is emptied before it. Idempotent; what could
+ * not be removed is thrown and removed by the next call.
  */
 export async function abandon(
   destination: Destination,
@@ -93,9 +94,23 @@ export async function abandon(
     by,
     reason,
   }
-  await putOnce(destination, deletedKey(connection, backupId), Buffer.from(canonical(marker)))
   const prefix = backupPrefix(connection, backupId)
   const goes = (key: string) => key !== deletedKey(connection, backupId)
+  const mark = () => putOnce(destination, deletedKey(connection, backupId), Buffer.from(canonical(marker)))
+  try {
+    await mark()
+  } catch (error) {
+    if (!(error instanceof HoldfastError) || error.code !== 'destination.full') throw error
+    // No room for the marker: what would be removed after it makes the room. The manifest goes first: from then on there
+    // is no backup either. A commit that is still under way could bring it back without its objects; the marker that is
+    // put right after ends that, as it always does.
+    try {
+      await destination.remove(manifestKey(connection, backupId))
+      await removeBelow(destination, prefix, goes)
+    } finally {
+      await mark()
+    }
+  }
   // Twice: an upload that was completed while the first round went on shows as an object in the second.
   await removeBelow(destination, prefix, goes)
   await removeBelow(destination, prefix, goes)

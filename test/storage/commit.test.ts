@@ -212,6 +212,38 @@ describe('giving up', () => {
     })
   })
 
+  for (const committed of [true, false]) {
+    it(`makes room for its marker on a full destination (${committed ? 'committed' : 'unfinished'})`, async () => {
+      await inDestination(async destination => {
+        const signed = await attempt(destination, 'one')
+        await destination.openUpload(`${prefix}two/a.zst.tink`)
+        if (committed) await commitManifest(destination, signed)
+        const order: string[] = []
+        const full: Destination = {
+          ...destination,
+          put: async (key, body, options) => {
+            order.push(`put ${key}`)
+            for await (const { key: there } of destination.list(prefix))
+              throw new HoldfastError('destination.full', `no room beside ${there}`)
+            return await destination.put(key, body, options)
+          },
+          remove: async (key, options) => {
+            order.push(`remove ${key}`)
+            await destination.remove(key, options)
+          },
+        }
+        await abandon(full, 'shop', backupId, why)
+        assert.deepEqual(await keysOf(destination), [deletedKey])
+        for await (const upload of destination.listUploads('')) assert.fail(`${upload.key} is still open`)
+        assert.deepEqual(
+          order.slice(0, 2),
+          [`put ${deletedKey}`, `remove ${prefix}manifest.json`],
+          'at no moment there is a manifest without its objects',
+        )
+      })
+    })
+  }
+
   it('other attempts leaves the committed one and the sidecars alone', async () => {
     await inDestination(async destination => {
       await attempt(destination, 'one')
