@@ -36,6 +36,16 @@ const cancelledFacts: ErrorFacts = {
 }
 
 /**
+ * A step that was asked to stop may end otherwise: its worker dies or shuts down, or it meets what would have been tried
+ * again. It is not tried again then, and the error is not why the operation ends.
+ */
+function endedByCancel(error: unknown): boolean {
+  if (!CancellationScope.current().consideredCancelled || !(error instanceof ActivityFailure)) return false
+  const { cause } = error
+  return cause instanceof TimeoutFailure || (cause instanceof ApplicationFailure && !cause.nonRetryable)
+}
+
+/**
  * Runs `work`; whatever happens, `givenUp` takes back what was done (not cancellable) and the catalog is told.
  * `givenUp` answers true when the work turned out to be finished after all: then it counts as success.
  */
@@ -49,7 +59,7 @@ export async function toItsEnd(
   try {
     warnings = await work()
   } catch (error) {
-    const cancelled = isCancellation(error)
+    const cancelled = isCancellation(error) || endedByCancel(error)
     const facts = cancelled ? cancelledFacts : factsOf(error)
     await CancellationScope.nonCancellable(async () => {
       let finished = false
