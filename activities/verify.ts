@@ -3,10 +3,9 @@
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupRecord, VerifyInput } from '../model/records.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
-import { hashArtifact } from '../storage/reader.ts'
+import { existsArtifact, hashArtifact } from '../storage/reader.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
-import { expectStored } from './transfer.ts'
 
 type Verified = NonNullable<BackupRecord['verified']>
 
@@ -51,7 +50,7 @@ async function look(context: WorkerContext, turn: Turn, input: VerifyInput): Pro
   for (const entry of manifest.artifacts) {
     turn.signal.throwIfAborted()
     const key = `${prefix}${entry.object}`
-    if (input.level === 'exists') await expectStored(destination, key, entry.storedBytes)
+    if (input.level === 'exists') await existsArtifact({ destination, key, entry, signal: turn.signal })
     else {
       const base = before
       await hashArtifact({
