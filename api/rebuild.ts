@@ -1,7 +1,7 @@
 /** The catalog's list of backups, read again from the destinations: signatures checked, nothing invented. */
 import { backupRecord } from '../activities/commit.ts'
 import { findBackup, markDeleted, recordBackup } from '../catalog/backups.ts'
-import { trustedInstallations } from '../catalog/worker-server.ts'
+import { trustedInstallations } from '../catalog/trust.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { backupIdPattern, slugPattern } from '../model/ids.ts'
 import { homePaths } from '../model/settings.ts'

@@ -215,7 +215,12 @@ export const connectionCheckView = z.object({
 })
 
 export const takeoverInput = z.strictObject({ reason: z.string().max(1000).optional() })
-export const takeoverView = z.object({ destination: z.string(), epoch: z.int() })
+export const takeoverView = z.object({
+  destination: z.string(),
+  epoch: z.int(),
+  /** Who can write no more, and whose backups cannot be trusted yet. */
+  warnings: z.array(z.string()),
+})
 
 /** Absent destination: all of them. */
 export const rebuildInput = z.strictObject({ destination: slug.optional() })
@@ -240,6 +245,8 @@ export const statusView = z.object({
   version: z.string(),
   installationId: z.string(),
   instanceId: z.string(),
+  /** Of the key that signs manifests: `recover --fingerprint` trusts by it. */
+  fingerprint: z.string(),
   temporal: z.object({ reachable: z.boolean(), namespace: z.string(), uiUrl: z.string().nullable() }),
   operations: z.object({ open: z.int() }),
   databases: z.array(

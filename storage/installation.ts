@@ -46,6 +46,10 @@ export async function takeover(
   return await putEpoch(destination, writer, newest.epoch + 1, reason)
 }
 
+/** The document of the newest epoch, whoever holds it; undefined when nobody has written here. */
+export const currentEpoch = (destination: Destination): Promise<EpochDocument | undefined> =>
+  newestEpoch(destination, 1)
+
 async function putEpoch(
   destination: Destination,
   { installationId, instanceId, publicKey }: WriterIdentity,

@@ -202,7 +202,8 @@ async function newPair(): Promise<{ kid: string; privateKey: Jwk }> {
   return { kid: await thumbprint(publicPart(jwk)), privateKey: jwk }
 }
 
-const thumbprint = (publicKey: Jwk): Promise<string> => calculateJwkThumbprint(publicKey, 'sha256')
+/** What a key is told by: RFC 7638, SHA-256, base64url. Rejects what is no key. */
+export const thumbprint = (publicKey: Jwk): Promise<string> => calculateJwkThumbprint(publicKey, 'sha256')
 
 const publicPart = ({ kty, crv, x, y }: Jwk): Jwk => asJwk({ kty, crv, x, y })
 

@@ -11,7 +11,9 @@ import {
 } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
+import { trustedInstallations } from '../../catalog/trust.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import type { EpochDocument } from '../../model/manifest.ts'
 import {
   type DestinationInput,
   destinationInput,
@@ -20,9 +22,10 @@ import {
   takeoverInput,
   takeoverView,
 } from '../../model/schemas.ts'
+import { homePaths } from '../../model/settings.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination, parseDestinationUri } from '../../storage/index.ts'
-import { claimOrCheck, takeover } from '../../storage/installation.ts'
+import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest, inField } from '../problem.ts'
 import { destinationViewOf } from '../views.ts'
@@ -126,12 +129,15 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   app.openapi(take, async c => {
     const { name } = c.req.valid('param')
     const { reason = 'takeover by request' } = c.req.valid('json')
-    const epoch = await withDestination(context, name, async opened =>
-      takeover(opened, await writerIdentity(catalog), reason),
-    )
+    const { epoch, before } = await withDestination(context, name, async opened => ({
+      before: await currentEpoch(opened),
+      epoch: await takeover(opened, await writerIdentity(catalog), reason),
+    }))
     await rememberEpoch(catalog, name, epoch)
+    const warnings = await afterTakeover(context, before)
     context.log.info('destination taken over', { destination: name, epoch })
-    return c.json({ destination: name, epoch }, 200)
+    for (const warning of warnings) context.log.warn(warning, { destination: name })
+    return c.json({ destination: name, epoch, warnings }, 200)
   })
 }
 
@@ -170,6 +176,23 @@ async function claim(
     if (error instanceof HoldfastError && error.code === 'destination.read-only') return { epoch: null }
     throw error
   }
+}
+
+/** What the new holder has to know of the former one. Its key in the destination is not believed: anybody can put one there. */
+async function afterTakeover(
+  { catalog, settings }: ApiContext,
+  before: EpochDocument | undefined,
+): Promise<string[]> {
+  const own = await writerIdentity(catalog)
+  if (!before || before.instanceId === own.instanceId) return []
+  const { installationId, instanceId, at } = before
+  const gone = `Installation ${installationId}, instance ${instanceId}, held it since ${at} and can write no more; stop it if it still runs.`
+  const keys = homePaths(settings.home).keys
+  if (Object.hasOwn(await trustedInstallations(catalog, keys), installationId)) return [gone]
+  return [
+    gone,
+    `Its backups cannot be restored here yet: no key file in ${keys} names installation ${installationId}. Put its key file there and run \`holdfast catalog rebuild\`.`,
+  ]
 }
 
 function readInput(

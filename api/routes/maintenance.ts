@@ -5,6 +5,7 @@ import { listDestinations, readDestination } from '../../catalog/destinations.ts
 import { writerIdentity } from '../../catalog/installation.ts'
 import { openOperations } from '../../catalog/operations.ts'
 import { rebuildInput, rebuildView, statusView, sweepInput, sweepView } from '../../model/schemas.ts'
+import { thumbprint } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { rebuildFrom } from '../rebuild.ts'
 import { sweep } from '../sweep.ts'
@@ -56,7 +57,7 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   })
   app.openapi(sweeping, async c => c.json(await sweep(context, c.req.valid('json').dryRun ?? false), 200))
   app.openapi(status, async c => {
-    const { installationId, instanceId } = await writerIdentity(catalog)
+    const { installationId, instanceId, publicKey } = await writerIdentity(catalog)
     const reachable = await temporal.check().then(
       () => true,
       () => false,
@@ -81,6 +82,7 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
         version,
         installationId,
         instanceId,
+        fingerprint: await thumbprint(publicKey),
         temporal: { reachable, namespace, uiUrl: uiUrl ?? null },
         operations: { open: (await openOperations(catalog)).length },
         databases,

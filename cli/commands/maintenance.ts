@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { rebuildView, sweepView, takeoverView } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
-import { clean, print, printJson } from '../terminal.ts'
+import { clean, note, print, printJson } from '../terminal.ts'
 
 export function maintenanceCommands(program: Command): void {
   program
@@ -40,7 +40,10 @@ export function maintenanceCommands(program: Command): void {
       const path = `/v1/destinations/${encodeURIComponent(destination)}/takeover`
       const done = await context.client.post(takeoverView, path, options)
       if (context.json) printJson(done)
-      else print(`${done.destination} is ours now, as of epoch ${done.epoch}.`)
+      else {
+        print(`${done.destination} is ours now, as of epoch ${done.epoch}.`)
+        for (const warning of done.warnings) note(clean(warning))
+      }
     })
 
   program

@@ -1,5 +1,4 @@
 /** Opens a backup straight from its destination: no catalog, no server, no Temporal. Trust comes from the key file or a fingerprint. */
-import { calculateJwkThumbprint } from 'jose'
 import { HoldfastError } from '../../model/errors.ts'
 import { backupIdPattern, slugPattern } from '../../model/ids.ts'
 import {
@@ -12,7 +11,7 @@ import {
 import { type ListedBackup, listBackups, loadBackup } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination, parseDestinationUri } from '../../storage/index.ts'
-import { type Jwk, loadKeyFile } from '../../storage/keys.ts'
+import { type Jwk, loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { verifyManifest } from '../../storage/manifest.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
 
@@ -88,9 +87,9 @@ async function trustedBy(destination: Destination, fingerprint: string): Promise
     }
     const document = (epoch === 0 ? installationSchema : epochSchema).safeParse(parse(body)).data
     if (document === undefined) continue
-    const thumbprint = await calculateJwkThumbprint(document.publicKey, 'sha256').catch(() => '')
-    if (thumbprint === wanted) return { [document.installationId]: document.publicKey }
-    seen.push(thumbprint)
+    const found = await thumbprint(document.publicKey).catch(() => '')
+    if (found === wanted) return { [document.installationId]: document.publicKey }
+    seen.push(found)
   }
   throw new HoldfastError(
     'manifest.forged',

@@ -13,6 +13,11 @@ import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, newBackupId, opened, workerOf } from './backups.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
+interface Taken {
+  epoch: number
+  warnings: string[]
+}
+
 interface Swept {
   removed: string[]
   skipped: { what: string; code: string }[]
@@ -101,10 +106,12 @@ describe('rebuild, takeover, sweep', () => {
         idle.body.skipped.map(one => one.code),
         ['destination.read-only'],
       )
-      const taken = await other.call<{ epoch: number }>('POST', '/v1/destinations/vault/takeover', {
+      const taken = await other.call<Taken>('POST', '/v1/destinations/vault/takeover', {
         reason: 'the first one burnt',
       })
-      assert.deepEqual(taken.body, { destination: 'vault', epoch: 2 })
+      assert.equal(taken.body.epoch, 2)
+      assert.equal(taken.body.warnings.length, 1)
+      assert.match(taken.body.warnings[0] ?? '', /can write no more/)
       assert.equal((await other.call<DestinationView>('GET', '/v1/destinations/vault')).body.readOnly, false)
       const former = await t.call<Swept>('POST', '/v1/sweep', {})
       assert.deepEqual(
