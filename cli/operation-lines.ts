@@ -99,7 +99,7 @@ export function drawOperation(stream: WriteStream): (operation: OperationView) =
     const lines = [
       heading(operation),
       ...operation.phases.map(phase => phaseLine(phase, operation, rate)),
-      ...(operation.state === 'running' ? [] : [paint('dim', `  ${operation.state}`)]),
+      ...(['running', 'succeeded'].includes(operation.state) ? [] : [paint('dim', `  ${operation.state}`)]),
     ].map(line => fit(line, stream.columns))
     stream.write(`${drawn > 0 ? `\x1b[${drawn}A` : ''}\x1b[0J${lines.join('\n')}\n`)
     drawn = lines.length

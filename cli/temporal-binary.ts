@@ -2,10 +2,10 @@
  * Finds or makes the `temporal` program: PATH, the user's cache, the official release, a Go build from tools/temporal.
  */
 import { execFile, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { chmod, cp, link, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { chmod, cp, link, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { HoldfastError } from '../model/errors.ts'
@@ -36,11 +36,13 @@ export async function ensureTemporal(options: EnsureOptions = {}): Promise<strin
   await mkdir(folder, { recursive: true })
   return withLock(join(cache, `temporal-${version}.lock`), say, async () => {
     if (existsSync(program)) return program
+    // We hold the lock: what lies here is of somebody who was killed.
+    for (const left of await readdir(folder)) await rm(join(folder, left), { recursive: true, force: true })
     const scratch = await mkdtemp(join(folder, 'new-'))
     try {
       const made = join(scratch, 'temporal')
       const refused = await download(scratch, say)
-      if (refused !== undefined) await build(made, refused, env, say)
+      if (refused !== undefined) await build(scratch, refused, env, say)
       await run(made, ['--version'])
       await chmod(made, 0o755)
       await rename(made, program)
@@ -104,7 +106,7 @@ const reason = (error: unknown): string => {
 }
 
 async function build(
-  target: string,
+  scratch: string,
   refused: string,
   env: Record<string, string | undefined>,
   say: (line: string) => void,
@@ -118,7 +120,6 @@ async function build(
     )
   }
   say(`${refused}; building it with Go instead: some minutes, once per machine`)
-  const scratch = await mkdtemp(join(tmpdir(), 'holdfast-temporal-build-'))
   try {
     // Go writes to go.mod's folder at times; the committed one stays as it is.
     await cp(recipe, join(scratch, 'src'), { recursive: true })
@@ -128,7 +129,13 @@ async function build(
     }, 15_000)
     const flags = `-s -w -X github.com/temporalio/cli/temporalcli.Version=${version}`
     try {
-      const args = ['build', `-ldflags=${flags}`, '-o', target, 'github.com/temporalio/cli/cmd/temporal']
+      const args = [
+        'build',
+        `-ldflags=${flags}`,
+        '-o',
+        join(scratch, 'temporal'),
+        'github.com/temporalio/cli/cmd/temporal',
+      ]
       await goBuild(args, join(scratch, 'src'), {
         ...env,
         // The build cache takes about 3 GB that nobody needs afterwards.
@@ -144,8 +151,6 @@ async function build(
       `Temporal's dev server is not here: no \`temporal\` on PATH, ${refused}, and the Go build failed: ${reason(error)}`,
       { hint: howTo },
     )
-  } finally {
-    await rm(scratch, { recursive: true, force: true })
   }
 }
 
@@ -168,7 +173,7 @@ function goBuild(args: string[], cwd: string, env: Record<string, string | undef
  * Two waiters may both find a dead owner and go on together: then both build and the last rename wins, which is harmless.
  */
 async function withLock<T>(path: string, say: (line: string) => void, work: () => Promise<T>): Promise<T> {
-  const mine = `${path}.${process.pid}`
+  const mine = `${path}.${randomBytes(6).toString('hex')}`
   await writeFile(mine, String(process.pid))
   try {
     for (let told = false; ; ) {

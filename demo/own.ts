@@ -53,7 +53,10 @@ async function plan(
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const database = join(folder, basename(path))
     const digest = async (file: string) => sqliteDigest(file)
-    return { beside: { title, database, digest, source: path, removal: `rm '${database}'` }, secrets }
+    return {
+      beside: { title, database, digest, source: path, removal: `rm '${database.replaceAll("'", "'\\''")}'` },
+      secrets,
+    }
   }
   const { host, port, user, database } = settings as {
     host: string
