@@ -27,7 +27,7 @@ export function settingsOf(home?: string): Settings {
   return running === undefined ? settings : { ...settings, url: running.api }
 }
 
-export const runtimeFile = z.object({
+const runtimeFile = z.object({
   /** Of `holdfast up`. */
   pid: z.int(),
   started: z.string(),

@@ -59,7 +59,7 @@ export async function temporalServerVersion(program: string): Promise<string> {
   return /Server (\d[\w.-]*)/.exec(stdout)?.[1] ?? /version (\S+)/.exec(stdout)?.[1] ?? 'unknown'
 }
 
-export function findOnPath(name: string, env: Record<string, string | undefined>): string | undefined {
+function findOnPath(name: string, env: Record<string, string | undefined>): string | undefined {
   for (const folder of (env.PATH ?? '').split(delimiter)) {
     if (folder !== '' && existsSync(join(folder, name))) return join(folder, name)
   }

@@ -66,7 +66,7 @@ export async function openSource(options: SourceOptions): Promise<Source> {
   }
 }
 
-export function splitUri(uri: string): { root: string; named: Source['named'] } {
+function splitUri(uri: string): { root: string; named: Source['named'] } {
   const match = /^(.+)\/([^/]+)\/backups\/([^/]+?)(?:\/manifest\.json|\/)?$/.exec(uri)
   const [, root, connection, backupId] = match ?? []
   if (root === undefined || connection === undefined || backupId === undefined)
