@@ -82,6 +82,10 @@ function identityOf(settings: PostgresqlConnection, server: TargetServerFacts): 
 /** Those that are installed; checks say what is missing. */
 function toolVersions(outputs: Record<string, CommandResult>): { name: string; version: string }[] {
   return Object.keys(versions).flatMap(name => {
+    // Asked and stopped by somebody is not the same as not installed.
+    if (outputs[name]?.exits.some(code => code > 128)) {
+      throw new HoldfastError('tool.interrupted', `Asking ${name} for its version: it was ended by a signal.`)
+    }
     const version = versionOf(outputs[name])
     return version === undefined ? [] : [{ name, version }]
   })

@@ -196,13 +196,22 @@ describe('services die under a backup', () => {
     })
   }
 
+  const waitsForLock = () =>
+    eventually('pg_dump waits for the lock', async () =>
+      (await postgres.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast' AND wait_event_type = 'Lock'",
+      )) === '0'
+        ? undefined
+        : true,
+    )
+
   for (const format of ['custom', 'directory'] as const) {
     test(`pg ${format}: the tool is killed and runs again`, async () => {
       const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      const victim = await eventually('pg_dump runs', async () =>
-        postgresTool(id) === undefined ? undefined : postgresTool(id),
-      )
+      await waitsForLock()
+      const victim = postgresTool(id)
+      assert.ok(victim, 'pg_dump runs')
       process.kill(victim, 'SIGKILL')
       await locker.release()
       await expectOne('pg', id)
@@ -215,7 +224,7 @@ describe('services die under a backup', () => {
     test(`pg ${format}: the worker is killed while the tool waits for a lock`, async () => {
       const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      await eventually('pg_dump runs', async () => postgresTool(id))
+      await waitsForLock()
       await worker.kill9()
       worker = stack.startWorker()
       if (format === 'custom') {
