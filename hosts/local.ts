@@ -5,7 +5,15 @@ import { HoldfastError } from '../model/errors.ts'
 import { localFiles } from './files.ts'
 import type { Host } from './host.ts'
 import * as jobs from './jobs.ts'
-import { control, dataDirectory, finish, operationDirectory, type Place, startShell } from './place.ts'
+import {
+  control,
+  dataDirectory,
+  finish,
+  isPart,
+  operationDirectory,
+  type Place,
+  startShell,
+} from './place.ts'
 import { quote } from './quote.ts'
 import { feed, run, stream } from './run.ts'
 
@@ -53,8 +61,13 @@ export async function openLocalHost(options: {
     },
     stopOperation: operation => jobs.stopOperation(place, operation),
     async operations() {
-      const lists = await Promise.all([readdir(`${stagingRoot}/jobs`), readdir(`${stagingRoot}/data`)])
-      return [...new Set(lists.flat())].sort()
+      const lists = await Promise.all(
+        ['jobs', 'data'].map(name => readdir(`${stagingRoot}/${name}`, { withFileTypes: true })),
+      )
+      const names = lists
+        .flat()
+        .flatMap(entry => (entry.isDirectory() && isPart(entry.name) ? [entry.name] : []))
+      return [...new Set(names)].sort()
     },
     async removeOperation(operation) {
       await control(

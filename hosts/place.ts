@@ -16,8 +16,10 @@ export interface Place {
 
 const part = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$/
 
+export const isPart = (value: string): boolean => part.test(value)
+
 function checkedPart(value: string): string {
-  if (!part.test(value)) {
+  if (!isPart(value)) {
     throw new HoldfastError(
       'request.invalid',
       `"${value.slice(0, 80)}" cannot be part of a directory's name: use letters, digits, dot, underscore and dash.`,

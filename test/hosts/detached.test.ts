@@ -4,8 +4,18 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Host, JobId } from '../../hosts/host.ts'
-import { scratch } from '../support/temporary.ts'
-import { eventually, group, groupGone, identity, lines, open, processes, shells, worker } from './support.ts'
+import {
+  eventually,
+  group,
+  groupGone,
+  identity,
+  lines,
+  open,
+  processes,
+  scratch,
+  shells,
+  worker,
+} from './support.ts'
 
 const job: JobId = { operation: 'op', step: 'step', token: 'd' }
 const path = 'op/step-d'
@@ -136,11 +146,11 @@ test('a starter killed in the middle of it leaves a job that can be started', as
 test('a pid that was given to somebody else is not touched, nor one of another boot', async () => {
   await using place = await scratch()
   const host = await open(place.path)
+  await host.jobs.start(job, lines('sleep 600'), { fence: 1 })
+  const [leader, started, boot, run] = await identity(host, path)
+  const file = join(place.path, 'jobs', path, 'elected-1')
   const stranger = spawn('sleep', ['600'], { detached: true, stdio: 'ignore' })
   try {
-    await host.jobs.start(job, lines('sleep 600'), { fence: 1 })
-    const [leader, started, boot, run] = await identity(host, path)
-    const file = join(place.path, 'jobs', path, 'elected-1')
     const real = (await processes()).find(one => one.pid === stranger.pid)
     for (const wrong of [Number(real?.started) - 1, Number(real?.started) + 1]) {
       const forged = `${stranger.pid} ${wrong} ${boot} ${run}`
@@ -154,16 +164,16 @@ test('a pid that was given to somebody else is not touched, nor one of another b
     await host.stopOperation('op')
     assert.ok((await processes()).some(one => one.pid === stranger.pid))
 
-    // Its own identity, of another boot: not trusted, even if it says that it ended well.
+    // Its own identity, of another boot: not trusted, even though it lives.
     await writeFile(file, `${leader} ${started} 00000000-0000-0000-0000-000000000000 ${run}\n`)
     assert.equal((await host.jobs.status(job)).state, 'lost')
-    await writeFile(file, `${leader} ${started} ${boot} ${run}\n`)
-    assert.equal((await host.jobs.status(job)).state, 'running')
-    await host.stopOperation('op')
-    assert.deepEqual(await group(leader), [])
   } finally {
+    await writeFile(file, `${leader} ${started} ${boot} ${run}\n`)
     stranger.kill('SIGKILL')
   }
+  assert.equal((await host.jobs.status(job)).state, 'running')
+  await host.stopOperation('op')
+  assert.deepEqual(await group(leader), [])
 })
 
 test('the exit and its reason survive a full disk', async () => {

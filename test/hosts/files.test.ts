@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
-import { readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { buffer, text } from 'node:stream/consumers'
 import { test } from 'node:test'
-import { scratch } from '../support/temporary.ts'
-import { open } from './support.ts'
+import { open, scratch } from './support.ts'
 
 test('files: whole writes, ranges, lines, sizes', async () => {
   await using place = await scratch()
   const { files } = await open(place.path)
-  const file = join(place.path, 'data', 'a b')
+  const file = join(place.path, 'files', 'a b')
+  await files.ensureDirectory(join(place.path, 'files'))
   assert.equal(await files.stat(file), undefined)
   assert.equal(await files.stat(join(file, 'below')), undefined)
   assert.equal(await files.readSmall(file), undefined)
@@ -18,7 +18,7 @@ test('files: whole writes, ranges, lines, sizes', async () => {
   await files.write(file, Buffer.from('hello again'))
   assert.equal(await files.readSmall(file), 'hello again')
   assert.equal((await stat(file)).mode & 0o777, 0o600)
-  assert.deepEqual(await readdir(join(place.path, 'data')), ['a b'])
+  assert.deepEqual(await readdir(join(place.path, 'files')), ['a b'])
   const seen = await files.stat(file)
   assert.equal(seen?.bytes, 11)
   assert.equal(seen?.kind, 'file')
@@ -31,11 +31,11 @@ test('files: whole writes, ranges, lines, sizes', async () => {
   assert.equal(await text(files.read(file, { offset: 6, length: 0 })), '')
   await assert.rejects(text(files.read(file, { offset: 6, length: 9 })), { code: 'staging.changed' })
   await assert.rejects(text(files.read(join(place.path, 'missing'))), { code: 'ENOENT' })
-  const big = join(place.path, 'data', 'big')
+  const big = join(place.path, 'files', 'big')
   await writeFile(big, Buffer.alloc(3_000_000, 'x'))
   assert.equal((await buffer(files.read(big, { offset: 1, length: 2_999_998 }))).length, 2_999_998)
 
-  const log = join(place.path, 'data', 'log')
+  const log = join(place.path, 'files', 'log')
   await files.append(log, 'one')
   await files.append(log, 'two')
   // Cut short by a crash: the next line begins on its own.
@@ -44,14 +44,14 @@ test('files: whole writes, ranges, lines, sizes', async () => {
   assert.equal(await files.readSmall(log), 'one\ntw\nthree\n')
   await assert.rejects(files.append(log, 'a\nb'), { code: 'internal' })
 
-  await files.ensureDirectory(join(place.path, 'data', 'x', 'y'))
-  await files.ensureDirectory(join(place.path, 'data', 'x', 'y'))
-  await files.write(join(place.path, 'data', 'x', 'y', 'z'), '12345')
-  await symlink('/etc', join(place.path, 'data', 'x', 'link'))
-  assert.equal(await files.size(join(place.path, 'data', 'x')), 5)
-  await files.remove(join(place.path, 'data', 'x'))
-  await files.remove(join(place.path, 'data', 'x'))
-  assert.equal(await files.stat(join(place.path, 'data', 'x')), undefined)
+  await files.ensureDirectory(join(place.path, 'files', 'x', 'y'))
+  await files.ensureDirectory(join(place.path, 'files', 'x', 'y'))
+  await files.write(join(place.path, 'files', 'x', 'y', 'z'), '12345')
+  await symlink('/etc', join(place.path, 'files', 'x', 'link'))
+  assert.equal(await files.size(join(place.path, 'files', 'x')), 5)
+  await files.remove(join(place.path, 'files', 'x'))
+  await files.remove(join(place.path, 'files', 'x'))
+  assert.equal(await files.stat(join(place.path, 'files', 'x')), undefined)
   assert.ok((await files.freeBytes(join(place.path, 'not', 'yet'))) > 0)
   await assert.rejects(files.write('relative', ''), { code: 'internal' })
   await assert.rejects(files.remove('/'), { code: 'internal' })
@@ -67,6 +67,9 @@ test('staging is private, and operations are what has a directory there', async 
     { operation: 'a', step: 's', token: 't' },
     { stages: [{ argv: ['sh', '-c', 'mkdir -p d; chmod 500 d'] }] },
   )
+  // What Holdfast did not make is no operation.
+  await writeFile(join(root, 'data', 'c'), '')
+  await mkdir(join(root, 'data', 'not ours'))
   assert.deepEqual(await host.operations(), ['a', 'b'])
   await host.removeOperation('a')
   assert.deepEqual(await host.operations(), ['b'])

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { scratch } from '../support/temporary.ts'
-import { eventually, group, groupGone, identity, lines, open, worker } from './support.ts'
+import { eventually, group, groupGone, identity, lines, open, scratch, worker } from './support.ts'
 
 const id = (token: string) => JSON.stringify({ operation: 'op', step: 'step', token })
 

@@ -6,8 +6,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { octal, quote } from '../../hosts/quote.ts'
-import { scratch } from '../support/temporary.ts'
-import { type Shell, shells } from './support.ts'
+import { type Shell, scratch, shells } from './support.ts'
 
 const execute = promisify(execFile)
 

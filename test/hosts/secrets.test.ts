@@ -3,8 +3,7 @@ import { glob, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Command } from '../../engines/engine.ts'
-import { scratch } from '../support/temporary.ts'
-import { eventually, open, shells } from './support.ts'
+import { eventually, open, scratch, shells } from './support.ts'
 
 /** Processes whose command line or environment holds the text, as their program's name and argument. */
 async function whoKnows(secret: string): Promise<string[]> {

@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import type { Command, Stage } from '../../engines/engine.ts'
 import type { Host } from '../../hosts/host.ts'
 import { openLocalHost } from '../../hosts/index.ts'
+import { type Scratch, scratch as temporary } from '../support/temporary.ts'
 
 export type Shell = readonly [string, ...string[]]
 
@@ -49,8 +50,30 @@ async function busybox(): Promise<string> {
   return program
 }
 
-export const open = (stagingRoot: string, shell: Shell = ['sh']): Promise<Host> =>
-  openLocalHost({ name: 'local', stagingRoot, shell })
+const opened = new Set<Host>()
+
+export async function open(stagingRoot: string, shell: Shell = ['sh']): Promise<Host> {
+  const host = await openLocalHost({ name: 'local', stagingRoot, shell })
+  opened.add(host)
+  return host
+}
+
+/** A scratch directory; jobs that a failed test left in it end with it. */
+export async function scratch(): Promise<Scratch> {
+  const place = await temporary()
+  return {
+    path: place.path,
+    smallDisk: place.smallDisk,
+    async [Symbol.asyncDispose]() {
+      for (const host of opened) {
+        if (!`${host.stagingRoot}/`.startsWith(`${place.path}/`)) continue
+        for (const operation of await host.operations()) await host.stopOperation(operation)
+        opened.delete(host)
+      }
+      await place[Symbol.asyncDispose]()
+    },
+  }
+}
 
 /** A command of shell one-liners joined by pipes. */
 export function lines(first: string, ...others: string[]): Command {
