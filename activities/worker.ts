@@ -3,11 +3,10 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
+import { taskQueue } from '../model/ids.ts'
 import type { Settings } from '../model/settings.ts'
 import { openContext } from './context.ts'
 import { createActivities } from './index.ts'
-
-export const taskQueue = 'holdfast'
 
 export interface RunningWorker {
   /** Settles when the worker has stopped. */
@@ -80,7 +79,7 @@ async function tlsOptions(tls: NonNullable<Settings['temporal']['tls']>) {
 }
 
 /** Compiles the workflows, in a process that takes its memory with it. */
-export async function bundleWorkflows(): Promise<WorkflowBundle> {
+async function bundleWorkflows(): Promise<WorkflowBundle> {
   const program = fileURLToPath(new URL('./bundle.ts', import.meta.url))
   const { stdout } = await promisify(execFile)(process.execPath, [program], {
     env: { PATH: process.env.PATH },

@@ -2,6 +2,7 @@
  * The way to Temporal: start, find, ask, cancel. The connection is lazy and reconnects by itself; every call has a
  * deadline and throws `temporal.unreachable` when the service does not answer.
  */
+
 import { readFile } from 'node:fs/promises'
 import {
   Client,
@@ -16,12 +17,11 @@ import {
 } from '@temporalio/client'
 import { ApplicationFailure } from '@temporalio/common'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
+import { taskQueue } from '../model/ids.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import * as attributes from '../workflows/attributes.ts'
 import { createLog, type Log } from './log.ts'
-
-const taskQueue = 'holdfast'
 
 /** One run of a workflow that carries an operation. */
 export interface Run {

@@ -20,6 +20,9 @@ export function backupIdFor(at: Date, type: string, random: Uint8Array): string 
 
 export const backupIdPattern = /^\d{8}T\d{6}Z-[a-z]+-[a-z0-9]{4,16}$/
 
+/** Temporal's task queue of every worker. */
+export const taskQueue = 'holdfast'
+
 /** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
 /** Verifying takes no lock: its workflow id is its own. */

@@ -80,8 +80,6 @@ export type ConnectionInput = z.infer<typeof connectionInput>
 export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>
-export type VerifyRequestInput = z.infer<typeof verifyInput>
-export type KeyInput = z.infer<typeof keyInput>
 
 // Answers
 

@@ -78,7 +78,6 @@ export const databaseFacts = z.object({
 })
 export const postgresqlFacts = z.object({ server: serverFacts, database: databaseFacts })
 export type PostgresqlFacts = z.infer<typeof postgresqlFacts>
-export type DatabaseFacts = z.infer<typeof databaseFacts>
 export type TargetServerFacts = z.infer<typeof serverFacts>
 
 /** Nobody's functions stand in for the catalog's. */

@@ -22,7 +22,6 @@ export const sqliteFacts = z.object({
   /** Permission bits of the file, octal, e.g. "644". */
   mode: z.string(),
 })
-export type SqliteFacts = z.infer<typeof sqliteFacts>
 
 const count = (where: string) => `(SELECT count(*) FROM sqlite_schema WHERE ${where})`
 
