@@ -25,11 +25,14 @@ export async function ensureInstallation(
     // Opened here once, so that a wrong secret key is found at the start and not in the middle of a backup.
     await readSecrets(db, box, owner)
     if (row.binding === binding) return { newInstance: false }
-    await db
-      .updateTable('installation')
-      .set({ instance_id: newInstanceId(), binding })
-      .where('id', '=', 1)
-      .execute()
+    await db.transaction().execute(async tx => {
+      await tx
+        .updateTable('installation')
+        .set({ instance_id: newInstanceId(), binding })
+        .where('id', '=', 1)
+        .execute()
+      await tx.updateTable('destinations').set({ read_only: 1 }).execute()
+    })
     return { newInstance: true }
   }
   const made = await createInstallation()

@@ -108,18 +108,25 @@ export async function trustInstallation(
   return trusting
 }
 
-/** Every key of the directory, by name; none when it does not exist. Throws `key.invalid` naming the file. */
+/**
+ * Every key of the directory, by name; none when it does not exist. A key goes by the name of its file: one that was brought
+ * from elsewhere may have to take another name than it was made with. Throws `key.invalid` naming the file.
+ */
 export async function loadKeyring(directory: string): Promise<Keyring> {
   const ring: Keyring = { keys: [], recipients: [] }
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error
   })
-  for (const name of names.sort()) {
-    if (name.startsWith('.') || !name.endsWith('.json')) continue
-    const path = join(directory, name)
-    if (name.endsWith('.pub.json')) ring.recipients.push(await loadRecipientFile(path))
-    else ring.keys.push(await loadKeyFile(path))
+  for (const file of names.sort()) {
+    if (file.startsWith('.') || !file.endsWith('.json')) continue
+    const path = join(directory, file)
+    const name = file.replace(/(\.pub)?\.json$/, '')
+    if (!slugPattern.test(name)) {
+      throw unusable(path, 'its name must be 1 to 63 lower-case letters, digits and dashes, before .json')
+    }
+    if (file.endsWith('.pub.json')) ring.recipients.push({ ...(await loadRecipientFile(path)), name })
+    else ring.keys.push({ ...(await loadKeyFile(path)), name })
   }
   return ring
 }

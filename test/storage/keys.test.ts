@@ -1,7 +1,7 @@
 /** Keys: made, imported, loaded, wrapped for and opened with; and found nowhere but in their file. */
 import assert from 'node:assert/strict'
 import { createPrivateKey, generateKeyPairSync, randomBytes } from 'node:crypto'
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { exportJWK } from 'jose'
@@ -60,6 +60,24 @@ describe('key files', () => {
       await trustInstallation(directory, 'vault', installationId, publicKey)
       assert.deepEqual((await loadKeyFile(join(directory, 'vault.json'))).installations, trusted)
       assert.equal((await stat(join(directory, 'vault.json'))).mode & 0o777, 0o600)
+    })
+  })
+
+  it('go by the name of their file, so that two that were made with one name can lie together', async () => {
+    await inDestination(async (_, directory) => {
+      await createKey(join(directory, 'here'), 'default', {})
+      await createKey(join(directory, 'there'), 'default', {})
+      await rename(join(directory, 'there', 'default.json'), join(directory, 'here', 'brought.json'))
+      const ring = await loadKeyring(join(directory, 'here'))
+      assert.deepEqual(
+        ring.keys.map(key => key.name),
+        ['brought', 'default'],
+      )
+      await trustInstallation(join(directory, 'here'), 'brought', installationId, publicKey)
+      const [brought, own] = (await loadKeyring(join(directory, 'here'))).keys
+      assert.deepEqual([brought?.installations, own?.installations], [trusted, {}])
+      await rename(join(directory, 'here', 'brought.json'), join(directory, 'here', 'Brought here.json'))
+      await failing('key.invalid', loadKeyring(join(directory, 'here')))
     })
   })
 

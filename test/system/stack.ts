@@ -55,9 +55,16 @@ export async function eventually<T>(
   throw new Error(`${what}: not within ${seconds} s${last ? `; last error: ${String(last)}` : ''}`)
 }
 
-export async function startStack(options: { env?: Record<string, string>; worker?: boolean } = {}) {
+export async function startStack(
+  options: {
+    env?: Record<string, string>
+    worker?: boolean
+    /** Goes on with this home, its keys and its catalog; it is left where it is. */
+    home?: string
+  } = {},
+) {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-system-'))
-  const home = join(directory, 'home')
+  const home = options.home ?? join(directory, 'home')
   const temporal = await startTemporal({ dbFilename: join(directory, 'temporal.sqlite') })
   const port = await freePort()
   const apiUrl = `http://127.0.0.1:${port}`
@@ -130,7 +137,7 @@ export async function startStack(options: { env?: Record<string, string>; worker
     return answer.body
   }
 
-  await expectOk('POST', '/v1/keys', { name: 'default' })
+  if (options.home === undefined) await expectOk('POST', '/v1/keys', { name: 'default' })
   const operation = (id: string) => expectOk<OperationView>('GET', `/v1/operations/${id}`)
   const closed = (view: OperationView) => (closedStates as readonly string[]).includes(view.state)
 
