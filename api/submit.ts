@@ -3,8 +3,11 @@
  * was promised and the reconciler finishes it. The workflow carries the operation's id, so it is never started twice.
  */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  findOperation,
   insertOperation,
+  isClosed,
   operationOfRequest,
   readOperation,
   removeQueued,
@@ -14,6 +17,10 @@ import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
+import type { TemporalAccess } from './temporal.ts'
+
+const leavingSeconds = 15
+const againMs = 100
 
 export const newOperationId = (): string => `op-${readable(randomBytes(14))}`
 
@@ -37,7 +44,7 @@ export async function submit(
   starting.add(operation.id)
   try {
     await insertOperation(catalog, operation, requestKey)
-    let started: 'taken' | 'ours'
+    let started: 'ours' | Holder
     try {
       started = await startWorkflow(context, operation)
     } catch (error) {
@@ -48,8 +55,8 @@ export async function submit(
       })
       return operation
     }
-    if (started === 'taken') {
-      const conflict = await conflictOf(context, operation)
+    if (started !== 'ours') {
+      const conflict = await conflictOf(context, operation, started)
       await removeQueued(catalog, operation.id)
       throw conflict
     }
@@ -67,14 +74,19 @@ export async function submittedBefore(
   return requestKey === null ? undefined : await operationOfRequest(context.catalog, requestKey)
 }
 
-/** Starts or adopts the operation's workflow and notes its run. 'taken': another operation holds the lock. */
+type Holder = NonNullable<Awaited<ReturnType<TemporalAccess['holder']>>>
+
+/** A workflow tells the catalog that its operation is closed just before it ends and lets go of its lock. */
+const lettingGoMs = 5000
+
+/** Starts or adopts the operation's workflow and notes its run; or says who holds the lock. */
 export async function startWorkflow(
   context: ApiContext,
   operation: OperationRecord,
-): Promise<'taken' | 'ours'> {
+): Promise<'ours' | Holder> {
   const { catalog, temporal } = context
-  // Twice: the holder may end between the refusal and our question.
-  for (let attempt = 1; ; attempt++) {
+  const until = Date.now() + lettingGoMs
+  for (;;) {
     const started = await temporal.start(operation)
     if (started !== 'taken') {
       await updateOperation(catalog, operation.id, { runId: started.runId })
@@ -85,22 +97,29 @@ export async function startWorkflow(
       await updateOperation(catalog, operation.id, { runId: run.runId })
       return 'ours'
     }
+    // It may have ended between the refusal and our question; then nobody stands in the way.
     const holder = await temporal.holder(operation.workflowId)
-    if (holder || attempt === 3) return 'taken'
+    if (holder && (Date.now() > until || !(await isOver(catalog, holder)))) return holder
+    await sleep(100)
   }
 }
 
+/** Who saw the former operation end may start the next one at once. */
+async function isOver(catalog: Catalog, { operationId }: Holder): Promise<boolean> {
+  const row = operationId === undefined ? undefined : await findOperation(catalog, operationId)
+  return row !== undefined && isClosed(row.state)
+}
+
 export async function conflictOf(
-  { catalog, temporal }: ApiContext,
+  { catalog }: ApiContext,
   operation: OperationRecord,
+  holder: Holder,
 ): Promise<HoldfastError> {
-  const holder = await temporal.holder(operation.workflowId)
-  const id = holder?.operationId
-  const row = id === undefined ? undefined : await readOperation(catalog, id).catch(() => undefined)
+  const row = holder.operationId === undefined ? undefined : await findOperation(catalog, holder.operationId)
   const named = {
-    operation: id ?? operation.workflowId,
-    kind: row?.kind ?? holder?.type ?? 'unknown',
-    startedAt: row?.createdAt ?? holder?.startedAt.toISOString() ?? operation.createdAt,
+    operation: holder.operationId ?? operation.workflowId,
+    kind: row?.kind ?? holder.type,
+    startedAt: row?.createdAt ?? holder.startedAt.toISOString(),
   }
   return new HoldfastError(
     'operation.conflict',
