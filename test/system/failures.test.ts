@@ -54,8 +54,8 @@ describe('failures', () => {
   })
 
   after(async () => {
-    await stack?.stop()
     for (const path of mounts) execFileSync('umount', ['-l', path])
+    await stack?.stop()
     await postgres?.stop()
     await store?.stop()
   })
