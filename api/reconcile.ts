@@ -64,7 +64,7 @@ async function withoutWorkflow(context: ApiContext, operation: OperationRecord):
     const started = await startWorkflow(context, operation)
     if (started === 'ours') log.info('operation started after a restart', { operation: operation.id })
     else {
-      const { code, detail, hint } = (await conflictOf(context, operation)).facts()
+      const { code, detail, hint } = (await conflictOf(context, operation, started)).facts()
       await updateOperation(catalog, operation.id, {
         state: 'failed',
         error: { code, detail, hint },

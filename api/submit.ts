@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Catalog } from '../catalog/open.ts'
 import {
   findOperation,
   insertOperation,
@@ -19,9 +20,7 @@ import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import type { TemporalAccess } from './temporal.ts'
 
-const leavingSeconds = 15
-const againMs = 100
-
+/** A workflow tells the catalog that its operation is closed just before it ends and lets go of its lock. */
 export const newOperationId = (): string => `op-${readable(randomBytes(14))}`
 
 /** Fields that every new operation begins with. */
@@ -76,16 +75,13 @@ export async function submittedBefore(
 
 type Holder = NonNullable<Awaited<ReturnType<TemporalAccess['holder']>>>
 
-/** A workflow tells the catalog that its operation is closed just before it ends and lets go of its lock. */
-const lettingGoMs = 5000
-
 /** Starts or adopts the operation's workflow and notes its run; or says who holds the lock. */
 export async function startWorkflow(
   context: ApiContext,
   operation: OperationRecord,
 ): Promise<'ours' | Holder> {
   const { catalog, temporal } = context
-  const until = Date.now() + lettingGoMs
+  const until = Date.now() + leavingSeconds * 1000
   for (;;) {
     const started = await temporal.start(operation)
     if (started !== 'taken') {
@@ -100,7 +96,7 @@ export async function startWorkflow(
     // It may have ended between the refusal and our question; then nobody stands in the way.
     const holder = await temporal.holder(operation.workflowId)
     if (holder && (Date.now() > until || !(await isOver(catalog, holder)))) return holder
-    await sleep(100)
+    await sleep(againMs)
   }
 }
 
