@@ -20,7 +20,13 @@ import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import type { TemporalAccess } from './temporal.ts'
 
-/** A workflow tells the catalog that its operation is closed just before it ends and lets go of its lock. */
+/**
+ * A workflow tells the catalog that its operation is closed just before it ends and lets go of its lock; if its worker dies
+ * in between, another one ends it some seconds later.
+ */
+const leavingSeconds = 15
+const againMs = 100
+
 export const newOperationId = (): string => `op-${readable(randomBytes(14))}`
 
 /** Fields that every new operation begins with. */
