@@ -21,6 +21,7 @@ import { openTimeline } from './timeline.ts'
 
 const timeline = openTimeline()
 let up: Up | undefined
+const servers: { stop(): Promise<void> }[] = []
 
 try {
   const { values, positionals } = parseArgs({
@@ -52,6 +53,7 @@ try {
   process.exitCode = 1
 } finally {
   await up?.drain()
+  for (const server of servers) await server.stop()
 }
 
 async function demo(own: string | undefined, keep: boolean): Promise<boolean> {
@@ -85,11 +87,13 @@ async function demo(own: string | undefined, keep: boolean): Promise<boolean> {
     )
   } else {
     const sqlite = await sqliteShop(client, timeline, sample)
-    equal = (await postgresShop(client, timeline)) && sqlite
+    equal = (await postgresShop(client, timeline, servers)) && sqlite
   }
 
   timeline.title(
-    equal ? `Everything is back, byte for byte (${timeline.seconds().toFixed(0)} s)` : 'Something differs',
+    equal
+      ? `Everything is back, schema and every value (${timeline.seconds().toFixed(0)} s)`
+      : 'Something differs',
   )
   print(`  API          ${up.api}   token in ${join(home, 'api.token')}`)
   print(`  Temporal UI  ${up.temporalUi}`)

@@ -35,7 +35,12 @@ export async function sqliteShop(client: Client, timeline: Timeline, folder: str
   return compare(timeline, before, sqliteDigest(path))
 }
 
-export async function postgresShop(client: Client, timeline: Timeline): Promise<boolean> {
+/** The server it starts is pushed to `servers`: whoever calls stops it, at once or when the demo is no longer kept. */
+export async function postgresShop(
+  client: Client,
+  timeline: Timeline,
+  servers: { stop(): Promise<void> }[],
+): Promise<boolean> {
   timeline.title('PostgreSQL')
   const programs = serverPrograms()
   if (programs === undefined) {
@@ -46,23 +51,20 @@ export async function postgresShop(client: Client, timeline: Timeline): Promise<
   }
   const since = performance.now()
   const server = await startThrowAwayServer(programs)
-  try {
-    const rows = await makePostgresShop(server, 'shop')
-    const before = await postgresDigest(server, 'shop')
-    const where = `PostgreSQL ${server.version}, a server of our own on port ${server.port}`
-    timeline.step('·', 'shop', `${thousands(rows)} rows in ${where}`, since)
-    await client.post(connectionView, '/v1/connections', {
-      name: 'shop',
-      url: `postgres://${server.user}@${server.host}:${server.port}/shop`,
-      secrets: { password: server.password },
-    })
-    const backup = await backUp(client, timeline, 'shop')
-    await verify(client, timeline, backup)
-    await sql(server, 'postgres', `DROP DATABASE ${identifier('shop')};`)
-    timeline.step('✗', 'dropped', 'DROP DATABASE shop')
-    await restore(client, timeline, backup, { connection: 'shop', database: 'shop' })
-    return compare(timeline, before, await postgresDigest(server, 'shop'))
-  } finally {
-    await server.stop()
-  }
+  servers.push(server)
+  const rows = await makePostgresShop(server, 'shop')
+  const before = await postgresDigest(server, 'shop')
+  const where = `PostgreSQL ${server.version}, a server of our own on port ${server.port}`
+  timeline.step('·', 'shop', `${thousands(rows)} rows in ${where}`, since)
+  await client.post(connectionView, '/v1/connections', {
+    name: 'shop',
+    url: `postgres://${server.user}@${server.host}:${server.port}/shop`,
+    secrets: { password: server.password },
+  })
+  const backup = await backUp(client, timeline, 'shop')
+  await verify(client, timeline, backup)
+  await sql(server, 'postgres', `DROP DATABASE ${identifier('shop')};`)
+  timeline.step('✗', 'dropped', 'DROP DATABASE shop')
+  await restore(client, timeline, backup, { connection: 'shop', database: 'shop' })
+  return compare(timeline, before, await postgresDigest(server, 'shop'))
 }
