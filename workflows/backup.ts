@@ -1,18 +1,18 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
 import type { BackupInput } from '../model/records.ts'
-import { toItsEnd } from './outcome.ts'
+import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { bytes } from './words.ts'
 
 /** One backup, from request to record. Holds its server's lock by its workflow id. */
-export async function backup(input: BackupInput): Promise<void> {
+export async function backup(input: BackupInput): Promise<Told> {
   const story = tell(
     input.operationId,
     `backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
   )
-  await toItsEnd(
+  return await toItsEnd(
     input.operationId,
     story,
     async () => {

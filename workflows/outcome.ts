@@ -7,6 +7,7 @@ import {
   TimeoutFailure,
 } from '@temporalio/workflow'
 import type { ErrorFacts } from '../model/errors.ts'
+import type { Phase } from '../model/types.ts'
 import { patient } from './steps.ts'
 import type { Story } from './story.ts'
 
@@ -45,6 +46,9 @@ function endedByCancel(error: unknown): boolean {
   return cause instanceof TimeoutFailure || (cause instanceof ApplicationFailure && !cause.nonRetryable)
 }
 
+/** A workflow's result, for whoever reads it in Temporal's UI: each phase in a few words. */
+export type Told = Partial<Record<Phase, string>>
+
 /**
  * Runs `work`; whatever happens, `givenUp` takes back what was done (not cancellable) and the catalog is told.
  * `givenUp` answers true when the work turned out to be finished after all: then it counts as success.
@@ -54,7 +58,7 @@ export async function toItsEnd(
   story: Story,
   work: () => Promise<string[]>,
   givenUp: (reason: ErrorFacts) => Promise<boolean>,
-): Promise<void> {
+): Promise<Told> {
   let warnings: string[] = []
   try {
     warnings = await work()
@@ -80,10 +84,14 @@ export async function toItsEnd(
         details: [facts],
       })
     })
-    return
+    return told(story)
   }
   await CancellationScope.nonCancellable(() => close(operationId, story, 'succeeded', null, warnings))
+  return told(story)
 }
+
+const told = (story: Story): Told =>
+  Object.fromEntries(story.phases.map(({ phase, summary }) => [phase, summary ?? 'done']))
 
 async function close(
   operationId: string,

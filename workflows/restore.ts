@@ -1,17 +1,17 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { RestoreInput } from '../model/records.ts'
-import { toItsEnd } from './outcome.ts'
+import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { tell } from './story.ts'
 import { bytes } from './words.ts'
 
 /** One restore into a new name beside: everything under a temporary name, proven, then renamed. Holds the target server's lock. */
-export async function restore(input: RestoreInput): Promise<void> {
+export async function restore(input: RestoreInput): Promise<Told> {
   const story = tell(
     input.operationId,
     `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
   )
-  await toItsEnd(
+  return await toItsEnd(
     input.operationId,
     story,
     async () => {

@@ -1,12 +1,12 @@
 import type { VerifyInput } from '../model/records.ts'
-import { toItsEnd } from './outcome.ts'
+import { type Told, toItsEnd } from './outcome.ts'
 import { long } from './steps.ts'
 import { tell } from './story.ts'
 
 /** Looks at a committed backup. Takes no lock. */
-export async function verify(input: VerifyInput): Promise<void> {
+export async function verify(input: VerifyInput): Promise<Told> {
   const story = tell(input.operationId, `verify ${input.backupId} (${input.level})`)
-  await toItsEnd(
+  return await toItsEnd(
     input.operationId,
     story,
     async () => {
