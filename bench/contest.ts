@@ -1,7 +1,7 @@
 /** Runs several sides in turn, A B C A B C, and makes the rows. */
 import { type Cost, measured, median } from './measure.ts'
 import { forgetPeak, peakBytes } from './processes.ts'
-import type { Product } from './product.ts'
+import type { Done, Product } from './product.ts'
 import type { Row } from './rows.ts'
 import type { Shell } from './shell.ts'
 
@@ -29,8 +29,9 @@ interface Baseline {
 }
 
 export interface Contest {
-  /** Returns the bytes that it stored, if that is what it does. */
-  ours(): Promise<number | null>
+  ours(): Promise<Done>
+  /** Ours are backups: what they stored is of interest. */
+  stores: boolean
   before?(): Promise<void>
   baselines: Baseline[]
   /** One turn of everybody that is not measured. */
@@ -46,7 +47,10 @@ interface Turn {
 export const wanted = (around: Pick<Around, 'only'>, name: string): boolean =>
   around.only.length === 0 || around.only.includes(name)
 
-export async function contest(around: Around, { ours, before, baselines, warmUp }: Contest): Promise<Row[]> {
+export async function contest(
+  around: Around,
+  { ours, stores, before, baselines, warmUp }: Contest,
+): Promise<Row[]> {
   const { product, shell, servers, say } = around
   const chosen = baselines.filter(one => wanted(around, one.case))
   if (chosen.length === 0) return []
@@ -56,7 +60,11 @@ export async function contest(around: Around, { ours, before, baselines, warmUp 
     await before?.()
     await forgetPeak(product.worker())
     const { result, cost } = await measured({ roots: product.roots(), servers }, ours)
-    return { cost, storedBytes: result, workerRssBytes: peakBytes(product.worker()) }
+    return {
+      cost: { ...cost, wallSeconds: result.seconds },
+      storedBytes: stores ? (await product.bytesOf(result.backup)).storedBytes : null,
+      workerRssBytes: peakBytes(product.worker()),
+    }
   }
   const turnOf = async (one: Baseline): Promise<Turn> => {
     await one.before?.()

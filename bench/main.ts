@@ -106,9 +106,11 @@ async function bench(): Promise<void> {
   around.databaseBytes = shop.bytes
   await product.stack.expectOk('POST', '/v1/connections', { name: shop.name, url: postgres.url(shop.name) })
   const source: Source = { postgres, database: shop.name, directory }
-  await attempt('backup-local', () => backupLocal(around, source))
+  if (chosen('backup-local') || chosen('backup-local-gzip')) {
+    await attempt('backup-local', () => backupLocal(around, source))
+  }
   if (store) await attempt('backup-s3', () => backupS3(around, source, store))
-  await attempt('backup-staged', () => backupStaged(around, source))
+  if (chosen('backup-staged')) await attempt('backup-staged', () => backupStaged(around, source))
   if (chosen('restore') || chosen('restore-jobs')) {
     await attempt('restore', () => restoreLocal(around, source))
   }

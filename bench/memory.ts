@@ -66,7 +66,7 @@ async function peaksWith({ product, servers }: Around, database: Database): Prom
   const starting = peakBytes(product.worker())
   await forgetPeak(product.worker())
   const { cost } = await measured({ roots: product.roots(), servers }, async () => {
-    const backup = await product.backup({ connection: database.name, destination: localDestination })
+    const { backup } = await product.backup({ connection: database.name, destination: localDestination })
     await product.restore({ backup, connection: database.name, database: 'restored_by_us' })
   })
   const workBytes = peakBytes(product.worker())

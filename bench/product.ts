@@ -13,18 +13,20 @@ export interface Product {
   worker(): number
   /** Ends the worker and starts another one; returns when it works. */
   freshWorker(): Promise<void>
-  /** Backs up and waits for the end of the whole operation; returns the backup's id. */
-  backup(request: {
-    connection: string
-    destination: string
-    format?: string
-    jobs?: number
-  }): Promise<string>
+  /** Backs up and waits for the end of the whole operation. */
+  backup(request: { connection: string; destination: string; format?: string; jobs?: number }): Promise<Done>
   /** Restores into a new database of the connection and waits for the end of the whole operation. */
-  restore(request: { backup: string; connection: string; database: string }): Promise<void>
+  restore(request: { backup: string; connection: string; database: string }): Promise<Done>
   /** Seconds from the call until the manifest is in the local destination, which is the commit. */
   secondsToCommit(connection: string): Promise<number>
   bytesOf(backup: string): Promise<{ storedBytes: number; toolBytes: number }>
+}
+
+export interface Done {
+  /** Its id. */
+  backup: string
+  /** From the call of the API to the end that the operation's row records. */
+  seconds: number
 }
 
 /** Names of what every product of the bench has. */
@@ -43,34 +45,32 @@ export async function startProduct(stack: Stack, small: string): Promise<Product
   let worker: Process = start()
 
   /** The lock is let go of a moment after the operation's row is closed: the one before may still hold it. */
-  const begin = async (ask: () => Promise<OperationView>): Promise<OperationView> => {
+  const begin = async (ask: () => Promise<OperationView>) => {
     for (let tries = 1; ; tries++) {
+      const begun = Date.now()
       try {
-        return await ask()
+        return { begun, ...(await ask()) }
       } catch (error) {
         if (tries === 100 || !String(error).includes('operation.conflict')) throw error
         await sleep(10)
       }
     }
   }
-  /** Milliseconds that the fastest one like it took. */
-  const took = new Map<string, number>()
-  /** Waits for the end. Asking costs the API time that the tools could use: it begins when the end is near. */
-  const end = async (operation: OperationView): Promise<string> => {
-    const begun = Date.now()
-    const like = `${operation.kind} ${operation.connection} ${operation.destination}`
-    await sleep((took.get(like) ?? 0) * 0.7)
+  /**
+   * Waits for the end. What counts is the time in the operation's own row: to look for it more often would take
+   * processor time from what is measured.
+   */
+  const ended = async (ask: () => Promise<OperationView>): Promise<Done> => {
+    const { id, begun } = await begin(ask)
     for (;;) {
+      await sleep(100)
       // The list, because one operation alone would be answered with live progress, which asks Temporal.
       const { items } = await stack.expectOk<{ items: OperationView[] }>('GET', '/v1/operations?limit=5')
-      const now = items.find(one => one.id === operation.id)
-      if (now?.state === 'succeeded') {
-        took.set(like, Math.min(took.get(like) ?? Number.POSITIVE_INFINITY, Date.now() - begun))
-        return now.backup
-      }
-      if (now?.endedAt) throw new Error(`${operation.kind} ${now.state}: ${JSON.stringify(now.error)}`)
+      const now = items.find(one => one.id === id)
       if (worker.child.exitCode !== null) throw new Error(`the worker ended; its log: ${worker.log}`)
-      await sleep(20)
+      if (!now?.endedAt) continue
+      if (now.state !== 'succeeded') throw new Error(`${now.kind} ${now.state}: ${JSON.stringify(now.error)}`)
+      return { backup: now.backup, seconds: (Date.parse(now.endedAt) - begun) / 1000 }
     }
   }
   const product: Product = {
@@ -82,26 +82,23 @@ export async function startProduct(stack: Stack, small: string): Promise<Product
       worker = start()
       await product.backup({ connection: smallConnection, destination: localDestination })
     },
-    async backup({ destination, ...request }) {
-      return await end(await begin(() => stack.backup({ ...request, destinations: [destination] })))
-    },
-    async restore({ backup, connection, database }) {
-      await end(await begin(() => stack.restore({ backup, target: { connection, database } })))
-    },
+    backup: ({ destination, ...request }) =>
+      ended(() => stack.backup({ ...request, destinations: [destination] })),
+    restore: ({ backup, connection, database }) =>
+      ended(() => stack.restore({ backup, target: { connection, database } })),
     async secondsToCommit(connection) {
-      const begun = process.hrtime.bigint()
-      const operation = await begin(() => stack.backup({ connection, destinations: [localDestination] }))
-      const manifest = join(backups, connection, 'backups', operation.backup, 'manifest.json')
-      for (let polls = 0; !existsSync(manifest); polls++) {
-        await sleep(2)
-        if (polls % 500 === 499) {
-          const { state, error } = await stack.operation(operation.id)
-          if (state === 'failed') throw new Error(`backup failed: ${JSON.stringify(error)}`)
-        }
-      }
-      const seconds = Number(process.hrtime.bigint() - begun) / 1e9
-      await end(operation)
-      return seconds
+      let begun = 0n
+      let committed = 0n
+      await ended(async () => {
+        begun = process.hrtime.bigint()
+        const operation = await stack.backup({ connection, destinations: [localDestination] })
+        const manifest = join(backups, connection, 'backups', operation.backup, 'manifest.json')
+        const deadline = Date.now() + 60_000
+        while (!existsSync(manifest) && Date.now() < deadline) await sleep(2)
+        committed = process.hrtime.bigint()
+        return operation
+      })
+      return Number(committed - begun) / 1e9
     },
     bytesOf: backup => stack.expectOk<BackupView>('GET', `/v1/backups/${backup}`),
   }

@@ -46,7 +46,8 @@ export async function backupLocal(around: Around, source: Source): Promise<Row[]
   const gzipped = join(directory, 'gzip.dump')
   return await contest(around, {
     warmUp: true,
-    ours: backupTo(around, database, localDestination),
+    stores: true,
+    ours: () => around.product.backup({ connection: database, destination: localDestination }),
     baselines: [
       {
         case: 'backup-local',
@@ -84,7 +85,8 @@ export async function backupS3(around: Around, source: Source, store: Versitygw)
   })
   return await contest(around, {
     warmUp: true,
-    ours: backupTo(around, database, s3Destination),
+    stores: true,
+    ours: () => around.product.backup({ connection: database, destination: s3Destination }),
     baselines: [
       {
         case: 'backup-s3',
@@ -110,7 +112,14 @@ export async function backupStaged(around: Around, source: Source): Promise<Row[
   const sealed = join(directory, 'staged.tar.zst.enc')
   return await contest(around, {
     warmUp: true,
-    ours: backupTo(around, database, localDestination, { format: 'directory', jobs: 2 }),
+    stores: true,
+    ours: () =>
+      around.product.backup({
+        connection: database,
+        destination: localDestination,
+        format: 'directory',
+        jobs: 2,
+      }),
     baselines: [
       {
         case: 'backup-staged',
@@ -130,7 +139,7 @@ export async function restoreLocal(around: Around, source: Source): Promise<Row[
   const { product, shell, say } = around
   const { postgres, database, directory } = source
   say('what is restored: one backup, and the same data as zstd and as plain custom format')
-  const backup = await product.backup({ connection: database, destination: localDestination })
+  const { backup } = await product.backup({ connection: database, destination: localDestination })
   const compressed = join(directory, 'restore.dump.zst')
   const seekable = join(directory, 'restore.dump')
   await shell.run(`pg_dump -Fc -Z0 -f ${word(seekable)} ${database}
@@ -143,10 +152,8 @@ zstd -q -3 -T2 -f ${word(seekable)} -o ${word(compressed)}`)
   const contestants: Contest = {
     warmUp: false,
     before: () => drop('restored_by_us'),
-    ours: async () => {
-      await product.restore({ backup, connection: database, database: 'restored_by_us' })
-      return null
-    },
+    stores: false,
+    ours: () => product.restore({ backup, connection: database, database: 'restored_by_us' }),
     baselines: [
       {
         case: 'restore',
@@ -172,18 +179,6 @@ zstd -q -3 -T2 -f ${word(seekable)} -o ${word(compressed)}`)
     await rm(seekable, { force: true })
   }
 }
-
-const backupTo =
-  (
-    { product }: Around,
-    connection: string,
-    destination: string,
-    options: { format?: string; jobs?: number } = {},
-  ) =>
-  async (): Promise<number> => {
-    const backup = await product.backup({ connection, destination, ...options })
-    return (await product.bytesOf(backup)).storedBytes
-  }
 
 const output = (file: string) => ({
   before: () => rm(file, { force: true }),
