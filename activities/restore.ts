@@ -71,6 +71,7 @@ export async function runRestoreSteps(
   const prefix = backupPrefix(input.sourceConnection, input.backupId)
   await context.host.files.ensureDirectory(context.host.stagingDir(input.operationId))
   // An earlier run of this step may live on (a suspended worker): its programs end before ours begin.
+  turn.assertLease()
   await stopAttached(context, input.operationId, plan.steps.concat(plan.finish), ids)
   let total = 0
   const readingOf = (name: string) => {
@@ -109,7 +110,7 @@ export async function runRestoreSteps(
 
 const mayBeTheBytes = (error: unknown): boolean =>
   error instanceof HoldfastError &&
-  !error.code.startsWith('artifact.') &&
+  error.code !== 'artifact.corrupted' &&
   ['permanent', 'needs-operator'].includes(errorClass(error.code))
 
 /** Attached steps of an earlier run are stopped; a detached one is left to be re-attached. */
