@@ -35,7 +35,7 @@ export async function cleanupBackup(
  */
 export async function abandonBackup(
   context: WorkerContext,
-  _turn: Turn,
+  turn: Turn,
   input: BackupInput,
   reason: string,
 ): Promise<{ committed: boolean }> {
@@ -45,6 +45,7 @@ export async function abandonBackup(
   const destination = await context.destination(input.destination)
   const state = await settled(destination, input.connection, input.backupId)
   if (state.state === 'committed') return { committed: true }
+  turn.assertLease()
   await abandon(destination, input.connection, input.backupId, {
     by: `operation ${input.operationId}`,
     reason,

@@ -30,7 +30,12 @@ export async function runTool(
         }),
       )
     } catch (error) {
-      if (turn.signal.aborted) await stopUnlessShutdown(context, turn, input.operationId)
+      if (turn.signal.aborted) {
+        await stopIfCancelled(context, turn, input.operationId)
+        throw error
+      }
+      // Whoever was suspended may meet the remains of its successor's work, which is none of its business.
+      turn.assertLease()
       // What may pass is tried anew from an empty staging directory.
       if (error instanceof HoldfastError && errorClass(error.code) === 'transient') {
         await context.host.stopOperation(input.operationId)
@@ -46,7 +51,7 @@ export async function runTool(
  * A cancelled tool is stopped here and now. A worker that shuts down, or that lost the step to another one, leaves the
  * job alone: the next run re-attaches it.
  */
-async function stopUnlessShutdown(context: WorkerContext, turn: Turn, operationId: string): Promise<void> {
+async function stopIfCancelled(context: WorkerContext, turn: Turn, operationId: string): Promise<void> {
   if (turn.signal.reason instanceof Error && turn.signal.reason.message === 'CANCELLED') {
     await context.host.stopOperation(operationId)
   }

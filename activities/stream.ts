@@ -23,6 +23,7 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
   const engine = engineOf(input.engine)
   const destination = await context.destination(input.destination)
   // An earlier run of this step may have left its tool behind (a suspended worker keeps its pipes open).
+  turn.assertLease()
   await context.host.stopOperation(input.operationId)
   const encoder = await chooseEncoder(context, input.compressionLevel)
   const attempt = await openAttempt(context, turn, input, plan.artifacts, encoder)

@@ -79,7 +79,7 @@ async function tlsOptions(tls: NonNullable<Settings['temporal']['tls']>) {
 }
 
 /** Compiles the workflows, in a process that takes its memory with it. */
-async function bundleWorkflows(): Promise<WorkflowBundle> {
+export async function bundleWorkflows(): Promise<WorkflowBundle> {
   const program = fileURLToPath(new URL('./bundle.ts', import.meta.url))
   const { stdout } = await promisify(execFile)(process.execPath, [program], {
     env: { PATH: process.env.PATH },

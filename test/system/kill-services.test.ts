@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, Connection } from '@temporalio/client'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
@@ -219,6 +220,29 @@ describe('services die under a backup', () => {
         await postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast'"),
         '0',
       )
+    })
+
+    test(`pg ${format}: a worker that is suspended while the tool runs wakes up and disturbs nobody`, async () => {
+      const locker = await lockTable(postgres.url('shop'), 'blobs')
+      const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
+      await waitsForLock()
+      const first = postgresTool(id)
+      const zombie = worker
+      const suspendedAt = Date.now()
+      zombie.child.kill('SIGSTOP')
+      worker = stack.startWorker()
+      // The streamed tool is replaced, the staged one is re-attached; either way the new worker beats for the step.
+      await eventually('the new worker has the step', async () => {
+        const { progress } = await stack.operation(id)
+        return progress && Date.parse(progress.startedAt) > suspendedAt ? true : undefined
+      })
+      if (format === 'directory') assert.equal(postgresTool(id), first, 're-attached, not run again')
+      zombie.child.kill('SIGCONT')
+      await sleep(3000)
+      if (format === 'directory') assert.equal(postgresTool(id), first, 'the zombie left it alone')
+      await locker.release()
+      await expectOne('pg', id)
+      await zombie.terminate()
     })
 
     test(`pg ${format}: the worker is killed while the tool waits for a lock`, async () => {
