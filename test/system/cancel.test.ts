@@ -13,7 +13,7 @@ import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
 import { lockTable, pidsIn } from './sessions.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 /** The issue's promise: clean within this many seconds. A bound of behaviour, not a measurement of speed. */
 const cleanWithinSeconds = 15
@@ -24,11 +24,14 @@ describe('cancel', () => {
   let front: Interceptor
   let destination: Destination
   let postgres: TestPostgres
+  let worker: Process
   let source = ''
   let count = 0
 
   before(async () => {
     stack = await startStack()
+    assert.ok(stack.worker)
+    worker = stack.worker
     store = await startVersitygw()
     front = await startInterceptor(store.endpoint)
     destination = await openDestination(store.destinationRecord('cancel'), store.secrets)
@@ -67,6 +70,12 @@ describe('cancel', () => {
       matches: () => (method, url) => method === 'PUT' && url.includes('.holdfast-precheck'),
     },
     {
+      name: 'the store does not answer',
+      moment: 'before',
+      matches: connection => (method, url) =>
+        method === 'GET' && url.includes(`/${connection}/backups/`) && url.includes('manifest.json'),
+    },
+    {
       name: 'upload is being opened',
       moment: 'after',
       matches: connection => (method, url) =>
@@ -86,15 +95,20 @@ describe('cancel', () => {
     },
   ]
 
+  /** A database of its own, so that no test waits for another's lock. */
+  const newConnection = async (method: 'logical' | 'physical' = 'physical'): Promise<string> => {
+    count += 1
+    const name = `db-${count}`
+    const path = join(stack.directory, `${name}.db`)
+    await copyFile(source, path)
+    await stack.expectOk('POST', '/v1/connections', { name, url: `sqlite:${path}`, method })
+    return name
+  }
+
   for (const format of ['copy', 'dump'] as const) {
     for (const phase of phases) {
       test(`backup, ${format}, while ${phase.name}`, async () => {
-        count += 1
-        const connection = `db-${count}`
-        const path = join(stack.directory, `${connection}.db`)
-        await copyFile(source, path)
-        const method = format === 'dump' ? 'logical' : 'physical'
-        await stack.expectOk('POST', '/v1/connections', { name: connection, url: `sqlite:${path}`, method })
+        const connection = await newConnection(format === 'dump' ? 'logical' : 'physical')
         const held = front.hold(phase.moment, phase.matches(connection))
         const operation = await stack.backup({ connection, destinations: ['vault'], format })
         await held.reached
@@ -107,13 +121,64 @@ describe('cancel', () => {
     }
   }
 
+  test('backup, while its step waits to be tried again', async () => {
+    const connection = await newConnection()
+    let broken = true
+    const isAttempt = (line: string) => line.includes('/recordAttempt')
+    stack.workerApi.answer((_method, url) => broken && isAttempt(url), 503, '{}', Number.POSITIVE_INFINITY)
+    const before = stack.workerApi.seen.filter(isAttempt).length
+    const operation = await stack.backup({ connection, destinations: ['vault'] })
+    // One run of the step asks six times before it leaves trying again to Temporal.
+    await eventually('the step is tried again', async () =>
+      stack.workerApi.seen.filter(isAttempt).length > before + 6 ? true : undefined,
+    )
+    const view = await cancelled(operation)
+    broken = false
+    assert.equal(view.state, 'cancelled')
+    await expectNoBackup(destination, connection, view.backup)
+  })
+
+  test('backup, and its worker is killed before it hears of it', async () => {
+    const connection = await newConnection()
+    const held = front.hold(
+      'before',
+      (method, url) => method === 'PUT' && url.includes(`/${connection}/`) && url.includes('partNumber=2&'),
+    )
+    const operation = await stack.backup({ connection, destinations: ['vault'] })
+    await held.reached
+    await stack.expectOk('POST', `/v1/operations/${operation.id}/cancel`)
+    await worker.kill9()
+    worker = stack.startWorker()
+    const view = await stack.ended(operation.id)
+    assert.equal(view.state, 'cancelled', JSON.stringify(view.error))
+    held.cut()
+    expectCleanHost(stack.home, operation.id)
+    await expectNoBackup(destination, connection, view.backup)
+  })
+
+  test('verify, in the middle of the data', async () => {
+    const connection = await newConnection()
+    const made = await stack.ended((await stack.backup({ connection, destinations: ['vault'] })).id)
+    const held = front.hold(
+      'midway',
+      (method, url) => method === 'GET' && url.includes(made.backup) && url.includes('.zst'),
+    )
+    const { operation } = await stack.expectOk<{ operation: OperationView }>(
+      'POST',
+      `/v1/backups/${made.backup}/verify`,
+      { level: 'checksum' },
+    )
+    await held.reached
+    const view = await cancelled(operation)
+    assert.equal(view.state, 'cancelled')
+    held.cut()
+    assert.equal((await stack.backups(connection))[0]?.verified, null, 'half a look is no verdict')
+    await expectOneBackup(destination, connection, made.backup)
+  })
+
   for (const moment of ['before', 'late'] as const) {
     test(`a cancel that races the commit (${moment}): one valid backup or none, never half of one`, async () => {
-      count += 1
-      const connection = `db-${count}`
-      const path = join(stack.directory, `${connection}.db`)
-      await copyFile(source, path)
-      await stack.expectOk('POST', '/v1/connections', { name: connection, url: `sqlite:${path}` })
+      const connection = await newConnection()
       const held = front.hold(
         moment,
         (method, url) => method === 'PUT' && url.includes(`/${connection}/`) && url.includes('manifest.json'),
