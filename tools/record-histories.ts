@@ -1,0 +1,123 @@
+/**
+ * `npm run histories`: runs real operations of this code and keeps their Temporal histories in test/histories/, for the replay
+ * test. Record anew when workflows change on purpose; a change that must work under running workflows has to replay the
+ * histories that are there. What names this machine is replaced.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { Client, Connection } from '@temporalio/client'
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
+import type { OperationView } from '../model/schemas.ts'
+import { makeShop } from '../test/support/shop.ts'
+import { directory, type Stack, startStack } from '../test/system/stack.ts'
+
+const root = join(import.meta.dirname, '..')
+const target = join(root, 'test/histories')
+
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+/** Replaces text everywhere, also inside payloads. */
+function rewrite(value: Json, replace: (text: string) => string): Json {
+  if (typeof value === 'string') return replace(value)
+  if (Array.isArray(value)) return value.map(item => rewrite(item, replace))
+  if (value === null || typeof value !== 'object') return value
+  const { metadata, data } = value
+  if (typeof data === 'string' && metadata !== undefined) {
+    const text = replace(Buffer.from(data, 'base64').toString('utf8'))
+    return { ...value, data: Buffer.from(text).toString('base64') }
+  }
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, rewrite(item, replace)]))
+}
+
+async function expectState(stack: Stack, id: string, state: OperationView['state']): Promise<OperationView> {
+  const view = await stack.ended(id)
+  if (view.state !== state) throw new Error(`${id} is ${view.state}: ${JSON.stringify(view.error)}`)
+  return view
+}
+
+/** Each operation by the name of its history. */
+async function operations(stack: Stack): Promise<Record<string, OperationView>> {
+  const shop = join(stack.directory, 'shop.db')
+  makeShop(shop, { rows: 1000 })
+  await stack.expectOk('POST', '/v1/destinations', { name: 'vault', uri: await directory(stack, 'vault') })
+  for (const [name, method] of [
+    ['copied', 'physical'],
+    ['dumped', 'logical'],
+  ] as const) {
+    await stack.expectOk('POST', '/v1/connections', { name, url: `sqlite:${shop}`, method })
+  }
+  const begin = (connection: string) => stack.backup({ connection, destinations: ['vault'] })
+  const attemptRecorded = () =>
+    stack.workerApi.hold('after', (_method, url) => url.endsWith('/recordAttempt'))
+  const found: Record<string, OperationView> = {}
+
+  found['backup-streamed'] = await expectState(stack, (await begin('dumped')).id, 'succeeded')
+  found['backup-staged'] = await expectState(stack, (await begin('copied')).id, 'succeeded')
+
+  const killed = attemptRecorded()
+  const interrupted = await begin('copied')
+  await killed.reached
+  await stack.worker?.kill9()
+  killed.cut()
+  stack.startWorker()
+  found['backup-staged-worker-killed'] = await expectState(stack, interrupted.id, 'succeeded')
+
+  const held = attemptRecorded()
+  const unwanted = await begin('dumped')
+  await held.reached
+  await stack.expectOk('POST', `/v1/operations/${unwanted.id}/cancel`, {})
+  held.release()
+  found['backup-cancelled'] = await expectState(stack, unwanted.id, 'cancelled')
+
+  // The tool refuses: the file is not a database any more.
+  const broken = join(stack.directory, 'broken.db')
+  makeShop(broken, { rows: 10 })
+  await stack.expectOk('POST', '/v1/connections', { name: 'broken', url: `sqlite:${broken}` })
+  await writeFile(broken, 'not a database')
+  found['backup-failed'] = await expectState(stack, (await begin('broken')).id, 'failed')
+
+  const backup = found['backup-staged'].backup
+  const restore = async (database: string) =>
+    (await stack.restore({ backup, target: { connection: 'copied', database } })).id
+  found.restore = await expectState(stack, await restore(join(stack.directory, 'back.db')), 'succeeded')
+  found['restore-failed'] = await expectState(stack, await restore(shop), 'failed')
+
+  const { operation } = await stack.expectOk<{ operation: OperationView }>(
+    'POST',
+    `/v1/backups/${backup}/verify`,
+    { level: 'checksum' },
+  )
+  found.verify = await expectState(stack, operation.id, 'succeeded')
+  return found
+}
+
+const stack = await startStack()
+const connection = await Connection.connect({ address: stack.temporal.address })
+try {
+  const found = await operations(stack)
+  const { serverIdentity } = await stack.expectOk<{ serverIdentity: string }>('GET', '/v1/connections/copied')
+  // `sqlite:<machine>:<path>`
+  const machine = serverIdentity.split(':')[1] ?? ''
+  const replace = (text: string) =>
+    text
+      .replaceAll(stack.directory, '/tmp/holdfast')
+      .replaceAll(encodeURIComponent(stack.directory), encodeURIComponent('/tmp/holdfast'))
+      // Traces of errors.
+      .replaceAll(`${root}/`, '/tmp/code/')
+      .replaceAll(machine, '0'.repeat(machine.length))
+      .replaceAll(hostname(), 'recorder')
+  const client = new Client({ connection })
+  await mkdir(target, { recursive: true })
+  for (const [name, { workflowId, runId }] of Object.entries(found)) {
+    const handle = client.workflow.getHandle(workflowId, runId ?? undefined)
+    // The operation is told to be closed just before its workflow ends.
+    await handle.result().catch(() => undefined)
+    const history = JSON.parse(historyToJSON(await handle.fetchHistory())) as Json
+    await writeFile(join(target, `${name}.json`), `${JSON.stringify(rewrite(history, replace), null, 1)}\n`)
+    console.log(`${name}: ${workflowId}`)
+  }
+} finally {
+  await connection.close()
+  await stack.stop()
+}
