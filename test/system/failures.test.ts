@@ -1,7 +1,7 @@
 /** What goes wrong in real life: the right code, a hint, and nothing left behind. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
@@ -150,6 +150,8 @@ describe('failures', () => {
     }
     const left = execFileSync('find', [small, '-type', 'f', '-size', '+8k'], { encoding: 'utf8' })
     assert.equal(left, '', 'nothing large is left in the full destination')
+    const markers = execFileSync('find', [small, '-name', 'deleted.json'], { encoding: 'utf8' })
+    assert.equal(markers.trim().split('\n').length, 2, 'and both are marked as given up')
   })
 
   test('staging is full: said before, and when the tool meets it', async () => {
@@ -172,6 +174,27 @@ describe('failures', () => {
       '',
       'staging is empty again',
     )
+  })
+
+  test('the target of a restore is full', async () => {
+    const small = await tmpfs('small-target', 8)
+    const text = join(stack.directory, 'text.db')
+    await copyFile(sqlitePath, text)
+    await stack.expectOk('POST', '/v1/connections', {
+      name: 'text',
+      url: `sqlite:${text}`,
+      method: 'logical',
+    })
+    for (const connection of ['lite', 'text']) {
+      const made = await stack.ended((await stack.backup({ connection, destinations: ['disk'] })).id)
+      assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+      const target = { connection, database: join(small, 'back.db') }
+      const view = await stack.ended((await stack.restore({ backup: made.backup, target })).id)
+      assert.equal(view.state, 'failed', JSON.stringify(view))
+      assert.equal(view.error?.code, 'restore.target-full', JSON.stringify(view.error))
+      assert.deepEqual(await readdir(small), [], 'nothing of it is left')
+      expectCleanHost(stack.home, view.id)
+    }
   })
 
   test('the destination refuses: other credentials, no bucket', async () => {
