@@ -58,14 +58,18 @@ export function watchTree(roots: readonly number[]): Tree {
   let strangers = new Set<number>()
 
   const refresh = (): void => {
+    const gone = new Map<number, Seen>()
     for (const [pid, before] of tracked) {
       const now = look(pid)
-      if (now && now.startedAtTicks === before.startedAtTicks) {
-        tracked.set(pid, now)
-        continue
-      }
-      tracked.delete(pid)
-      if (!tracked.has(before.parent)) lostTicks += before.ticks
+      if (now?.startedAtTicks === before.startedAtTicks) tracked.set(pid, now)
+      else gone.set(pid, before)
+    }
+    for (const pid of gone.keys()) tracked.delete(pid)
+    for (const one of gone.values()) {
+      // Whoever waited for it may be gone meanwhile, too, and was waited for in turn.
+      let waited = one.parent
+      for (let above = gone.get(waited); above !== undefined; above = gone.get(waited)) waited = above.parent
+      if (!tracked.has(waited)) lostTicks += one.ticks
     }
     const fresh: Seen[] = []
     const alive = new Set<number>()
