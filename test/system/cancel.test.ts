@@ -121,6 +121,19 @@ describe('cancel', () => {
     }
   }
 
+  test('backup and restore, at once', async () => {
+    const connection = await newConnection()
+    const backup = await cancelled(await stack.backup({ connection, destinations: ['vault'] }))
+    assert.equal(backup.state, 'cancelled')
+    await expectNoBackup(destination, connection, backup.backup)
+    const made = await stack.ended((await stack.backup({ connection, destinations: ['vault'] })).id)
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    const target = { connection, database: join(stack.directory, 'at-once.db') }
+    const restore = await cancelled(await stack.restore({ backup: made.backup, target }))
+    assert.equal(restore.state, 'cancelled')
+    assert.ok((await readdir(stack.directory)).every(one => !one.includes('at-once')))
+  })
+
   test('backup, while its step waits to be tried again', async () => {
     const connection = await newConnection()
     let broken = true
