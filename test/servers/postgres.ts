@@ -31,6 +31,8 @@ export interface TestPostgres {
 export interface PostgresOptions {
   /** Major version; absent: the newest that is installed. */
   version?: number
+  /** Programs to use instead of the installed ones; see postgres-relinked.ts. */
+  binaries?: { bin: string; version: string }
   port?: number
   /** An empty directory; absent: a temporary one. */
   dataDir?: string
@@ -78,7 +80,7 @@ async function installed(version?: number): Promise<{ bin: string; version: stri
 }
 
 export async function startPostgres(options: PostgresOptions = {}): Promise<TestPostgres> {
-  const { bin, version } = await postgresBinaries(options.version)
+  const { bin, version } = options.binaries ?? (await postgresBinaries(options.version))
   const user = await serverUser()
   const made = options.dataDir === undefined
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'holdfast-pg-')))

@@ -3,11 +3,10 @@
  * the versions that the worked example of docs/formats names.
  */
 import { spawn } from 'node:child_process'
-import { createHash, randomBytes } from 'node:crypto'
-import { access, link, mkdir, readFile, rm, unlink, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { isThere, locked, toolsDirectory } from './cache.ts'
 
 const requirements = join(import.meta.dirname, '../../docs/formats/example/requirements.txt')
 
@@ -16,10 +15,9 @@ export async function pythonWithTink(): Promise<string> {
   const text = await readFile(requirements, 'utf8')
   const tinkVersion = /^tink==(.+)$/m.exec(text)?.[1]
   const digest = createHash('sha256').update(text).digest('hex').slice(0, 8)
-  const tools = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'holdfast', 'tools')
-  const home = join(tools, `python-tink-${tinkVersion}-${digest}`)
+  const home = join(toolsDirectory, `python-tink-${tinkVersion}-${digest}`)
   const python = join(home, 'bin', 'python')
-  await mkdir(tools, { recursive: true })
+  await mkdir(toolsDirectory, { recursive: true })
   if (!(await isThere(join(home, 'ready')))) {
     await locked(`${home}.lock`, async () => {
       if (await isThere(join(home, 'ready'))) return
@@ -51,45 +49,4 @@ export async function run(program: string, args: readonly string[], input?: Uint
     .toString('utf8')
     .slice(-2000)
   throw new Error(`${program} ${args[0] ?? ''} … ended with ${code}: ${said}`)
-}
-
-/** The lock is a file that holds its owner's pid; an owner that is gone holds nothing. */
-async function locked(path: string, act: () => Promise<void>): Promise<void> {
-  const mine = `${path}.${randomBytes(6).toString('hex')}`
-  await writeFile(mine, String(process.pid))
-  try {
-    while (!(await linked(mine, path))) {
-      const owner = Number(await readFile(path, 'utf8').catch(() => '0'))
-      if (owner > 0 && !lives(owner)) await unlink(path).catch(() => {})
-      else await sleep(200)
-    }
-    try {
-      await act()
-    } finally {
-      await unlink(path)
-    }
-  } finally {
-    await unlink(mine)
-  }
-}
-
-const linked = (from: string, to: string): Promise<boolean> =>
-  link(from, to).then(
-    () => true,
-    () => false,
-  )
-
-const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  )
-
-function lives(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }
