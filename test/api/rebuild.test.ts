@@ -9,6 +9,7 @@ import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import type { BackupView, DestinationView } from '../../model/schemas.ts'
 import { backupPrefix } from '../../storage/backups.ts'
+import { loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, newBackupId, opened, workerOf } from './backups.ts'
 import { startTestApi, type TestApi } from './support.ts'
@@ -124,6 +125,29 @@ describe('rebuild, takeover, sweep', () => {
     } finally {
       await other.stop()
       await to.close()
+    }
+  })
+
+  test('at its start the API enters itself into key files; one it cannot read keeps nobody from starting', async () => {
+    const other = await startTestApi()
+    try {
+      const keys = join(other.home, 'keys')
+      const { installationId, fingerprint } = (
+        await other.call<{ installationId: string; fingerprint: string }>('GET', '/v1/status')
+      ).body
+      await other.restart(async () => {
+        await mkdir(keys, { recursive: true })
+        await cp(join(t.home, 'keys', 'default.json'), join(keys, 'brought.json'))
+      })
+      const { installations } = await loadKeyFile(join(keys, 'brought.json'))
+      assert.equal(Object.keys(installations).length, 2)
+      assert.equal(await thumbprint(installations[installationId] ?? {}), fingerprint)
+      assert.match(other.log(), /replace the copies kept elsewhere","key":"brought"/)
+      await other.restart(() => writeFile(join(keys, 'broken.json'), 'no key'))
+      assert.match(other.log(), new RegExp(`broken\\.json.*"fingerprint":"${fingerprint}"`))
+      assert.equal((await other.call('GET', '/v1/status')).status, 200)
+    } finally {
+      await other.stop()
     }
   })
 
