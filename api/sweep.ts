@@ -20,6 +20,7 @@ import {
 } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import { claimOrCheck } from '../storage/installation.ts'
+import { removeOldPrechecks } from '../storage/prechecks.ts'
 import type { ApiContext } from './context.ts'
 import { withDestination } from './routes/destinations.ts'
 
@@ -102,6 +103,8 @@ async function sweepDestination(
     if (!result.dryRun) await remove()
     result.removed.push(...leftovers)
   }
+  const prechecks = await removeOldPrechecks(opened, new Date(), result.dryRun)
+  result.removed.push(...prechecks.map(key => `${name}/${key}`))
   const purged = result.dryRun ? await purgeable(opened) : await purgeDeleted(opened, new Date())
   result.removed.push(...purged.map(id => `marker ${name}/${id}`))
 }

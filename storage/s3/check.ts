@@ -10,7 +10,14 @@ import { abortUpload, listParts, listUploads, openUpload } from './uploads.ts'
 export async function checkS3(store: Store, options: CallOptions): Promise<void> {
   const key = `${precheckFolder}/${randomBytes(9).toString('hex')}`
   const body = randomBytes(4096)
-  await putObject(store, key, body, { ...options, ifAbsent: true })
+  const last = soonAfter(options.signal)
+  try {
+    await putObject(store, key, body, { ...options, ifAbsent: true })
+  } catch (error) {
+    // Whoever does not wait for the answer does not know whether it is there.
+    if (options.signal?.aborted) await removePrecheck(store, key, last)
+    throw error
+  }
   try {
     await findConditionalPut(store, key, body, options)
     const back = await readObject(store, key, options)
@@ -26,8 +33,20 @@ export async function checkS3(store: Store, options: CallOptions): Promise<void>
       throw new HoldfastError('destination.corrupted', `${store.uri} does not list what was written to it.`)
     await checkUploads(store, `${key}-parts`, options)
   } finally {
-    await removePrecheck(store, key)
+    await removePrecheck(store, key, last)
   }
+}
+
+const tidySeconds = 5
+
+/** Tidying up outlives a cancellation, but does not wait for a silent store. */
+function soonAfter(signal: AbortSignal | undefined): CallOptions {
+  if (signal === undefined) return {}
+  const last = new AbortController()
+  const end = () => setTimeout(() => last.abort(signal.reason), tidySeconds * 1000).unref()
+  if (signal.aborted) end()
+  else signal.addEventListener('abort', end, { once: true })
+  return { signal: last.signal }
 }
 
 /** Some stores take If-None-Match and overwrite all the same: found out here, before anything leans on it. */
@@ -51,18 +70,18 @@ async function checkUploads(store: Store, key: string, options: CallOptions): Pr
     await listParts(store, key, uploadId, options)
     for await (const _upload of listUploads(store, key, options)) break
   } finally {
-    await abortUpload(store, key, uploadId)
+    await abortUpload(store, key, uploadId, soonAfter(options.signal))
   }
 }
 
 /** A bucket that locks what is written locks this object too; hiding it is all that can be done then. */
-async function removePrecheck(store: Store, key: string): Promise<void> {
+async function removePrecheck(store: Store, key: string, options: CallOptions): Promise<void> {
   try {
-    await removeObject(store, key)
+    await removeObject(store, key, options)
   } catch (error) {
     const locked =
       error instanceof HoldfastError && error.code === 'destination.denied' && store.findings.versioned
     if (!locked) throw error
-    await deletePlainly(store, key, {})
+    await deletePlainly(store, key, options)
   }
 }
