@@ -3,9 +3,10 @@
  * every method. Afterwards the restored database is whole, and no temporary one, process or staging is left.
  */
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
@@ -13,7 +14,7 @@ import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost } from './inspect.ts'
-import { type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { directory, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 describe('kill -9 of the worker during a restore', () => {
   let stack: Stack
@@ -22,6 +23,7 @@ describe('kill -9 of the worker during a restore', () => {
   let postgres: TestPostgres
   let worker: Process
   let sqlitePath = ''
+  let targets = ''
   const backups: Record<string, string> = {}
 
   before(async () => {
@@ -33,6 +35,7 @@ describe('kill -9 of the worker during a restore', () => {
     postgres = await startPostgres()
     await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'restores', front.url))
     sqlitePath = join(stack.directory, 'source.db')
+    targets = await directory(stack, 'targets')
     makeRandomSqlite(sqlitePath, 20)
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 20)
@@ -63,6 +66,28 @@ describe('kill -9 of the worker during a restore', () => {
     await store?.stop()
   })
 
+  const targetOf = (connection: string, name: string): string =>
+    connection === 'pg' ? `back-${name}` : join(targets, `${name}.db`)
+  const databases = async () => (await postgres.sql('SELECT datname FROM pg_database')).split('\n')
+  const isThere = async (connection: string, target: string) =>
+    connection === 'pg' ? (await databases()).includes(target) : existsSync(target)
+
+  /** Whole under its name, and nothing else anywhere. */
+  const expectRestored = async (operation: string, target: string): Promise<void> => {
+    const view = await stack.ended(operation)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    if (view.connection === 'pg') {
+      assert.deepEqual(await digestPostgres(postgres.url(target)), await digestPostgres(postgres.url('shop')))
+      const temporary = (await databases()).filter(one => one.startsWith('holdfast'))
+      assert.deepEqual(temporary, [], 'no temporary database')
+    } else {
+      assert.deepEqual(digestSqlite(target), digestSqlite(sqlitePath))
+      const strange = readdirSync(targets).filter(one => !/^[a-z]+-[a-z]+\.db$/.test(one))
+      assert.deepEqual(strange, [], 'no temporary file')
+    }
+    expectCleanHost(stack.home, view.id)
+  }
+
   const moments: { name: string; moment: Moment }[] = [
     { name: 'before the first byte', moment: 'before' },
     { name: 'in the middle of the data', moment: 'midway' },
@@ -75,12 +100,7 @@ describe('kill -9 of the worker during a restore', () => {
   ] as const) {
     for (const { name, moment } of moments) {
       test(`${format}: ${name}, twice`, async () => {
-        const target =
-          connection === 'pg'
-            ? `back-${format}-${moment}`
-            : join(stack.directory, 'restored', `${format}-${moment}.db`)
-        if (connection !== 'pg')
-          await import('node:fs/promises').then(fs => fs.mkdir(dirname(target), { recursive: true }))
+        const target = targetOf(connection, `${format}-${moment}`)
         const isArtifact = (method: string, url: string) =>
           method === 'GET' && url.includes(backups[format] ?? '?') && url.includes('.zst')
         let operation: Awaited<ReturnType<Stack['restore']>> | undefined
@@ -96,26 +116,25 @@ describe('kill -9 of the worker during a restore', () => {
           held.cut()
         }
         assert.ok(operation)
-        const view = await stack.ended(operation.id)
-        assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
-        if (connection === 'pg') {
-          assert.deepEqual(
-            await digestPostgres(postgres.url(target)),
-            await digestPostgres(postgres.url('shop')),
-          )
-          const names = (await postgres.sql('SELECT datname FROM pg_database')).split('\n')
-          assert.deepEqual(
-            names.filter(one => one.startsWith('holdfast')),
-            [],
-            'no temporary database',
-          )
-        } else {
-          assert.deepEqual(digestSqlite(target), digestSqlite(sqlitePath))
-          const strange = readdirSync(dirname(target)).filter(one => one.includes('holdfast'))
-          assert.deepEqual(strange, [], 'no temporary file')
-        }
-        expectCleanHost(stack.home, view.id)
+        await expectRestored(operation.id, target)
       })
     }
+
+    test(`${format}: the moment its name is there`, async () => {
+      const target = targetOf(connection, `${format}-named`)
+      const operation = await stack.restore({
+        backup: backups[format],
+        target: { connection, database: target },
+      })
+      // Whichever side of the answer it hits: the rename is not done again, and not taken back.
+      const until = Date.now() + 90_000
+      while (!(await isThere(connection, target))) {
+        assert.ok(Date.now() < until, `${target} appears`)
+        await sleep(5)
+      }
+      await worker.kill9()
+      worker = stack.startWorker()
+      await expectRestored(operation.id, target)
+    })
   }
 })
