@@ -50,7 +50,7 @@ for (const { shape, format } of [
   { shape: 'staged', format: 'copy' },
   { shape: 'streamed', format: 'dump' },
 ] as const) {
-  describe(`kill -9 of the worker, ${shape} backup to S3`, () => {
+  describe(`kill -9 in a ${shape} backup to S3`, () => {
     let stack: Stack
     let store: Awaited<ReturnType<typeof startVersitygw>>
     let front: Interceptor
@@ -65,6 +65,7 @@ for (const { shape, format } of [
       destination = await openDestination(store.destinationRecord('matrix'), store.secrets)
       source = join(stack.directory, 'source.db')
       makeRandomSqlite(source, 26)
+      await mkdir(join(stack.directory, 'databases'))
       await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'matrix', front.url))
       assert.ok(stack.worker)
       worker = stack.worker
@@ -77,12 +78,11 @@ for (const { shape, format } of [
       await store?.stop()
     })
 
-    test('every instant, twice: one valid backup, nothing left', async () => {
+    test('the worker is killed at every instant, twice: one valid backup, nothing left', async () => {
       const runs = await Promise.all(
         points.map(async (point, index) => {
           const connection = `${shape}-${index}`
           const path = join(stack.directory, 'databases', `${connection}.db`)
-          await mkdir(join(stack.directory, 'databases'), { recursive: true })
           await copyFile(source, path)
           await stack.expectOk('POST', '/v1/connections', {
             name: connection,
@@ -138,6 +138,40 @@ for (const { shape, format } of [
           [view.backup],
           run.point.name,
         )
+      }
+    })
+
+    test('the API, then Temporal are killed at every instant: one valid backup, nothing left', async () => {
+      const runs = await Promise.all(
+        points
+          .filter(point => point.moment !== 'late')
+          .map(async (point, index) => {
+            const connection = `${shape}-services-${index}`
+            const path = join(stack.directory, 'databases', `${connection}.db`)
+            await copyFile(source, path)
+            const method = format === 'dump' ? 'logical' : 'physical'
+            await stack.expectOk('POST', '/v1/connections', {
+              name: connection,
+              url: `sqlite:${path}`,
+              method,
+            })
+            const held = front.hold(point.moment, point.matches(connection))
+            const operation = await stack.backup({ connection, destinations: ['vault'], format })
+            await held.reached
+            return { point, connection, held, operation }
+          }),
+      )
+      await stack.api.kill9()
+      await stack.restartApi()
+      await stack.temporal.kill9()
+      await stack.temporal.restart()
+      for (const { held } of runs) held.release()
+      for (const { point, connection, operation } of runs) {
+        const view = await stack.ended(operation.id, 240)
+        assert.equal(view.state, 'succeeded', `${point.name}: ${JSON.stringify(view.error)}`)
+        await expectOneBackup(destination, connection, view.backup)
+        expectCleanHost(stack.home, view.id)
+        assert.equal((await stack.backups(connection)).length, 1)
       }
     })
 

@@ -1,6 +1,6 @@
 /**
- * The kill matrix of restores: kill -9 of the worker while the artifact is on its way into the tool, before and after, for
- * every method. Afterwards the restored database is whole, and no temporary one, process or staging is left.
+ * The kill matrix of restores: kill -9 of the worker, the API, Temporal and the tool while the artifact is on its way into the
+ * tool, before and after, for every method. Afterwards the restored database is whole, and no temporary one, process or staging is left.
  */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
@@ -14,9 +14,10 @@ import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost } from './inspect.ts'
+import { pidsIn } from './sessions.ts'
 import { directory, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
-describe('kill -9 of the worker during a restore', () => {
+describe('kill -9 during a restore', () => {
   let stack: Stack
   let store: Versitygw
   let front: Interceptor
@@ -92,20 +93,21 @@ describe('kill -9 of the worker during a restore', () => {
     { name: 'before the first byte', moment: 'before' },
     { name: 'in the middle of the data', moment: 'midway' },
   ]
-  for (const [format, connection] of [
-    ['copy', 'file'],
-    ['dump', 'text'],
-    ['custom', 'pg'],
-    ['directory', 'pg'],
+  const isArtifact = (format: string) => (method: string, url: string) =>
+    method === 'GET' && url.includes(backups[format] ?? '?') && url.includes('.zst')
+
+  for (const [format, connection, reader] of [
+    ['copy', 'file', 'dd'],
+    ['dump', 'text', 'sqlite3'],
+    ['custom', 'pg', 'pg_restore'],
+    ['directory', 'pg', 'tar'],
   ] as const) {
     for (const { name, moment } of moments) {
       test(`${format}: ${name}, twice`, async () => {
         const target = targetOf(connection, `${format}-${moment}`)
-        const isArtifact = (method: string, url: string) =>
-          method === 'GET' && url.includes(backups[format] ?? '?') && url.includes('.zst')
         let operation: Awaited<ReturnType<Stack['restore']>> | undefined
         for (let round = 1; round <= 2; round += 1) {
-          const held = front.hold(moment, isArtifact)
+          const held = front.hold(moment, isArtifact(format))
           operation ??= await stack.restore({
             backup: backups[format],
             target: { connection, database: target },
@@ -119,6 +121,25 @@ describe('kill -9 of the worker during a restore', () => {
         await expectRestored(operation.id, target)
       })
     }
+
+    test(`${format}: the API, Temporal and the tool are killed in the middle of the data`, async () => {
+      const target = targetOf(connection, `${format}-services`)
+      const held = front.hold('midway', isArtifact(format))
+      const operation = await stack.restore({
+        backup: backups[format],
+        target: { connection, database: target },
+      })
+      await held.reached
+      await stack.api.kill9()
+      await stack.restartApi()
+      await stack.temporal.kill9()
+      await stack.temporal.restart()
+      const [tool] = pidsIn(operation.id, reader)
+      assert.ok(tool, `${reader} reads`)
+      process.kill(tool, 'SIGKILL')
+      held.release()
+      await expectRestored(operation.id, target)
+    })
 
     test(`${format}: the moment its name is there`, async () => {
       const target = targetOf(connection, `${format}-named`)
