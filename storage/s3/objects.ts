@@ -49,24 +49,35 @@ async function putIfAbsent(
   body: Uint8Array,
   options: CallOptions,
 ): Promise<ObjectStat> {
+  try {
+    return await putOnce(store, key, body, options, true)
+  } catch (error) {
+    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+    // The SDK may have tried again after an answer was lost: then what is there is ours, byte for byte.
+    if (Number(error.context.attempts) > 1) {
+      const there = await statObject(store, key, options)
+      const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
+      if (there && back && Buffer.compare(back, body) === 0) return there
+    }
+    throw exists(store, key)
+  }
+}
+
+/**
+ * A 409 that passes: another conditional write to this key is under way, or the store is tidying up around it. It asks to
+ * try again, and the SDK does not.
+ */
+async function pastConflicts<T>(act: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await putOnce(store, key, body, options, true)
+      return await act()
     } catch (error) {
-      if (!(error instanceof HoldfastError)) throw error
-      // Another conditional write to this key was under way: S3 asks to try again.
-      if (error.context.storeCode === 'ConditionalRequestConflict' && tries < 8) {
-        await sleep(50 * tries * Math.random())
-        continue
-      }
-      if (error.code !== 'destination.exists') throw error
-      // The SDK may have tried again after an answer was lost: then what is there is ours, byte for byte.
-      if (Number(error.context.attempts) > 1) {
-        const there = await statObject(store, key, options)
-        const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
-        if (there && back && Buffer.compare(back, body) === 0) return there
-      }
-      throw exists(store, key)
+      const passing =
+        error instanceof HoldfastError &&
+        error.code === 'destination.throttled' &&
+        error.context.status === 409
+      if (!passing || tries === 8) throw error
+      await sleep(50 * tries * Math.random())
     }
   }
 }
@@ -89,7 +100,9 @@ async function putOnce(
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     })
     command.middlewareStack.add(knownSha256(sha256.toString('hex')), { step: 'build', name: 'knownSha256' })
-    return await store.call('PutObject', key, options, http => store.client.send(command, http))
+    return await pastConflicts(() =>
+      store.call('PutObject', key, options, http => store.client.send(command, http)),
+    )
   })
   return {
     key,
