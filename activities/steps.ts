@@ -115,18 +115,21 @@ export async function runCommand(
   })
 }
 
-/** Runs every command of a probe and returns what they printed. */
+/** Runs the commands of a probe, which only ask, side by side; returns what they printed. None of them outlives it. */
 export async function runProbe(
   context: StepContext,
   name: string,
   commands: Record<string, Command>,
   timeoutSeconds?: number | 'no limit',
 ): Promise<Record<string, CommandResult>> {
-  const outputs: Record<string, CommandResult> = {}
-  for (const [id, command] of Object.entries(commands)) {
-    outputs[id] = await runCommand(context, `${name}-${id}`, command, timeoutSeconds)
-  }
-  return outputs
+  const asked = Object.entries(commands).map(
+    async ([id, command]) =>
+      [id, await runCommand(context, `${name}-${id}`, command, timeoutSeconds)] as const,
+  )
+  const answers = await Promise.allSettled(asked)
+  const failed = answers.find(answer => answer.status === 'rejected')
+  if (failed) throw failed.reason
+  return Object.fromEntries(await Promise.all(asked))
 }
 
 /** True when the step's own check says that its effect is there already. */
