@@ -5,11 +5,11 @@
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createZstdDecompress } from 'node:zlib'
 import type { Command, CommandResult, Engine, SecretRef, Stage, Step } from '../engines/engine.ts'
 import type { Host, JobId, RunningStream, SecretValues } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
+import { unpack } from '../storage/unpack.ts'
 
 /** What a step needs around it. */
 export interface StepContext {
@@ -222,7 +222,7 @@ async function runFed(context: StepContext, step: Step, compressed: Readable): P
   })
   try {
     if (native) await pipeline(compressed, feed.stdin, { signal: context.signal })
-    else await pipeline(compressed, createZstdDecompress(), feed.stdin, { signal: context.signal })
+    else await pipeline(compressed, unpack, feed.stdin, { signal: context.signal })
     context.assertLease()
     await feed.complete()
   } catch (error) {

@@ -5,11 +5,11 @@ import { link, open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Readable, Transform, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { createZstdDecompress } from 'node:zlib'
 import { HoldfastError } from '../../model/errors.ts'
 import type { ArtifactEntry } from '../../model/manifest.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { openArtifact } from '../../storage/reader.ts'
+import { unpack } from '../../storage/unpack.ts'
 import type { OpenedBackup, Source } from './source.ts'
 
 export function artifactOf(backup: OpenedBackup, name: string | undefined): ArtifactEntry {
@@ -67,7 +67,7 @@ export async function writeBytes(
       )
     },
   })
-  await pipeline(compressed, createZstdDecompress(), counter, sink, { signal })
+  await pipeline(compressed, unpack, counter, sink, { signal })
 }
 
 /** The file appears whole or not at all, and never over another one. */
