@@ -170,7 +170,7 @@ const summarize = (plan: StoredBackupPlan, digest: string): PlanSummary => ({
 export interface RestoreSummary {
   digest: string
   load: { title: string; steps: string[] }[]
-  /** Gives the restored database its name; one run. */
+  /** Give the restored database its name, each recorded by itself. */
   finish: string[]
   database: string
 }

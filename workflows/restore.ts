@@ -37,7 +37,10 @@ export async function restore(input: RestoreInput): Promise<Told> {
       await CancellationScope.nonCancellable(async () => {
         await story.phase(
           'finish',
-          () => quick.restoreSteps(input, plan.finish),
+          async () => {
+            // Each is recorded by itself: what gave the name is not run again after what took its mark away.
+            for (const step of plan.finish) await quick.restoreSteps(input, [step])
+          },
           () => `named ${plan.database}`,
         )
         await story.phase('cleanup', () => patient.cleanupRestore(input))
