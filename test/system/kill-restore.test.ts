@@ -141,6 +141,26 @@ describe('kill -9 during a restore', () => {
       await expectRestored(operation.id, target)
     })
 
+    test(`${format}: Temporal never hears that its name is there`, async () => {
+      const target = targetOf(connection, `${format}-unheard`)
+      const operation = await stack.restore({
+        backup: backups[format],
+        target: { connection, database: target },
+      })
+      const until = Date.now() + 90_000
+      while (!(await isThere(connection, target))) {
+        assert.ok(Date.now() < until, `${target} appears`)
+        await sleep(5)
+      }
+      process.kill(stack.temporal.pid, 'SIGSTOP')
+      // Whatever the worker still does in this time is not recorded: its successor does it again.
+      await sleep(2000)
+      await worker.kill9()
+      process.kill(stack.temporal.pid, 'SIGCONT')
+      worker = stack.startWorker()
+      await expectRestored(operation.id, target)
+    })
+
     test(`${format}: the moment its name is there`, async () => {
       const target = targetOf(connection, `${format}-named`)
       const operation = await stack.restore({
