@@ -50,7 +50,8 @@ export async function commitBackup(
   input: BackupInput,
   made: Made,
 ): Promise<Committed> {
-  if (await committedAttempt(context, input)) return await committed(context, input)
+  const done = await committedAttempt(context, input)
+  if (done) return summary(done)
   const plan = await storedPlan(context, input.operationId, 'backup')
   const destination = await context.destination(input.destination)
   const { writer, epoch } = await writerEpoch(context, input.destination)
@@ -95,10 +96,6 @@ export async function commitBackup(
   const signed = await context.catalog.signManifest(manifest)
   turn.assertLease()
   return summary(await commitManifest(destination, signed))
-}
-
-async function committed(context: WorkerContext, input: BackupInput): Promise<Committed> {
-  return summary(await committedManifest(context, input))
 }
 
 async function committedManifest(context: WorkerContext, input: BackupInput): Promise<Manifest> {

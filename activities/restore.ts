@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream'
 import { engineOf } from '../engines/index.ts'
 import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
-import type { Manifest } from '../model/manifest.ts'
+import type { KeySidecar, Manifest } from '../model/manifest.ts'
 import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
@@ -26,21 +26,20 @@ export async function planRestoreFrom(
   turn: Turn,
   input: RestoreInput,
 ): Promise<RestoreSummary> {
-  const { manifest } = await loadFor(context, input)
-  for (const artifact of manifest.artifacts) await dataKeyOf(context, input, manifest, artifact.name)
+  const { manifest, keys } = await loadFor(context, input)
+  for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
   return await planRestore(context, turn, input, manifest)
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */
 async function dataKeyOf(
   context: WorkerContext,
-  input: RestoreInput,
   manifest: Manifest,
+  keys: readonly KeySidecar[],
   name: string,
 ): Promise<Uint8Array | null> {
   const entry = manifest.artifacts.find(artifact => artifact.name === name)
   if (!entry?.encryption) return null
-  const { keys } = await loadFor(context, input)
   const failures: unknown[] = []
   for (const sidecar of keys) {
     const wrapped = sidecar.artifacts.find(artifact => artifact.name === name)
@@ -89,7 +88,8 @@ export async function runRestoreSteps(
   const open = async (name: string): Promise<Readable> => {
     const reading = readingOf(name)
     total += reading.entry.storedBytes
-    return openArtifact({ ...reading, dataKey: await dataKeyOf(context, input, plan.manifest, name) })
+    const { keys } = await loadFor(context, input)
+    return openArtifact({ ...reading, dataKey: await dataKeyOf(context, plan.manifest, keys, name) })
   }
   for (const id of ids) {
     const step = [...plan.steps, ...plan.finish].find(one => one.id === id)

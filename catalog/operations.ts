@@ -1,27 +1,15 @@
 import type { Selectable } from 'kysely'
-import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
-import type { OperationRecord } from '../model/records.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { OperationRecord, OperationUpdate } from '../model/records.ts'
 import {
   type CheckResult,
   closedStates,
   type EngineName,
   type OperationKind,
   type OperationState,
-  type PhaseRecord,
 } from '../model/types.ts'
 import type { Catalog, CatalogDatabase } from './open.ts'
 import type { CatalogTables } from './schema.ts'
-
-export interface OperationUpdate {
-  state?: OperationState
-  phases?: PhaseRecord[]
-  checks?: CheckResult[]
-  error?: ErrorFacts | null
-  commands?: string[]
-  warnings?: string[]
-  endedAt?: string
-  runId?: string
-}
 
 export interface OperationFilter {
   state?: OperationState

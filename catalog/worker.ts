@@ -3,17 +3,17 @@
  * token, called through catalog/client.ts. A worker never holds the installation's keys: it asks for the act.
  * Methods throw HoldfastError; `api.unreachable` is transient. All are idempotent: a lost answer is asked for again.
  */
-import type { ErrorFacts } from '../model/errors.ts'
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
   AttemptRecord,
   BackupRecord,
   ConnectionRecord,
   DestinationRecord,
+  OperationUpdate,
   StoredPlan,
   WriterIdentity,
 } from '../model/records.ts'
-import type { CheckResult, Json, OperationState, PhaseRecord } from '../model/types.ts'
+import type { Json } from '../model/types.ts'
 
 export interface WorkerCatalog {
   connection(name: string): Promise<ConnectionRecord>
@@ -47,19 +47,7 @@ export interface WorkerCatalog {
   recordVerification(backupId: string, verified: NonNullable<BackupRecord['verified']>): Promise<void>
 
   /** Partial update of the operation's row; a closed row changes no more (returns false). */
-  updateOperation(
-    operationId: string,
-    update: {
-      state?: OperationState
-      phases?: PhaseRecord[]
-      checks?: CheckResult[]
-      error?: ErrorFacts | null
-      commands?: string[]
-      warnings?: string[]
-      endedAt?: string
-      runId?: string
-    },
-  ): Promise<boolean>
+  updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>
   /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
 }

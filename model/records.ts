@@ -108,6 +108,18 @@ export interface OperationRecord {
   endedAt: string | null
 }
 
+/** What may change of an operation's row while it is open. */
+export interface OperationUpdate {
+  state?: OperationState
+  phases?: PhaseRecord[]
+  checks?: CheckResult[]
+  error?: ErrorFacts | null
+  commands?: string[]
+  warnings?: string[]
+  endedAt?: string
+  runId?: string
+}
+
 export interface BackupRecord {
   id: string
   connection: string
