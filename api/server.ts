@@ -126,11 +126,10 @@ async function enterOurselves(catalog: Catalog, settings: Settings, log: Log): P
 }
 
 async function makeTokens(catalog: Catalog, settings: Settings): Promise<string[]> {
-  const paths = homePaths(settings.home)
   const made: string[] = []
   for (const [kind, path] of [
-    ['api', paths.token],
-    ['worker', paths.workerToken],
+    ['api', settings.tokenFile],
+    ['worker', settings.workerTokenFile],
   ] as const) {
     if ((await ensureToken(catalog, kind, path)).made) made.push(path)
   }

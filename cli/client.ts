@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { HoldfastError, isErrorCode } from '../model/errors.ts'
 import { problem } from '../model/schemas.ts'
-import { homePaths, type Settings } from '../model/settings.ts'
+import type { Settings } from '../model/settings.ts'
 
 export interface Client {
   readonly url: string
@@ -15,11 +15,11 @@ export interface Client {
   remove(path: string): Promise<void>
 }
 
-export function createClient(settings: Pick<Settings, 'url' | 'token' | 'home'>): Client {
+export function createClient(settings: Pick<Settings, 'url' | 'token' | 'tokenFile'>): Client {
   const base = settings.url.replace(/\/+$/, '')
 
   const send = async (method: string, path: string, body: unknown): Promise<unknown> => {
-    const token = settings.token ?? tokenOf(settings.home)
+    const token = settings.token ?? tokenIn(settings.tokenFile)
     const request: RequestInit = {
       method,
       headers: {
@@ -97,9 +97,9 @@ export function createClient(settings: Pick<Settings, 'url' | 'token' | 'home'>)
   }
 }
 
-function tokenOf(home: string): string | undefined {
+function tokenIn(path: string): string | undefined {
   try {
-    return readFileSync(homePaths(home).token, 'utf8').trim() || undefined
+    return readFileSync(path, 'utf8').trim() || undefined
   } catch {
     return undefined
   }

@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { homePaths, type Settings, settingsFrom } from '../model/settings.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { homePaths, type Settings, settingsFrom, settingsInFiles } from '../model/settings.ts'
 import { type Client, createClient } from './client.ts'
 import { processLives } from './up/processes.ts'
 
@@ -20,11 +21,28 @@ export function contextOf(command: Command): Context {
 
 /** Settings of this process; `--home` goes before HOLDFAST_HOME. */
 export function settingsOf(home?: string): Settings {
-  const env = home === undefined ? process.env : { ...process.env, HOLDFAST_HOME: home }
+  const env = withFiles(home === undefined ? process.env : { ...process.env, HOLDFAST_HOME: home })
   const settings = settingsFrom(env, process.cwd(), process.stdout.isTTY === true)
   if (env.HOLDFAST_URL || env.HOLDFAST_API_LISTEN) return settings
   const running = readRuntime(settings.home)
   return running === undefined ? settings : { ...settings, url: running.api }
+}
+
+/** What stands in files is read; a variable goes before its file. */
+function withFiles(env: Record<string, string | undefined>): Record<string, string | undefined> {
+  const read = { ...env }
+  for (const name of settingsInFiles) {
+    const path = env[`${name}_FILE`]
+    if (env[name] || !path) continue
+    try {
+      read[name] = readFileSync(path, 'utf8').trim()
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new HoldfastError('settings.invalid', `${name}_FILE cannot be read: ${reason}.`)
+    }
+    if (read[name] === '') throw new HoldfastError('settings.invalid', `${name}_FILE, ${path}, is empty.`)
+  }
+  return read
 }
 
 const runtimeFile = z.object({

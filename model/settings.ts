@@ -30,10 +30,17 @@ export interface Settings {
   /** What the CLI and workers talk to. */
   url: string
   token: string | undefined
+  /** Bearer token of people and programs, 0600, made by the API's first start. Absolute. */
+  tokenFile: string
+  /** Token of workers, likewise. */
+  workerTokenFile: string
   tempDir: string
   logLevel: 'debug' | 'info' | 'warn' | 'error'
   logFormat: 'pretty' | 'json'
 }
+
+/** Settings that may stand in a file instead, `NAME_FILE`, as container secrets and systemd credentials do. */
+export const settingsInFiles = ['HOLDFAST_CATALOG_URL', 'HOLDFAST_TEMPORAL_API_KEY'] as const
 
 const levels = ['debug', 'info', 'warn', 'error'] as const
 
@@ -92,6 +99,8 @@ export function settingsFrom(
     apiListen,
     url: text('HOLDFAST_URL') ?? `http://${listen}`,
     token: text('HOLDFAST_TOKEN'),
+    tokenFile: absolute(text('HOLDFAST_TOKEN_FILE') ?? join(home, 'api.token')),
+    workerTokenFile: absolute(text('HOLDFAST_WORKER_TOKEN_FILE') ?? join(home, 'worker.token')),
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),
@@ -101,10 +110,6 @@ export function settingsFrom(
 /** Places below the home that more than one process knows. */
 export const homePaths = (home: string) => ({
   keys: join(home, 'keys'),
-  /** Bearer token of the API, 0600, made by the first start. */
-  token: join(home, 'api.token'),
-  /** Token of workers, 0600. */
-  workerToken: join(home, 'worker.token'),
   temporalDatabase: join(home, 'temporal.sqlite'),
   /** Default root of local destinations. */
   backups: join(home, 'backups'),

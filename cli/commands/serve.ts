@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { homePaths, type Settings } from '../../model/settings.ts'
+import type { Settings } from '../../model/settings.ts'
 import { settingsOf } from '../context.ts'
 
 export function serveCommands(program: Command): void {
@@ -61,7 +61,7 @@ const temporalAway = (settings: Settings) => (error: unknown) => {
 }
 
 async function workerTokenOf(settings: Settings): Promise<string> {
-  const path = homePaths(settings.home).workerToken
+  const path = settings.workerTokenFile
   try {
     return (await readFile(path, 'utf8')).trim()
   } catch (error) {

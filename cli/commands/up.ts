@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { homePaths } from '../../model/settings.ts'
 import { contextOf } from '../context.ts'
 import { fields, note, paint, print, printJson } from '../terminal.ts'
 import type { Up } from '../up/run.ts'
@@ -43,7 +42,7 @@ export function upCommand(program: Command): void {
           ['API', up.api],
           ['Temporal', up.temporalAddress],
           ['Temporal UI', up.temporalUi ?? undefined],
-          ['token', homePaths(settings.home).token],
+          ['token', settings.tokenFile],
           ['logs', up.logs],
         ])
         print('Ctrl-C ends it in order.')

@@ -236,7 +236,7 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
 
 /** Whoever listens there takes our token. Somebody else may accept the connection and never answer. */
 async function isOurs(settings: Settings, port: number): Promise<boolean> {
-  const token = await readFile(homePaths(settings.home).token, 'utf8').catch(() => '')
+  const token = await readFile(settings.tokenFile, 'utf8').catch(() => '')
   if (token === '') return false
   const answer = await fetch(`http://127.0.0.1:${port}/v1/connections`, {
     headers: { authorization: `Bearer ${token.trim()}` },

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createLog } from '../../api/log.ts'
 import { type RunningApi, startApi } from '../../api/server.ts'
 import type { Problem } from '../../model/schemas.ts'
-import { homePaths, type Settings, settingsFrom } from '../../model/settings.ts'
+import { type Settings, settingsFrom } from '../../model/settings.ts'
 
 /** Nobody listens there. */
 export const nowhere = '127.0.0.1:1'
@@ -62,8 +62,8 @@ export async function startTestApi(options: { temporal?: string; home?: string }
     home,
     settings,
     api: await start(),
-    token: await read(homePaths(home).token),
-    workerToken: await read(homePaths(home).workerToken),
+    token: await read(settings.tokenFile),
+    workerToken: await read(settings.workerTokenFile),
     log: () => lines,
     async call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) {
       const response = await fetch(`${tools.api.url}${path}`, {
