@@ -84,7 +84,7 @@ export default {
     onlyIn('hono-stays-in-the-api', 'hono|@hono', 'api'),
     onlyIn('temporal-stays-above-the-boundary', '@temporalio', 'activities|workflows|api|cli'),
     onlyIn('stores-stay-in-storage', '@aws-sdk|@smithy', 'storage'),
-    onlyIn('sql-stays-in-the-catalog', 'kysely', 'catalog'),
+    onlyIn('sql-stays-in-the-catalog', 'kysely|pg', 'catalog'),
     {
       name: 'no-circles',
       severity: 'error',

@@ -7,7 +7,7 @@ import type { CatalogTables } from './schema.ts'
 
 /** Upserts by attempt id. Throws `operation.conflict` once the operation is closed: a zombie may not begin anew. */
 export async function recordAttempt(catalog: Catalog, attempt: AttemptRecord): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const operation = await tx
       .selectFrom('operations')
       .select('state')

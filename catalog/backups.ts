@@ -7,7 +7,7 @@ import type { CatalogTables } from './schema.ts'
 
 /** Upserts by id. A deletion, and what a verify found, are not undone by a late or rebuilt row. */
 export async function recordBackup(catalog: Catalog, backup: BackupRecord): Promise<'added' | 'known'> {
-  return await catalog.db.transaction().execute(async tx => {
+  return await catalog.transaction(async tx => {
     const known = await tx
       .selectFrom('backups')
       .select(['state', 'operation_id', 'verified'])

@@ -22,7 +22,7 @@ export async function insertConnection(
   connection: StoredConnection,
   secrets: Record<string, string>,
 ): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const taken = await tx
       .selectFrom('connections')
       .select('name')
@@ -73,7 +73,7 @@ export async function listConnections(catalog: Catalog): Promise<StoredConnectio
 
 /** Throws `request.not-found`; `request.in-use` while an operation uses it. Backups made with it stay. */
 export async function removeConnection(catalog: Catalog, name: string): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const [user] = await openOperationsUsing(tx, { connection: name })
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses connection ${name}.`)
     const gone = await tx.deleteFrom('connections').where('name', '=', name).executeTakeFirst()

@@ -22,7 +22,7 @@ export async function insertDestination(
   secrets: Record<string, string>,
   epoch: number | null,
 ): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const taken = await tx
       .selectFrom('destinations')
       .select('name')
@@ -87,7 +87,7 @@ export async function markReadOnly(catalog: Catalog, name: string, readOnly: boo
  * again. Throws `request.not-found`; `request.in-use` while an operation uses it.
  */
 export async function removeDestination(catalog: Catalog, name: string): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const [user] = await openOperationsUsing(tx, { destination: name })
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses destination ${name}.`)
     const gone = await tx.deleteFrom('destinations').where('name', '=', name).executeTakeFirst()

@@ -13,7 +13,7 @@ export async function rememberedEpoch(catalog: Catalog, destination: string): Pr
 
 /** Never goes back: a late answer of an older step must not undo a takeover. */
 export async function rememberEpoch(catalog: Catalog, destination: string, epoch: number): Promise<void> {
-  await catalog.db.transaction().execute(async tx => {
+  await catalog.transaction(async tx => {
     const known = await tx
       .selectFrom('destinations')
       .select('name')

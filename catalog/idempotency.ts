@@ -22,7 +22,7 @@ export async function takeRequest(
   catalog: Catalog,
   request: { key: string; hash: string; process: string },
 ): Promise<Taken> {
-  return await catalog.db.transaction().execute(async tx => {
+  return await catalog.transaction(async tx => {
     const row = await tx
       .selectFrom('idempotency')
       .selectAll()

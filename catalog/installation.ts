@@ -5,7 +5,8 @@ import { randomBytes } from 'node:crypto'
 import { readable } from '../model/ids.ts'
 import type { WriterIdentity } from '../model/records.ts'
 import { createInstallation, type InstallationKeys } from '../storage/keys.ts'
-import type { Catalog, CatalogDatabase } from './open.ts'
+import type { InTransaction } from './dialect.ts'
+import type { Catalog } from './open.ts'
 import { putSecrets, readSecrets } from './secret-rows.ts'
 import type { SecretBox } from './secrets.ts'
 
@@ -16,27 +17,25 @@ const owner = 'installation'
  * it used to write are read-only until takeover: two copies must never both write.
  */
 export async function ensureInstallation(
-  db: CatalogDatabase,
+  transaction: InTransaction,
   box: SecretBox,
   binding: string,
 ): Promise<{ newInstance: boolean }> {
-  const row = await db.selectFrom('installation').selectAll().where('id', '=', 1).executeTakeFirst()
-  if (row) {
-    // Opened here once, so that a wrong secret key is found at the start and not in the middle of a backup.
-    await readSecrets(db, box, owner)
-    if (row.binding === binding) return { newInstance: false }
-    await db.transaction().execute(async tx => {
+  const made = await createInstallation()
+  return await transaction(async tx => {
+    const row = await tx.selectFrom('installation').selectAll().where('id', '=', 1).executeTakeFirst()
+    if (row) {
+      // Opened here once, so that a wrong secret key is found at the start and not in the middle of a backup.
+      await readSecrets(tx, box, owner)
+      if (row.binding === binding) return { newInstance: false }
       await tx
         .updateTable('installation')
         .set({ instance_id: newInstanceId(), binding })
         .where('id', '=', 1)
         .execute()
       await tx.updateTable('destinations').set({ read_only: 1 }).execute()
-    })
-    return { newInstance: true }
-  }
-  const made = await createInstallation()
-  await db.transaction().execute(async tx => {
+      return { newInstance: true }
+    }
     await tx
       .insertInto('installation')
       .values({
@@ -52,8 +51,8 @@ export async function ensureInstallation(
       signing: JSON.stringify(made.signingKey),
       wrapping: JSON.stringify(made.wrapping),
     })
+    return { newInstance: false }
   })
-  return { newInstance: false }
 }
 
 const newInstanceId = () => readable(randomBytes(16))

@@ -1,69 +1,56 @@
 /**
  * Opens the catalog: schema, installation and secrets. Whoever opens it closes it.
  */
-
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
-import { Kysely, type Transaction } from 'kysely'
+import type { CatalogDatabase, InTransaction, OpenDialect } from './dialect.ts'
 import { ensureInstallation } from './installation.ts'
 import { migrate } from './migrations/index.ts'
-import type { CatalogTables } from './schema.ts'
+import { isPostgresqlUrl } from './postgresql/address.ts'
+import { openPostgresql } from './postgresql/index.ts'
 import { type SecretBox, secretBox } from './secrets.ts'
-import { catalogPath, openSqlite } from './sqlite.ts'
-
-export type CatalogDatabase = Kysely<CatalogTables> | Transaction<CatalogTables>
+import { openSqlite } from './sqlite.ts'
 
 export interface Catalog {
-  db: Kysely<CatalogTables>
+  db: CatalogDatabase
+  transaction: InTransaction
   box: SecretBox
-  /** True when this catalog file turned out to be a copy, or moved: destinations are read-only until takeover. */
+  /** Other API processes may work with it, too. */
+  shared: boolean
+  /** True when this catalog turned out to be a copy, or moved: destinations are read-only until takeover. */
   newInstance: boolean
   close(): Promise<void>
 }
 
-export async function openCatalog(options: {
+interface OpenOptions {
   url: string
   /** What HOLDFAST_SECRET_KEY holds; see `ensureSecretKey`. */
   secretKey: string
-  /** Which machine this is; found out when absent. */
+  /** Which machine this is; found out when absent. Of a SQLite file only. */
   machine?: string
-  /** How long to wait for another process to let go of the file. */
+  /** How long to wait for another process to let go of a SQLite file. */
   ownSeconds?: number
-}): Promise<Catalog> {
-  const path = catalogPath(options.url)
-  const sqlite = await openSqlite(path, options.ownSeconds ?? 10)
-  const db = new Kysely<CatalogTables>({ dialect: sqlite.dialect })
-  const close = async () => {
-    await db.destroy()
-    sqlite.close()
-  }
+}
+
+export async function openCatalog(options: OpenOptions): Promise<Catalog> {
+  const dialect = await openDialect(options)
   try {
-    await migrate(db)
+    await migrate(dialect.migration)
     const box = secretBox(options.secretKey)
-    const { newInstance } = await ensureInstallation(db, box, bindingOf(path, options.machine))
-    return { db, box, newInstance, close }
+    const binding = createHash('sha256')
+      .update(await dialect.binding())
+      .digest('hex')
+    const { newInstance } = await ensureInstallation(dialect.transaction, box, binding)
+    const { db, transaction, shared, close } = dialect
+    return { db, transaction, box, shared, newInstance, close }
   } catch (error) {
-    await close()
+    await dialect.close()
     throw error
   }
 }
 
-/**
- * What ties a catalog to its place: the machine and the file's real path. A copy on another machine or at another path
- * has another one. Where a machine has no id (some containers), the file's inode stands for it.
- */
-function bindingOf(path: string, machine: string | undefined): string {
-  const id = machine ?? machineId() ?? `inode ${statSync(path).ino}`
-  return createHash('sha256')
-    .update(JSON.stringify([id, realpathSync(path)]))
-    .digest('hex')
-}
-
-function machineId(): string | undefined {
-  for (const file of ['/etc/machine-id', '/var/lib/dbus/machine-id']) {
-    if (!existsSync(file)) continue
-    const id = readFileSync(file, 'utf8').trim()
-    if (/^[0-9a-f]{32}$/.test(id)) return id
-  }
-  return undefined
-}
+export const openDialect = ({
+  url,
+  machine,
+  ownSeconds = 10,
+}: Omit<OpenOptions, 'secretKey'>): Promise<OpenDialect> =>
+  isPostgresqlUrl(url) ? openPostgresql(url) : openSqlite(url, { ownSeconds, machine })

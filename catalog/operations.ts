@@ -8,7 +8,8 @@ import {
   type OperationKind,
   type OperationState,
 } from '../model/types.ts'
-import type { Catalog, CatalogDatabase } from './open.ts'
+import type { CatalogDatabase } from './dialect.ts'
+import type { Catalog } from './open.ts'
 import type { CatalogTables } from './schema.ts'
 
 export interface OperationFilter {
@@ -126,7 +127,7 @@ export async function updateOperation(
   id: string,
   update: OperationUpdate,
 ): Promise<boolean> {
-  return await catalog.db.transaction().execute(async tx => {
+  return await catalog.transaction(async tx => {
     const row = await tx
       .selectFrom('operations')
       .select(['state', 'checks'])

@@ -1,11 +1,12 @@
 import { HoldfastError } from '../model/errors.ts'
 import type { StoredPlan } from '../model/records.ts'
-import type { Catalog, CatalogDatabase } from './open.ts'
+import type { CatalogDatabase } from './dialect.ts'
+import type { Catalog } from './open.ts'
 import { isClosed } from './operations.ts'
 
 /** The first plan wins: every later step, whoever runs it, reads the same one. */
 export async function storePlan(catalog: Catalog, plan: StoredPlan): Promise<StoredPlan> {
-  return await catalog.db.transaction().execute(async tx => {
+  return await catalog.transaction(async tx => {
     const stored = await findPlan(tx, plan.operationId)
     if (stored) return stored
     const operation = await tx

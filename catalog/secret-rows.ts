@@ -1,5 +1,5 @@
 /** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>` or `installation`. */
-import type { CatalogDatabase } from './open.ts'
+import type { CatalogDatabase } from './dialect.ts'
 import type { SecretBox } from './secrets.ts'
 
 export async function putSecrets(

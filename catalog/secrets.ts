@@ -8,6 +8,7 @@ import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { HoldfastError } from '../model/errors.ts'
 import type { Settings } from '../model/settings.ts'
+import { isPostgresqlUrl } from './postgresql/address.ts'
 import { catalogPath } from './sqlite.ts'
 
 export interface SealedSecret {
@@ -64,7 +65,7 @@ export function secretBox(key: string): SecretBox {
 /**
  * The secret key: from the setting, else from its file, else (first run only) a new file, 0600. `made` names the file
  * when it was made now, so that whoever starts Holdfast can say so. Refuses to make one beside a catalog that exists:
- * its secrets would never open again.
+ * its secrets would never open again; and for one on a server, whose other processes need the same.
  */
 export async function ensureSecretKey(
   settings: Pick<Settings, 'secretKey' | 'secretKeyFile' | 'catalogUrl'>,
@@ -74,6 +75,15 @@ export async function ensureSecretKey(
   const path = settings.secretKeyFile
   const known = await readKey(path)
   if (known !== undefined) return { key: known, made: undefined }
+  if (isPostgresqlUrl(settings.catalogUrl)) {
+    throw new HoldfastError(
+      'catalog.secret-key',
+      `There is no secret key: HOLDFAST_SECRET_KEY is not set and ${path} does not exist. For a catalog on PostgreSQL none is made, as every API process needs the same one.`,
+      {
+        hint: `Make one for the first API process (head -c 32 /dev/urandom | base64 > ${path}; chmod 600), and copy it to the others.`,
+      },
+    )
+  }
   const catalog = catalogPath(settings.catalogUrl)
   if (existsSync(catalog) && (await stat(catalog)).size > 0) {
     throw new HoldfastError(

@@ -1,20 +1,31 @@
-/**
- * `node:sqlite` as Kysely's SQLite dialect wants it: the only file that speaks SQLite's own SQL. A catalog on another
- * server gets a sibling of this file and nothing else changes.
- */
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
+/** `node:sqlite` as Kysely's SQLite dialect wants it. One process owns the file. */
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Dialect, SqliteDialect } from 'kysely'
+import { Kysely, SqliteDialect } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
+import type { OpenDialect } from './dialect.ts'
+import type { CatalogTables } from './schema.ts'
 
-/** Path in a catalog URL `sqlite:/path/file`; the only kind so far. */
+/** Path in a catalog URL `sqlite:/path/file`. */
 export function catalogPath(url: string): string {
   const match = /^sqlite:(?:\/\/)?(\/.+)$/.exec(url)
   if (!match?.[1]) {
     // The URL of another kind may hold a password: it is not repeated.
-    throw new HoldfastError('settings.invalid', 'HOLDFAST_CATALOG_URL must be sqlite:/absolute/path.')
+    throw new HoldfastError(
+      'settings.invalid',
+      'HOLDFAST_CATALOG_URL must be sqlite:/absolute/path or postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE.',
+    )
   }
   return match[1]
 }
@@ -24,9 +35,10 @@ export function catalogPath(url: string): string {
  * opens the same catalog is refused with `catalog.busy`, after `ownSeconds` (it may just be letting go).
  */
 export async function openSqlite(
-  path: string,
-  ownSeconds: number,
-): Promise<{ dialect: Dialect; close(): void }> {
+  url: string,
+  { ownSeconds, machine }: { ownSeconds: number; machine: string | undefined },
+): Promise<OpenDialect> {
+  const path = catalogPath(url)
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   // SQLite makes the file with the process's umask: it holds addresses and plans, so nobody else may read it.
   closeSync(openSync(path, 'a', 0o600))
@@ -43,10 +55,38 @@ export async function openSqlite(
     if (open) database.close()
     open = false
   }
+  const prepare = (sql: string) => explained(path, () => statement(path, database.prepare(sql)))
+  const db = new Kysely<CatalogTables>({ dialect: new SqliteDialect({ database: { close, prepare } }) })
   return {
-    dialect: new SqliteDialect({ database: { close, prepare: sql => statement(database.prepare(sql)) } }),
-    close,
+    db,
+    shared: false,
+    // One connection, one transaction at a time: nobody comes between.
+    transaction: work => db.transaction().execute(work),
+    migration: work => db.transaction().execute(work),
+    binding: async () => placeOf(path, machine),
+    async close() {
+      await db.destroy()
+      close()
+    },
   }
+}
+
+/**
+ * The machine and the file's real path. A copy on another machine or at another path has another one. Where a machine
+ * has no id (some containers), the file's inode stands for it.
+ */
+function placeOf(path: string, machine: string | undefined): string {
+  const id = machine ?? machineId() ?? `inode ${statSync(path).ino}`
+  return JSON.stringify([id, realpathSync(path)])
+}
+
+function machineId(): string | undefined {
+  for (const file of ['/etc/machine-id', '/var/lib/dbus/machine-id']) {
+    if (!existsSync(file)) continue
+    const id = readFileSync(file, 'utf8').trim()
+    if (/^[0-9a-f]{32}$/.test(id)) return id
+  }
+  return undefined
 }
 
 async function own(database: DatabaseSync, path: string, ownSeconds: number): Promise<void> {
@@ -70,19 +110,39 @@ async function own(database: DatabaseSync, path: string, ownSeconds: number): Pr
   }
 }
 
-const isBusy = (error: unknown): boolean =>
-  error instanceof Error &&
-  'errcode' in error &&
-  typeof error.errcode === 'number' &&
-  (error.errcode & 0xff) === 5
+const codeOf = (error: unknown): number | undefined =>
+  error instanceof Error && 'errcode' in error && typeof error.errcode === 'number'
+    ? error.errcode
+    : undefined
 
-function statement(prepared: StatementSync) {
+const isBusy = (error: unknown): boolean => ((codeOf(error) ?? 0) & 0xff) === 5
+
+/** What the engine's errors mean, as the table has it. */
+function explained<T>(path: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    const code = codeOf(error)
+    // SQLITE_CONSTRAINT_PRIMARYKEY and _UNIQUE.
+    if (code === 1555 || code === 2067) {
+      throw new HoldfastError('request.exists', 'The catalog has that row already.', { cause: error })
+    }
+    if (code === 13) {
+      throw new HoldfastError('catalog.full', `The file system of the catalog ${path} is full.`, {
+        cause: error,
+      })
+    }
+    throw error
+  }
+}
+
+function statement(path: string, prepared: StatementSync) {
   return {
     reader: prepared.columns().length > 0,
     // Rows have no prototype there; spread makes them plain objects.
     all: (parameters: readonly unknown[]): unknown[] =>
-      prepared.all(...values(parameters)).map(row => ({ ...row })),
-    run: (parameters: readonly unknown[]) => prepared.run(...values(parameters)),
+      explained(path, () => prepared.all(...values(parameters)).map(row => ({ ...row }))),
+    run: (parameters: readonly unknown[]) => explained(path, () => prepared.run(...values(parameters))),
     iterate: (parameters: readonly unknown[]): IterableIterator<unknown> =>
       prepared.iterate(...values(parameters)),
   }

@@ -1,9 +1,15 @@
 /**
- * Forward only, one transaction each, run when the catalog is opened. A catalog of a newer Holdfast is refused: an
- * older program would drop what it does not know.
+ * Forward only, one transaction each, run when the catalog is opened, by one process at a time. A catalog of a newer
+ * Holdfast is refused: an older program would drop what it does not know.
+ *
+ * One file serves SQLite and PostgreSQL. Columns are `text`, `integer`, `bigint` or `blob` (a generated id: `integer`,
+ * primary key, autoIncrement); catalog/postgresql/compiler.ts says what they are there. No raw SQL types, no booleans,
+ * JSON as text, times as ISO text, no `LIKE` (its case rules differ), no change of a column that is there (SQLite has
+ * none): add one, with a default where it is not null. `npm test -- catalog` runs them on both.
  */
 import type { Kysely } from 'kysely'
 import { HoldfastError } from '../../model/errors.ts'
+import type { OpenDialect } from '../dialect.ts'
 import type { CatalogTables } from '../schema.ts'
 import { up as first } from './0001-first.ts'
 
@@ -16,16 +22,26 @@ export const migrations: readonly Migration[] = [{ version: 1, up: first }]
 
 /** Brings the schema up to date; returns the versions that were applied now. */
 export async function migrate(
-  db: Kysely<CatalogTables>,
+  migration: OpenDialect['migration'],
   steps: readonly Migration[] = migrations,
 ): Promise<number[]> {
-  await db.schema
+  const applied: number[] = []
+  for (;;) {
+    const version = await migration(tx => next(tx, steps))
+    if (version === undefined) return applied
+    applied.push(version)
+  }
+}
+
+/** Where we are is asked anew in each transaction: another process may have gone on meanwhile. */
+async function next(tx: Kysely<CatalogTables>, steps: readonly Migration[]): Promise<number | undefined> {
+  await tx.schema
     .createTable('schema_version')
     .ifNotExists()
     .addColumn('version', 'integer', column => column.primaryKey())
     .addColumn('applied_at', 'text', column => column.notNull())
     .execute()
-  const row = await db
+  const row = await tx
     .selectFrom('schema_version')
     .select(({ fn }) => fn.max('version').as('version'))
     .executeTakeFirst()
@@ -37,17 +53,12 @@ export async function migrate(
       `The catalog's schema is version ${current}; this Holdfast knows versions up to ${newest}.`,
     )
   }
-  const applied: number[] = []
-  for (const step of steps) {
-    if (step.version <= current) continue
-    await db.transaction().execute(async transaction => {
-      await step.up(transaction as unknown as Kysely<unknown>)
-      await transaction
-        .insertInto('schema_version')
-        .values({ version: step.version, applied_at: new Date().toISOString() })
-        .execute()
-    })
-    applied.push(step.version)
-  }
-  return applied
+  const step = steps.find(({ version }) => version > current)
+  if (!step) return undefined
+  await step.up(tx as unknown as Kysely<unknown>)
+  await tx
+    .insertInto('schema_version')
+    .values({ version: step.version, applied_at: new Date().toISOString() })
+    .execute()
+  return step.version
 }

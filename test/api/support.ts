@@ -1,5 +1,5 @@
 /** An API in this process, on a free port, with a throw-away home. */
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -8,6 +8,7 @@ import { createLog } from '../../api/log.ts'
 import { type RunningApi, startApi } from '../../api/server.ts'
 import type { Problem } from '../../model/schemas.ts'
 import { type Settings, settingsFrom } from '../../model/settings.ts'
+import { placeForCatalog } from '../support/catalogs.ts'
 
 /** Nobody listens there. */
 export const nowhere = '127.0.0.1:1'
@@ -37,9 +38,15 @@ export interface TestApi {
 
 export async function startTestApi(options: { temporal?: string; home?: string } = {}): Promise<TestApi> {
   const home = options.home ?? (await mkdtemp(join(tmpdir(), 'holdfast-api-')))
+  const place = await placeForCatalog(home)
+  // Never made for a shared catalog.
+  if (place.url.startsWith('postgres')) {
+    await writeFile(join(home, 'secret.key'), 'a secret key for tests only', { mode: 0o600 })
+  }
   const settings = settingsFrom(
     {
       HOLDFAST_HOME: home,
+      HOLDFAST_CATALOG_URL: place.url,
       HOLDFAST_API_LISTEN: '127.0.0.1:0',
       HOLDFAST_TEMPORAL_ADDRESS: options.temporal ?? nowhere,
       HOLDFAST_LOG_LEVEL: 'debug',
@@ -112,6 +119,7 @@ export async function startTestApi(options: { temporal?: string; home?: string }
     },
     async stop() {
       await tools.api.close()
+      await place.remove()
       if (options.home === undefined) await rm(home, { recursive: true, force: true })
     },
   }

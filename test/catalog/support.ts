@@ -3,38 +3,37 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
 import type { OperationRecord } from '../../model/records.ts'
+import { placeForCatalog } from '../support/catalogs.ts'
 
 export const testKey = 'a secret key for tests only'
 
-/** A throw-away catalog; `reopen` closes it and opens the same file again. */
+/** A throw-away catalog; `reopen` closes it and opens the same one again. */
 export async function withCatalog(
   work: (tools: {
     catalog: Catalog
     directory: string
-    path: string
-    reopen(options?: { secretKey?: string; machine?: string; path?: string }): Promise<Catalog>
+    url: string
+    reopen(options?: { machine?: string; url?: string }): Promise<Catalog>
   }) => Promise<void>,
 ): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-catalog-'))
-  const path = join(directory, 'catalog.sqlite')
-  let open = await openCatalog({ url: `sqlite:${path}`, secretKey: testKey })
+  const place = await placeForCatalog(directory)
+  const { url } = place
+  let open = await openCatalog({ url, secretKey: testKey })
   try {
     await work({
       catalog: open,
       directory,
-      path,
+      url,
       async reopen(options = {}) {
         await open.close()
-        open = await openCatalog({
-          url: `sqlite:${options.path ?? path}`,
-          secretKey: options.secretKey ?? testKey,
-          ...(options.machine === undefined ? {} : { machine: options.machine }),
-        })
+        open = await openCatalog({ url, secretKey: testKey, ...options })
         return open
       },
     })
   } finally {
     await open.close()
+    await place.remove()
     await rm(directory, { recursive: true, force: true })
   }
 }

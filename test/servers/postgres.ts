@@ -40,6 +40,8 @@ export interface PostgresOptions {
   auth?: 'trust' | 'scram'
   password?: string
   logFile?: string
+  /** ICU's locale of every database, e.g. `en-US`; absent: C.UTF-8, which sorts by code points. */
+  icuLocale?: string
   /** Writes to disk as a real server does. Off: faster, and all a test needs that kills processes, not machines. */
   durable?: boolean
   /** More lines for postgresql.conf, e.g. `max_locks_per_transaction = 10`. */
@@ -185,6 +187,9 @@ async function initialize(
     'postgres',
     '--encoding=UTF8',
     '--locale=C.UTF-8',
+    ...(options.icuLocale === undefined
+      ? []
+      : ['--locale-provider=icu', `--icu-locale=${options.icuLocale}`]),
     '--no-sync',
     '--no-instructions',
   ]

@@ -1,0 +1,27 @@
+/**
+ * What a kind of catalog database must be able to do. `sqlite/` and `postgresql/` have the same shape; nothing else in
+ * the catalog knows which one it works on.
+ */
+import type { Kysely, QueryCreator } from 'kysely'
+import type { CatalogTables } from './schema.ts'
+
+/** The tables, for single statements; inside `transaction`, those of the transaction. */
+export type CatalogDatabase = QueryCreator<CatalogTables>
+
+export type InTransaction = <T>(work: (tx: CatalogDatabase) => Promise<T>) => Promise<T>
+
+export interface OpenDialect {
+  db: Kysely<CatalogTables>
+  /** Several processes, on several machines, may work with it at once. */
+  shared: boolean
+  /**
+   * As if nobody else were there: what `work` has read is still true when it commits. `work` may run several times, so it
+   * changes nothing but rows.
+   */
+  transaction: InTransaction
+  /** One transaction, while no other process migrates. */
+  migration<T>(work: (tx: Kysely<CatalogTables>) => Promise<T>): Promise<T>
+  /** What ties the catalog to its place: a copy elsewhere has another one. Asked after the migrations. */
+  binding(): Promise<string>
+  close(): Promise<void>
+}

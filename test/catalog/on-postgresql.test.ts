@@ -1,0 +1,3 @@
+import { suitesOnPostgresql } from '../support/catalogs.ts'
+
+suitesOnPostgresql(import.meta.dirname, ['sqlite.test.ts'])
