@@ -1,10 +1,20 @@
 /** The routes, and what stands before them. */
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { withAudit, withBegunAudit } from './audited.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { internalRoutes } from './internal.ts'
-import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson, withToken } from './middleware.ts'
+import {
+  withActor,
+  withAddress,
+  withBodyLimit,
+  withHeadersAndLog,
+  withIdempotency,
+  withJson,
+  withWorkerToken,
+} from './middleware.ts'
 import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
+import { neededRoles, withRole } from './roles.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
@@ -23,10 +33,19 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
       if (!result.success) throw new InvalidRequest(fieldsOf(result.error))
     },
   })
-  app.use(withHeadersAndLog(context))
-  app.use('/v1/*', withToken(context, 'api'), withBodyLimit(mebibyte), withJson, withIdempotency(context))
+  app.use(withHeadersAndLog(context), withAddress)
+  app.use(
+    '/v1/*',
+    withAudit(context),
+    withActor(context),
+    withRole(() => needed),
+    withBodyLimit(mebibyte),
+    withJson,
+    withIdempotency(context),
+    withBegunAudit(context),
+  )
   // Manifests and plans of databases with many tables are larger than what people send.
-  app.use('/internal/*', withToken(context, 'worker'), withBodyLimit(32 * mebibyte))
+  app.use('/internal/*', withWorkerToken(context), withBodyLimit(32 * mebibyte))
 
   healthRoutes(app, context)
   connectionRoutes(app, context)
@@ -36,6 +55,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   operationRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
+  const needed = neededRoles(app)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   app.doc31('/openapi.json', {

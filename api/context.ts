@@ -1,8 +1,11 @@
 /** What the routes share. */
 import type { Catalog } from '../catalog/open.ts'
 import type { Host } from '../hosts/host.ts'
+import type { Actor } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
+import type { Json } from '../model/types.ts'
 import type { Log } from './log.ts'
+import type { Strangers } from './strangers.ts'
 import type { TemporalAccess } from './temporal.ts'
 
 export interface ApiContext {
@@ -16,11 +19,21 @@ export interface ApiContext {
   process: string
   /** Operations that a request is starting right now: the reconciler leaves them alone. */
   starting: Set<string>
+  /** Refusals of requests without a valid credential. */
+  strangers: Strangers
 }
 
 /** Per request. */
 export interface ApiEnv {
   Variables: {
+    /** Who asks; set for every route below /v1 that is not open to everybody. */
+    actor: Actor
+    /** Where the request came from. */
+    address: string
+    /** More for the audit row of this request. Never a secret. */
+    auditDetail: Record<string, Json>
+    /** The audit's id of this change, once it may begin. */
+    begunEntry: string | null
     /** Names this request on the rows it makes; null without an Idempotency-Key. */
     requestKey: string | null
   }

@@ -1,8 +1,9 @@
 /** What every request passes: headers, log line, size, token, well-formed JSON, Idempotency-Key. */
+import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler, Next } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { forgetRequest, keepAnswer, takeRequest } from '../catalog/idempotency.ts'
-import { type TokenKind, tokenIsValid } from '../catalog/tokens.ts'
+import { actorOfToken, workerTokenIsValid } from '../catalog/tokens.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { HttpRefusal, InvalidRequest } from './problem.ts'
@@ -41,19 +42,39 @@ export const withBodyLimit = (bytes: number): MiddlewareHandler<ApiEnv> =>
     },
   })
 
-export const withToken =
-  ({ catalog }: ApiContext, kind: TokenKind): MiddlewareHandler<ApiEnv> =>
+/** Where a request comes from: an IPv4 address is never shown as an IPv6 one. */
+export const withAddress: MiddlewareHandler<ApiEnv> = async (c, next) => {
+  c.set('address', (getConnInfo(c).remote.address ?? 'unknown').replace(/^::ffff:(?=\d+\.)/, ''))
+  await next()
+}
+
+export const withActor =
+  ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>
   async (c, next) => {
-    const match = /^Bearer ([\x21-\x7e]{1,512})$/i.exec(c.req.header('authorization') ?? '')
-    if (!match?.[1] || !(await tokenIsValid(catalog, kind, match[1]))) {
-      throw new HoldfastError('request.unauthenticated', `${c.req.method} ${c.req.path} needs a valid token.`)
-    }
+    const token = bearerOf(c)
+    const actor = token === undefined ? undefined : await actorOfToken(catalog, token, c.get('address'))
+    if (!actor) throw unauthenticated(c)
+    c.set('actor', actor)
     await next()
   }
 
+export const withWorkerToken =
+  ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>
+  async (c, next) => {
+    const token = bearerOf(c)
+    if (token === undefined || !(await workerTokenIsValid(catalog, token))) throw unauthenticated(c)
+    await next()
+  }
+
+const bearerOf = (c: Context): string | undefined =>
+  /^Bearer ([\x21-\x7e]{1,512})$/i.exec(c.req.header('authorization') ?? '')?.[1]
+
+const unauthenticated = (c: Context) =>
+  new HoldfastError('request.unauthenticated', `${c.req.method} ${c.req.path} needs a valid token.`)
+
 /** A body must be one JSON object, said to be JSON; none at all counts as an empty object. */
 export const withJson: MiddlewareHandler<ApiEnv> = async (c, next) => {
-  if (c.req.method === 'POST') {
+  if (['POST', 'PUT', 'PATCH'].includes(c.req.method)) {
     const text = await c.req.text()
     const type = (c.req.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase()
     if (text !== '') {
@@ -95,7 +116,7 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
         headers: { 'content-type': 'application/json', 'idempotency-replayed': 'true' },
       })
     }
-    c.set('requestKey', key)
+    c.set('requestKey', taken.requestKey)
     await next()
     if (c.res.status < 300) {
       await keepAnswer(catalog, key, { status: c.res.status, body: await c.res.clone().text() })
@@ -103,13 +124,15 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
   }
 
   return async (c, next) => {
-    const key = c.req.header('idempotency-key')
-    if (c.req.method !== 'POST' || key === undefined) return await next()
-    if (!/^[\x21-\x7e]{1,200}$/.test(key)) {
+    const given = c.req.header('idempotency-key')
+    if (c.req.method !== 'POST' || given === undefined) return await next()
+    if (!/^[\x21-\x7e]{1,200}$/.test(given)) {
       throw new InvalidRequest([
         { path: 'Idempotency-Key', message: 'use 1 to 200 visible ASCII characters' },
       ])
     }
+    // Two people may use the same key: neither gets the other's answer.
+    const key = `${c.get('actor').name} ${given}`
     for (let other = underWay.get(key); other; other = underWay.get(key)) await other
     const { promise, resolve } = Promise.withResolvers<void>()
     underWay.set(key, promise)

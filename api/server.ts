@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
+import { audit, settleBegun } from '../catalog/audit.ts'
 import { forgetRequestsBefore } from '../catalog/idempotency.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
@@ -22,6 +23,7 @@ import { createApp } from './app.ts'
 import type { ApiContext } from './context.ts'
 import { createLog, type Log } from './log.ts'
 import { startReconciler } from './reconcile.ts'
+import { createStrangers } from './strangers.ts'
 import { openTemporal, type TemporalAccess } from './temporal.ts'
 
 export interface RunningApi {
@@ -45,6 +47,8 @@ export interface ApiOptions {
 }
 
 const idempotencyDays = 7
+const housekeepingSeconds = 60
+const longestRequestMs = 3_600_000
 /** Requests under way get this long when we are asked to end. */
 const drainSeconds = 10
 
@@ -66,7 +70,6 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
       log.warn('this catalog was moved or copied; destinations are read-only until `holdfast takeover`')
     }
     await enterOurselves(catalog, settings, log)
-    await forgetRequestsBefore(catalog, new Date(Date.now() - idempotencyDays * 86_400_000).toISOString())
     const temporal = options.temporal ?? (await openTemporal(settings, log))
     if (!options.temporal) closing.push(temporal.close)
 
@@ -75,6 +78,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const reconciler = startReconciler(context, reconcileSeconds, lastWordSeconds)
     // Listening ends first; then Temporal's, so that the round under way need not wait for an answer.
     closing.splice(1, 0, reconciler.stop)
+    closing.splice(1, 0, startHousekeeping(context))
     closing.push(() => stop(server))
     const url = urlOf(server, settings)
     log.info('API listens', { url })
@@ -106,6 +110,35 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
     },
     process: readable(randomBytes(12)),
     starting: new Set(),
+    strangers: createStrangers(),
+  }
+}
+
+/** What is done now and again; returned is what ends it, with the last of it done. */
+function startHousekeeping(context: ApiContext): () => Promise<void> {
+  const { catalog, strangers, log } = context
+  const tidy = async (ending: boolean) => {
+    const now = Date.now()
+    for (const entry of strangers.counted(ending)) await audit(catalog, entry)
+    await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
+    const before = new Date(now - (catalog.shared ? longestRequestMs : 0)).toISOString()
+    const lost = await settleBegun(catalog, context.process, before)
+    if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })
+  }
+  let round = Promise.resolve()
+  const next = (ending = false) => {
+    round = round.then(() =>
+      tidy(ending).catch(error => {
+        log.error('housekeeping failed', { reason: error instanceof Error ? error.message : String(error) })
+      }),
+    )
+  }
+  next()
+  const timer = setInterval(next, housekeepingSeconds * 1000)
+  return async () => {
+    clearInterval(timer)
+    next(true)
+    await round
   }
 }
 

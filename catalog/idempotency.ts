@@ -10,13 +10,16 @@ export interface KeptAnswer {
 }
 
 export type Taken =
-  /** Ours to answer. `again`: an earlier process took it up and died before it answered. */
-  | { state: 'new' | 'again' }
+  /**
+   * Ours to answer. `again`: an earlier process took it up and died before it answered. `requestKey` names the request on the
+   * rows it makes: the key and when it was first used, since keys are forgotten and may be used anew.
+   */
+  | { state: 'new' | 'again'; requestKey: string }
   | { state: 'answered'; answer: KeptAnswer }
   /** The key was used for another request. */
   | { state: 'mismatch' }
   /** This very process is at it. */
-  | { state: 'under way' }
+  | { state: 'under way'; requestKey: string }
 
 export async function takeRequest(
   catalog: Catalog,
@@ -29,6 +32,7 @@ export async function takeRequest(
       .where('key', '=', request.key)
       .executeTakeFirst()
     if (!row) {
+      const since = new Date().toISOString()
       await tx
         .insertInto('idempotency')
         .values({
@@ -37,24 +41,27 @@ export async function takeRequest(
           taken_by: request.process,
           status: null,
           body: null,
-          created_at: new Date().toISOString(),
+          created_at: since,
         })
         .execute()
-      return { state: 'new' }
+      return { state: 'new', requestKey: requestKeyOf(request.key, since) }
     }
     if (row.request_hash !== request.hash) return { state: 'mismatch' }
     if (row.status !== null && row.body !== null) {
       return { state: 'answered', answer: { status: row.status, body: row.body } }
     }
-    if (row.taken_by === request.process) return { state: 'under way' }
+    if (row.taken_by === request.process)
+      return { state: 'under way', requestKey: requestKeyOf(row.key, row.created_at) }
     await tx
       .updateTable('idempotency')
       .set({ taken_by: request.process })
       .where('key', '=', request.key)
       .execute()
-    return { state: 'again' }
+    return { state: 'again', requestKey: requestKeyOf(row.key, row.created_at) }
   })
 }
+
+const requestKeyOf = (key: string, since: string): string => `${key} ${since}`
 
 export async function keepAnswer(catalog: Catalog, key: string, answer: KeptAnswer): Promise<void> {
   await catalog.db

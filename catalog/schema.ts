@@ -88,7 +88,48 @@ export interface CatalogTables {
     verified: string | null
     manifest: string
   }
-  tokens: { kind: string; sha256: string; created_at: string }
+  users: {
+    name: string
+    role: string
+    /** Argon2id in its usual form; null: no password, so no login. */
+    password: string | null
+    disabled: number
+    request_key: string | null
+    created_at: string
+  }
+  tokens: {
+    id: string
+    /** `api` or `worker`. */
+    kind: string
+    name: string
+    sha256: string
+    /** Whose it is; it may never do more than they may. */
+    user_name: string | null
+    role: string | null
+    scopes: string | null
+    expires_at: string | null
+    created_at: string
+    last_used_at: string | null
+  }
+  audit: {
+    /** 1, 2, 3 … without a gap. */
+    seq: number
+    at: string
+    actor: string
+    /** Id of the token or session. */
+    credential: string | null
+    role: string | null
+    address: string | null
+    action: string
+    object: string
+    outcome: string
+    detail: string
+    /** Over this row and the hash of the row before. */
+    hash: string
+  }
+  audit_head: { id: number; seq: number; hash: string }
+  /** Changes that were begun and whose outcome is not recorded yet. */
+  audit_begun: { id: string; process: string; at: string; entry: string }
   idempotency: {
     key: string
     request_hash: string

@@ -1,15 +1,56 @@
 /**
- * Bearer tokens: one for people and programs, one for workers. The catalog holds their SHA-256 only; the token itself is
- * in a file, 0600, made at the first start. Removing the file and starting again makes a new token.
+ * Bearer tokens. The catalog holds their SHA-256 only. Two of them are in files, 0600, made at the first start: the one that
+ * may do everything (`home`), and the one of workers. Removing the file and starting again makes a new token.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { readable } from '../model/ids.ts'
+import type { Actor } from '../model/records.ts'
+import { type Role, roleIncludes } from '../model/types.ts'
+import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 
 export type TokenKind = 'api' | 'worker'
 
-const digest = (token: string) => createHash('sha256').update(token, 'utf8').digest()
+const fileTokens = { api: { name: 'home', role: 'admin' }, worker: { name: 'worker', role: null } } as const
+
+const digest = (token: string) => createHash('sha256').update(token, 'utf8').digest('hex')
+const newToken = (kind: TokenKind) => `hf_${kind}_${randomBytes(32).toString('base64url')}`
+const newTokenId = () => `tok-${readable(randomBytes(12))}`
+
+export interface TokenInput {
+  name: string
+  user: string | null
+  role: Role
+  scopes: string[] | null
+  expiresAt: string | null
+}
+
+/** The token itself is in this answer and nowhere else. */
+export async function createToken(
+  catalog: Catalog,
+  input: TokenInput,
+): Promise<{ id: string; token: string }> {
+  const token = newToken('api')
+  const id = newTokenId()
+  await catalog.db
+    .insertInto('tokens')
+    .values({
+      id,
+      kind: 'api',
+      name: input.name,
+      sha256: digest(token),
+      user_name: input.user,
+      role: input.role,
+      scopes: input.scopes === null ? null : JSON.stringify(input.scopes),
+      expires_at: input.expiresAt,
+      created_at: new Date().toISOString(),
+      last_used_at: null,
+    })
+    .execute()
+  return { id, token }
+}
 
 /** Makes sure that the token in the file is the valid one; `made` says that it is new. */
 export async function ensureToken(
@@ -20,20 +61,31 @@ export async function ensureToken(
   let token = await readToken(path)
   const made = token === undefined
   if (token === undefined) {
-    token = `hf_${kind}_${randomBytes(32).toString('base64url')}`
+    token = newToken(kind)
     await mkdir(dirname(path), { recursive: true, mode: 0o700 })
     const beside = `${path}.${randomBytes(6).toString('hex')}`
     await writeFile(beside, `${token}\n`, { mode: 0o600, flag: 'wx', flush: true })
     await rename(beside, path)
   }
-  const row = { sha256: digest(token).toString('hex'), created_at: new Date().toISOString() }
-  await catalog.db
-    .insertInto('tokens')
-    .values({ kind, ...row })
-    .onConflict(conflict => conflict.column('kind').doUpdateSet(row))
-    .execute()
+  const { name, role } = fileTokens[kind]
+  const row = { sha256: digest(token), created_at: new Date().toISOString() }
+  await catalog.transaction(async tx => {
+    const known = await tx.selectFrom('tokens').select('sha256').where('name', '=', name).executeTakeFirst()
+    if (known?.sha256 === row.sha256) return
+    await tx.deleteFrom('tokens').where('name', '=', name).execute()
+    await insertFileToken(tx, { id: newTokenId(), kind, name, role, ...row })
+  })
   return { made }
 }
+
+const insertFileToken = (
+  db: CatalogDatabase,
+  row: { id: string; kind: string; name: string; role: string | null; sha256: string; created_at: string },
+) =>
+  db
+    .insertInto('tokens')
+    .values({ ...row, user_name: null, scopes: null, expires_at: null, last_used_at: null })
+    .execute()
 
 async function readToken(path: string): Promise<string | undefined> {
   try {
@@ -45,12 +97,49 @@ async function readToken(path: string): Promise<string | undefined> {
   }
 }
 
-export async function tokenIsValid(catalog: Catalog, kind: TokenKind, token: string): Promise<boolean> {
-  const row = await catalog.db
-    .selectFrom('tokens')
-    .select('sha256')
-    .where('kind', '=', kind)
-    .executeTakeFirst()
-  // Digests of equal length, compared in constant time.
-  return row !== undefined && timingSafeEqual(digest(token), Buffer.from(row.sha256, 'hex'))
+export async function workerTokenIsValid(catalog: Catalog, token: string): Promise<boolean> {
+  const row = await rowOf(catalog, token)
+  return row?.kind === 'worker'
 }
+
+/** Who comes with this token; undefined when it is unknown, expired, revoked, or its owner is disabled. */
+export async function actorOfToken(
+  catalog: Catalog,
+  token: string,
+  address: string,
+): Promise<Actor | undefined> {
+  const row = await rowOf(catalog, token)
+  if (row?.kind !== 'api' || row.role === null) return undefined
+  if (row.expires_at !== null && Date.parse(row.expires_at) <= Date.now()) return undefined
+  if (row.user_name !== null && row.disabled !== 0) return undefined
+  const role = row.role as Role
+  const ownersRole = row.owner_role as Role | null
+  return {
+    name: row.user_name ?? `token:${row.name}`,
+    user: row.user_name,
+    via: 'token',
+    credentialId: row.id,
+    role: ownersRole !== null && roleIncludes(role, ownersRole) ? ownersRole : role,
+    scopes: row.scopes === null ? null : JSON.parse(row.scopes),
+    address,
+  }
+}
+
+/** Found by its digest: how long that takes tells nothing of a token that is not known. */
+const rowOf = (catalog: Catalog, token: string) =>
+  catalog.db
+    .selectFrom('tokens')
+    .leftJoin('users', 'users.name', 'tokens.user_name')
+    .select([
+      'tokens.id',
+      'tokens.kind',
+      'tokens.name',
+      'tokens.user_name',
+      'tokens.role',
+      'tokens.scopes',
+      'tokens.expires_at',
+      'users.role as owner_role',
+      'users.disabled',
+    ])
+    .where('tokens.sha256', '=', digest(token))
+    .executeTakeFirst()

@@ -13,6 +13,7 @@ import type {
   OperationKind,
   OperationState,
   PhaseRecord,
+  Role,
 } from './types.ts'
 
 /** A connection without its secrets (those are kept encrypted beside it). */
@@ -187,4 +188,20 @@ export interface StoredPlan {
   digest: string
   /** engines' BackupPlan or RestorePlan with what they were made from; see activities/plan.ts. */
   plan: Json
+}
+
+/** Who asks, as the API found out. */
+export interface Actor {
+  /** As audit rows say it: the user's name, or `token:NAME` for a token that is nobody's. */
+  name: string
+  user: string | null
+  via: 'token' | 'session'
+  /** Of the token or session. */
+  credentialId: string
+  /** What may be done now: of the token and its owner the lesser. */
+  role: Role
+  /** null: everything the role may; else only these, e.g. `backups:write`. */
+  scopes: string[] | null
+  /** Where the request came from. */
+  address: string
 }

@@ -16,6 +16,8 @@
  * recipient     a public key that data keys are wrapped for
  * target        what a restore writes to
  * plan          the exact steps of one operation, as data, with the identity of what they touch and a digest
+ * role          what somebody may do at most: `viewer` < `operator` < `approver` < `admin`, each includes those before it
+ * actor         who asks: a user or a token, with its role
  * operation     one backup, restore or verify, from request to outcome; runs as one workflow
  */
 
@@ -36,6 +38,14 @@ export type OperationState =
   | 'partial'
   | 'failed'
   | 'cancelled'
+
+/** From the least to the most that one may do. */
+export const roles = ['viewer', 'operator', 'approver', 'admin'] as const
+export type Role = (typeof roles)[number]
+
+/** Whether somebody with this role may do what needs that one. */
+export const roleIncludes = (role: Role, needed: Role): boolean =>
+  roles.indexOf(role) >= roles.indexOf(needed)
 
 /** States after which nothing of the operation runs any more. */
 export const closedStates = ['succeeded', 'partial', 'failed', 'cancelled'] as const

@@ -20,6 +20,7 @@ import { homePaths } from '../../model/settings.ts'
 import { loadKeyring } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
+import { requires } from '../roles.ts'
 import { newOperation, newOperationId, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, problems } from './answers.ts'
@@ -31,6 +32,7 @@ const start = createRoute({
   method: 'post',
   path: '/v1/backups',
   tags,
+  ...requires('operator'),
   summary: 'Start a backup',
   request: { body: body(backupInput) },
   responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
@@ -39,6 +41,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/backups',
   tags,
+  ...requires('viewer'),
   summary: 'Backups, newest first',
   request: {
     query: z.strictObject({
@@ -53,6 +56,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/backups/{id}',
   tags,
+  ...requires('viewer'),
   summary: 'One backup',
   request: { params: idParam },
   responses: { 200: json(backupView, 'The backup'), ...problems },
@@ -61,6 +65,7 @@ const verify = createRoute({
   method: 'post',
   path: '/v1/backups/{id}/verify',
   tags,
+  ...requires('operator'),
   summary: 'Prove that a backup is whole',
   request: { params: idParam, body: body(verifyInput) },
   responses: { 202: json(accepted, 'Accepted'), ...problems },

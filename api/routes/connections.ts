@@ -22,6 +22,7 @@ import type { CheckResult, Json, MethodName } from '../../model/types.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { probeConnection } from '../probe.ts'
 import { InvalidRequest, inField } from '../problem.ts'
+import { requires } from '../roles.ts'
 import { connectionViewOf } from '../views.ts'
 import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
 
@@ -31,6 +32,7 @@ const add = createRoute({
   method: 'post',
   path: '/v1/connections',
   tags,
+  ...requires('admin'),
   summary: 'Remember a database server; it is asked who it is',
   request: { body: body(connectionInput) },
   responses: { 201: json(connectionView, 'Remembered'), ...problems },
@@ -39,6 +41,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/connections',
   tags,
+  ...requires('viewer'),
   summary: 'All connections',
   request: { query: noQuery },
   responses: { 200: json(page(connectionView), 'By name'), ...problems },
@@ -47,6 +50,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/connections/{name}',
   tags,
+  ...requires('viewer'),
   summary: 'One connection, without its secrets',
   request: { params: nameParam },
   responses: { 200: json(connectionView, 'The connection'), ...problems },
@@ -55,6 +59,7 @@ const remove = createRoute({
   method: 'delete',
   path: '/v1/connections/{name}',
   tags,
+  ...requires('admin'),
   summary: 'Forget a connection and its secrets; backups stay',
   request: { params: nameParam },
   responses: { 204: { description: 'Forgotten' }, ...problems },
@@ -64,6 +69,7 @@ const precheckOf = <Path extends string>(path: Path) =>
     method: 'post',
     path,
     tags,
+    ...requires('operator'),
     summary: 'Is it ready for a backup?',
     request: { params: nameParam, body: body(nothing) },
     responses: { 200: json(connectionCheckView, 'What was found'), ...problems },

@@ -28,6 +28,7 @@ import { openDestination, parseDestinationUri } from '../../storage/index.ts'
 import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest, inField } from '../problem.ts'
+import { requires } from '../roles.ts'
 import { destinationViewOf } from '../views.ts'
 import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
 
@@ -37,6 +38,7 @@ const add = createRoute({
   method: 'post',
   path: '/v1/destinations',
   tags,
+  ...requires('admin'),
   summary: 'Remember a place for backups; it is written to, read back and claimed',
   request: { body: body(destinationInput) },
   responses: { 201: json(destinationView, 'Remembered'), ...problems },
@@ -45,6 +47,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/destinations',
   tags,
+  ...requires('viewer'),
   summary: 'All destinations',
   request: { query: noQuery },
   responses: { 200: json(page(destinationView), 'By name'), ...problems },
@@ -53,6 +56,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/destinations/{name}',
   tags,
+  ...requires('viewer'),
   summary: 'One destination, without its secrets',
   request: { params: nameParam },
   responses: { 200: json(destinationView, 'The destination'), ...problems },
@@ -61,6 +65,7 @@ const remove = createRoute({
   method: 'delete',
   path: '/v1/destinations/{name}',
   tags,
+  ...requires('admin'),
   summary: 'Forget a destination and its credentials; the objects there stay',
   request: { params: nameParam },
   responses: { 204: { description: 'Forgotten' }, ...problems },
@@ -69,6 +74,7 @@ const check = createRoute({
   method: 'post',
   path: '/v1/destinations/{name}/check',
   tags,
+  ...requires('operator'),
   summary: 'Write, read back, list and delete a small object there',
   request: { params: nameParam, body: body(nothing) },
   responses: { 200: json(destinationView.extend({ ok: z.literal(true) }), 'It works'), ...problems },
@@ -77,6 +83,7 @@ const take = createRoute({
   method: 'post',
   path: '/v1/destinations/{name}/takeover',
   tags,
+  ...requires('admin'),
   summary: 'Become the one installation that writes there',
   request: { params: nameParam, body: body(takeoverInput) },
   responses: { 200: json(takeoverView, 'Taken over'), ...problems },

@@ -5,6 +5,7 @@ import { type KeyView, keyInput, keyView, page } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import { createKey, importPublicKey, loadKeyring, recipientOf } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { requires } from '../roles.ts'
 import { body, json, noQuery, problems } from './answers.ts'
 
 const tags = ['keys']
@@ -13,6 +14,7 @@ const add = createRoute({
   method: 'post',
   path: '/v1/keys',
   tags,
+  ...requires('admin'),
   summary: 'Make a key file, or take in a public key to encrypt for',
   description: 'The private key stays in the keys directory; no answer ever holds it.',
   request: { body: body(keyInput) },
@@ -22,6 +24,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/keys',
   tags,
+  ...requires('viewer'),
   summary: 'All keys',
   request: { query: noQuery },
   responses: { 200: json(page(keyView), 'By name'), ...problems },

@@ -8,6 +8,7 @@ import { rebuildInput, rebuildView, statusView, sweepInput, sweepView } from '..
 import { thumbprint } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { rebuildFrom } from '../rebuild.ts'
+import { requires } from '../roles.ts'
 import { sweep } from '../sweep.ts'
 import { version } from '../version.ts'
 import { body, json, noQuery, problems } from './answers.ts'
@@ -17,6 +18,7 @@ const rebuild = createRoute({
   method: 'post',
   path: '/v1/catalog/rebuild',
   tags: ['catalog'],
+  ...requires('operator'),
   summary: 'Read the backups of the destinations into the catalog again',
   request: { body: body(rebuildInput) },
   responses: { 200: json(rebuildView, 'What was found'), ...problems },
@@ -25,6 +27,7 @@ const sweeping = createRoute({
   method: 'post',
   path: '/v1/sweep',
   tags: ['catalog'],
+  ...requires('operator'),
   summary: 'Remove what closed operations left behind',
   request: { body: body(sweepInput) },
   responses: { 200: json(sweepView, 'What was (or would be) removed'), ...problems },
@@ -33,6 +36,7 @@ const status = createRoute({
   method: 'get',
   path: '/v1/status',
   tags: ['status'],
+  ...requires('viewer'),
   summary: 'Per database: the latest backup and its age',
   request: { query: noQuery },
   responses: { 200: json(statusView, 'Now'), ...problems },

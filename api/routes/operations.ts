@@ -4,6 +4,7 @@ import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import { operationView, page } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { requires } from '../roles.ts'
 import { operationViewOf, progressOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, nothing, problems } from './answers.ts'
 
@@ -14,6 +15,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/operations',
   tags,
+  ...requires('viewer'),
   summary: 'Operations, newest first',
   request: {
     query: z.strictObject({
@@ -30,6 +32,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/operations/{id}',
   tags,
+  ...requires('viewer'),
   summary: 'One operation, with live progress',
   request: { params: idParam },
   responses: { 200: json(operationView, 'The operation'), ...problems },
@@ -38,6 +41,7 @@ const cancel = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/cancel',
   tags,
+  ...requires('operator'),
   summary: 'Ask an operation to stop and clean up; a closed one stays as it is',
   request: { params: idParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },

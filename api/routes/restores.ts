@@ -9,6 +9,7 @@ import type { BackupRecord, OperationRecord, RestoreInput } from '../../model/re
 import { accepted, type RestoreRequestInput, restoreInput } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
+import { requires } from '../roles.ts'
 import { newOperation, newOperationId, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
@@ -18,6 +19,7 @@ const start = createRoute({
   method: 'post',
   path: '/v1/restores',
   tags: ['restores'],
+  ...requires('operator'),
   summary: 'Restore a backup beside, under a new name',
   request: { body: body(restoreInput) },
   responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },

@@ -12,13 +12,17 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { OpenDialect } from '../dialect.ts'
 import type { CatalogTables } from '../schema.ts'
 import { up as first } from './0001-first.ts'
+import { up as access } from './0002-access.ts'
 
 export interface Migration {
   version: number
   up(db: Kysely<unknown>): Promise<void>
 }
 
-export const migrations: readonly Migration[] = [{ version: 1, up: first }]
+export const migrations: readonly Migration[] = [
+  { version: 1, up: first },
+  { version: 2, up: access },
+]
 
 /** Brings the schema up to date; returns the versions that were applied now. */
 export async function migrate(

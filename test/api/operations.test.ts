@@ -134,12 +134,12 @@ describe('operations', () => {
       const catalog = await catalogOf()
       const row = operation(id, { connection: name, workflowId })
       const input: BackupInput = { ...(row.input as BackupInput), operationId: id, connection: name }
-      await insertOperation(catalog, { ...row, input }, key)
-      await takeRequest(catalog, {
-        key,
+      const taken = await takeRequest(catalog, {
+        key: `token:home ${key}`,
         hash: catalog.box.fingerprint(JSON.stringify(['POST', '/v1/backups', JSON.stringify(request)])),
         process: 'one that died',
       })
+      await insertOperation(catalog, { ...row, input }, 'requestKey' in taken ? taken.requestKey : null)
       await catalog.close()
     })
     // The client asks again while the reconciler is at it: both mean the same operation.

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -9,7 +9,6 @@ import { insertDestination, readDestination } from '../../catalog/destinations.t
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { migrate, migrations } from '../../catalog/migrations/index.ts'
 import { openCatalog, openDialect } from '../../catalog/open.ts'
-import { ensureToken, tokenIsValid } from '../../catalog/tokens.ts'
 import { placeForCatalog } from '../support/catalogs.ts'
 import { canary, shop, vault } from './rows.ts'
 import { testKey, withCatalog } from './support.ts'
@@ -54,24 +53,6 @@ test('epochs never go back', () =>
     assert.equal(await rememberedEpoch(catalog, 'vault'), 3)
     assert.equal((await readDestination(catalog, 'vault')).readOnly, false)
     await assert.rejects(rememberEpoch(catalog, 'nowhere', 1), { code: 'request.not-found' })
-  }))
-
-test('tokens: only their digest is kept; a removed file means a new token', () =>
-  withCatalog(async ({ catalog, directory }) => {
-    const path = join(directory, 'api.token')
-    assert.deepEqual(await ensureToken(catalog, 'api', path), { made: true })
-    assert.deepEqual(await ensureToken(catalog, 'api', path), { made: false })
-    const token = (await readFile(path, 'utf8')).trim()
-    assert.equal((await stat(path)).mode & 0o777, 0o600)
-    assert.equal(await tokenIsValid(catalog, 'api', token), true)
-    assert.equal(await tokenIsValid(catalog, 'worker', token), false)
-    assert.equal(await tokenIsValid(catalog, 'api', `${token}x`), false)
-    assert.equal(await tokenIsValid(catalog, 'api', ''), false)
-    const rows = await catalog.db.selectFrom('tokens').selectAll().execute()
-    assert.ok(!JSON.stringify(rows).includes(token))
-    await rm(path)
-    await ensureToken(catalog, 'api', path)
-    assert.equal(await tokenIsValid(catalog, 'api', token), false)
   }))
 
 test('migrations run once, each in one transaction, and a newer schema is refused', async () => {
