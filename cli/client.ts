@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { HoldfastError, isErrorCode } from '../model/errors.ts'
 import { problem } from '../model/schemas.ts'
-import type { Settings } from '../model/settings.ts'
 
 export interface Client {
   readonly url: string
@@ -15,11 +14,12 @@ export interface Client {
   remove(path: string): Promise<void>
 }
 
-export function createClient(settings: Pick<Settings, 'url' | 'token' | 'tokenFile'>): Client {
-  const base = settings.url.replace(/\/+$/, '')
+/** `readToken` is asked before each request: the token's file may be younger than this client. */
+export function createClient(url: string, readToken: () => string | undefined): Client {
+  const base = url.replace(/\/+$/, '')
 
   const send = async (method: string, path: string, body: unknown): Promise<unknown> => {
-    const token = settings.token ?? tokenIn(settings.tokenFile)
+    const token = readToken()
     const request: RequestInit = {
       method,
       headers: {
@@ -45,9 +45,10 @@ export function createClient(settings: Pick<Settings, 'url' | 'token' | 'tokenFi
           await new Promise(resolve => setTimeout(resolve, 300))
           continue
         }
-        const reason = cause instanceof Error ? cause.message || code : String(cause)
-        throw new HoldfastError('api.unreachable', `The API at ${base} does not answer: ${reason || code}.`, {
+        const reason = (cause instanceof Error ? cause.message : String(cause)) || code
+        throw new HoldfastError('api.unreachable', `The API at ${base} does not answer: ${reason}.`, {
           cause,
+          ...(isCertificateTrouble(code) ? { hint: certificateHint } : {}),
         })
       }
     }
@@ -97,13 +98,20 @@ export function createClient(settings: Pick<Settings, 'url' | 'token' | 'tokenFi
   }
 }
 
-function tokenIn(path: string): string | undefined {
+/** undefined when it is not there (yet). */
+export function tokenIn(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim() || undefined
   } catch {
     return undefined
   }
 }
+
+/** OpenSSL's and Node's names for a certificate that is not believed. */
+const isCertificateTrouble = (code: string): boolean =>
+  /^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|CERT_|ERR_TLS_CERT)/.test(code)
+const certificateHint =
+  'Its certificate is not trusted here: name the certificates of its authority with --ca FILE, HOLDFAST_CA or in the profile.'
 
 function parseJson(text: string): unknown {
   try {

@@ -5,23 +5,37 @@ import { z } from 'zod'
 import { HoldfastError } from '../model/errors.ts'
 import { homePaths, type Settings, settingsFrom, settingsInFiles } from '../model/settings.ts'
 import { type Client, createClient } from './client.ts'
+import { shellWord } from './terminal.ts'
+import { trustAlso } from './trust.ts'
 import { processLives } from './up/processes.ts'
+import { clientSettings, type GlobalOptions } from './whom.ts'
 
 export interface Context {
   settings: Settings
   json: boolean
   client: Client
+  /** Flags to repeat in a command that is shown for copying, so that it reaches the same Holdfast. */
+  flags: string
 }
 
 export function contextOf(command: Command): Context {
-  const options: { json?: boolean; home?: string } = command.optsWithGlobals()
-  const settings = settingsOf(options.home)
-  return { settings, json: options.json === true, client: createClient(settings) }
+  const options: GlobalOptions = command.optsWithGlobals()
+  const { settings, json, token } = clientSettings(options, process.env, settingsOf(options.home))
+  if (settings.ca !== undefined) trustAlso(settings.ca)
+  return { settings, json, client: createClient(settings.url, token.read), flags: flagsOf(options) }
 }
 
-/** Settings of this process; `--home` goes before HOLDFAST_HOME. */
-export function settingsOf(home?: string): Settings {
-  const env = withFiles(home === undefined ? process.env : { ...process.env, HOLDFAST_HOME: home })
+function flagsOf(options: GlobalOptions): string {
+  const given = (['profile', 'home', 'url', 'ca'] as const).filter(name => options[name] !== undefined)
+  return given.map(name => ` --${name} ${shellWord(options[name] ?? '')}`).join('')
+}
+
+/** Settings of what runs here (`up`, `api`, `worker`); `--home` goes before HOLDFAST_HOME, profiles do not count. */
+export function settingsOf(
+  home?: string,
+  environment: Record<string, string | undefined> = process.env,
+): Settings {
+  const env = withFiles(home === undefined ? environment : { ...environment, HOLDFAST_HOME: home })
   const settings = settingsFrom(env, process.cwd(), process.stdout.isTTY === true)
   if (env.HOLDFAST_URL || env.HOLDFAST_API_LISTEN) return settings
   const running = readRuntime(settings.home)

@@ -1,44 +1,8 @@
 /** `holdfast`: a thin client of the API, plus `up`, `api`, `worker` and `recover`. */
-import { Command, CommanderError } from 'commander'
+import { CommanderError } from 'commander'
 import { errorTable, HoldfastError } from '../model/errors.ts'
-import packageJson from '../package.json' with { type: 'json' }
-import { backupCommand } from './commands/backup.ts'
-import { backupsCommands } from './commands/backups.ts'
-import { connectionCommands } from './commands/connection.ts'
-import { destinationCommands } from './commands/destination.ts'
-import { keyCommands } from './commands/keys.ts'
-import { maintenanceCommands } from './commands/maintenance.ts'
-import { operationCommands } from './commands/operation.ts'
-import { recoverCommand } from './commands/recover.ts'
-import { restoreCommand } from './commands/restore.ts'
-import { serveCommands } from './commands/serve.ts'
-import { upCommand } from './commands/up.ts'
+import { createProgram } from './program.ts'
 import { printError } from './terminal.ts'
-
-const program = new Command('holdfast')
-  .description('Durable database backup and restore.')
-  .version(packageJson.version)
-  .option('--json', 'one JSON document for programs, or one per line when it streams')
-  .option('--home <dir>', 'data directory; default: HOLDFAST_HOME or ./.holdfast')
-  .configureHelp({ showGlobalOptions: true })
-  .addHelpText(
-    'after',
-    '\nExit codes: 0 done · 1 failed · 2 usage · 3 refused · 4 not found · 5 conflict · 6 parked · 7 cancelled · 8 unreachable\n\nExample:\n  holdfast up                                  # in one terminal\n  holdfast connection add shop postgres://backup@localhost/shop --secret-prompt\n  holdfast backup shop',
-  )
-  .exitOverride()
-  .configureOutput({ outputError: () => {} })
-
-upCommand(program)
-connectionCommands(program)
-destinationCommands(program)
-keyCommands(program)
-backupCommand(program)
-backupsCommands(program)
-restoreCommand(program)
-recoverCommand(program)
-operationCommands(program)
-maintenanceCommands(program)
-serveCommands(program)
 
 // `holdfast … | head` ends the reader first; that is no failure of ours.
 process.stdout.on('error', error => {
@@ -47,7 +11,7 @@ process.stdout.on('error', error => {
 })
 
 try {
-  await program.parseAsync()
+  await createProgram().parseAsync()
 } catch (error) {
   process.exitCode = report(error)
 }

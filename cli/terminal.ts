@@ -36,6 +36,10 @@ export const padEnd = (text: string, width: number): string =>
 export const padStart = (text: string, width: number): string =>
   ' '.repeat(Math.max(0, width - visible(text))) + text
 
+/** One word of a shell's command line, for copying. */
+export const shellWord = (text: string): string =>
+  /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
+
 /** Left-aligned columns under dim headings; `right` names the columns that hold numbers. */
 export function table(
   headings: readonly string[],

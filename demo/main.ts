@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createClient } from '../cli/client.ts'
+import { createClient, tokenIn } from '../cli/client.ts'
 import { absoluteConnectionUrl } from '../cli/paths.ts'
 import { isFree } from '../cli/temporal-server.ts'
 import { print, printError } from '../cli/terminal.ts'
@@ -75,7 +75,7 @@ async function demo(own: string | undefined, keep: boolean): Promise<boolean> {
   up = await startUp({ settings, env, say: line => timeline.aside(line) })
   timeline.step('✓', 'up', `Temporal, API and a worker; everything lies in ${home}`, started)
 
-  const client = createClient(up.settings)
+  const client = createClient(up.api, () => tokenIn(settings.tokenFile))
   const sample = join(home, 'sample')
   let equal: boolean
   if (own !== undefined) {

@@ -34,6 +34,8 @@ export interface Settings {
   tokenFile: string
   /** Token of workers, likewise. */
   workerTokenFile: string
+  /** File of certificates that the CLI and workers trust for https, beside those of the system. Absolute. */
+  ca: string | undefined
   tempDir: string
   logLevel: 'debug' | 'info' | 'warn' | 'error'
   logFormat: 'pretty' | 'json'
@@ -74,6 +76,7 @@ export function settingsFrom(
     )
   }
   const apiListen = { host: match[1] ?? match[2] ?? '', port: Number(match[3]) }
+  const ca = text('HOLDFAST_CA')
   const tls = ['CA', 'CERT', 'KEY', 'SERVER_NAME'].some(
     part => text(`HOLDFAST_TEMPORAL_TLS_${part}`) !== undefined,
   )
@@ -101,6 +104,7 @@ export function settingsFrom(
     token: text('HOLDFAST_TOKEN'),
     tokenFile: absolute(text('HOLDFAST_TOKEN_FILE') ?? join(home, 'api.token')),
     workerTokenFile: absolute(text('HOLDFAST_WORKER_TOKEN_FILE') ?? join(home, 'worker.token')),
+    ca: ca === undefined ? undefined : absolute(ca),
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { type BackupView, backupView, page } from '../../model/schemas.ts'
 import { type Context, contextOf } from '../context.ts'
@@ -15,7 +15,7 @@ export function backupsCommands(program: Command): void {
   group
     .command('list')
     .description('backups, the newest first')
-    .option('--connection <name>', 'only of this connection')
+    .option('--connection <connection>', 'only of this connection')
     .option('--limit <n>', 'at most so many', wholeNumber, 50)
     .addHelpText('after', '\nExample:\n  holdfast backups list --connection shop --limit 10')
     .action(async (options: { connection?: string; limit: number }, command: Command) => {
@@ -73,7 +73,12 @@ export function backupsCommands(program: Command): void {
   group
     .command('verify <backup>')
     .description('prove that a backup is whole')
-    .option('--level <level>', 'exists (sizes) or checksum (read everything again)')
+    .addOption(
+      new Option('--level <level>', 'exists (sizes) or checksum (read everything again)').choices([
+        'exists',
+        'checksum',
+      ]),
+    )
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText('after', '\nExample:\n  holdfast backups verify shop:latest --level checksum')

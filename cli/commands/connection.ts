@@ -62,7 +62,7 @@ export function connectionCommands(program: Command): void {
     })
 
   group
-    .command('show <name>')
+    .command('show <connection>')
     .description('one connection, without its secrets')
     .addHelpText('after', '\nExample:\n  holdfast connection show shop')
     .action(async (name: string, _options: unknown, command: Command) => {
@@ -82,7 +82,7 @@ export function connectionCommands(program: Command): void {
     })
 
   group
-    .command('check <name>')
+    .command('check <connection>')
     .description('is it ready for a backup?')
     .addHelpText('after', '\nExample:\n  holdfast connection check shop')
     .action(async (name: string, _options: unknown, command: Command) => {
@@ -92,7 +92,7 @@ export function connectionCommands(program: Command): void {
     })
 
   group
-    .command('remove <name>')
+    .command('remove <connection>')
     .description('forget a connection and its secrets; backups stay')
     .addHelpText('after', '\nExample:\n  holdfast connection remove shop')
     .action(async (name: string, _options: unknown, command: Command) => {

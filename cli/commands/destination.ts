@@ -69,7 +69,7 @@ export function destinationCommands(program: Command): void {
     })
 
   group
-    .command('check <name>')
+    .command('check <destination>')
     .description('write, read back and delete a small object there')
     .addHelpText('after', '\nExample:\n  holdfast destination check vault')
     .action(async (name: string, _options: unknown, command: Command) => {
@@ -82,7 +82,7 @@ export function destinationCommands(program: Command): void {
     })
 
   group
-    .command('remove <name>')
+    .command('remove <destination>')
     .description('forget a destination and its credentials; the objects there stay')
     .addHelpText('after', '\nExample:\n  holdfast destination remove vault')
     .action(async (name: string, _options: unknown, command: Command) => {

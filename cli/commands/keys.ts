@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { keyView, page } from '../../model/schemas.ts'
+import { keyView, page, statusView } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import { contextOf } from '../context.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
@@ -56,6 +56,34 @@ export function keyCommands(program: Command): void {
         items.map(item => [item.name, item.kind, item.algorithm, time(item.createdAt), item.kid]),
       )
     })
+
+  group
+    .command('fingerprint')
+    .description('of the key that signs our backups: who has it can prove them by `recover --fingerprint`')
+    .option('--key <file>', 'of the installations that this key file trusts; asks no server')
+    .addHelpText(
+      'after',
+      '\nKeep it away from this machine, beside the key file: whoever writes to a destination could forge what lies there, but not this.\n\nExamples:\n  holdfast keys fingerprint\n  holdfast recover s3://acme-backups/prod --fingerprint "$(holdfast keys fingerprint)" --list',
+    )
+    .action(async (options: { key?: string }, command: Command) => {
+      if (options.key !== undefined) return await trustedBy(options.key, contextOf(command).json)
+      const context = contextOf(command)
+      const { installationId, fingerprint } = await context.client.get(statusView, '/v1/status')
+      if (context.json) printJson({ installationId, fingerprint })
+      else print(fingerprint)
+    })
+}
+
+async function trustedBy(path: string, json: boolean): Promise<void> {
+  const { loadKeyFile, thumbprint } = await import('../../storage/keys.ts')
+  const { installations } = await loadKeyFile(resolve(path))
+  const items = []
+  for (const [installationId, publicKey] of Object.entries(installations)) {
+    items.push({ installationId, fingerprint: await thumbprint(publicKey) })
+  }
+  if (json) return printJson(items)
+  if (items.length === 0) return note(`${path} names no installation.`)
+  for (const item of items) print(`${item.fingerprint}  ${item.installationId}`)
 }
 
 /** Said whenever a key file is made: who loses it loses the backups. */

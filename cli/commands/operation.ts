@@ -20,7 +20,7 @@ export function operationCommands(program: Command): void {
     .description('operations, the newest first')
     .option('--state <state>', 'only in this state, e.g. running')
     .option('--kind <kind>', 'backup, restore or verify')
-    .option('--connection <name>', 'only of this connection')
+    .option('--connection <connection>', 'only of this connection')
     .option('--limit <n>', 'at most so many', wholeNumber, 30)
     .addHelpText('after', '\nExample:\n  holdfast operation list --state running')
     .action(
@@ -53,7 +53,7 @@ export function operationCommands(program: Command): void {
     )
 
   group
-    .command('show <id>')
+    .command('show <operation>')
     .description('one operation: phases, checks, commands')
     .addHelpText('after', '\nExample:\n  holdfast operation show 20261121T031400Z-full-9f3k')
     .action(async (id: string, _options: unknown, command: Command) => {
@@ -71,7 +71,7 @@ export function operationCommands(program: Command): void {
     })
 
   group
-    .command('watch <id>')
+    .command('watch <operation>')
     .description('watch an operation until it ends (Ctrl-C stops the watching only)')
     .addHelpText('after', '\nExample:\n  holdfast operation watch 20261121T031400Z-full-9f3k')
     .action(async (id: string, _options: unknown, command: Command) => {
@@ -80,7 +80,7 @@ export function operationCommands(program: Command): void {
     })
 
   group
-    .command('cancel <id>')
+    .command('cancel <operation>')
     .description('cancel an operation; what it left is cleaned up')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only ask for it')

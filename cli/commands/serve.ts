@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Settings } from '../../model/settings.ts'
 import { settingsOf } from '../context.ts'
+import { trustAlso } from '../trust.ts'
 
 export function serveCommands(program: Command): void {
   program
@@ -25,6 +26,7 @@ export function serveCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast worker')
     .action(async (_options: unknown, command: Command) => {
       const settings = settingsOf(command.optsWithGlobals().home)
+      if (settings.ca !== undefined) trustAlso(settings.ca)
       const { startWorker } = await import('../../activities/worker.ts')
       let end = (): void => process.exit(0)
       void signalled().then(() => end())

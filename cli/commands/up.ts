@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
-import { contextOf } from '../context.ts'
+import { settingsOf } from '../context.ts'
 import { fields, note, paint, print, printJson } from '../terminal.ts'
 import type { Up } from '../up/run.ts'
+import type { GlobalOptions } from '../whom.ts'
 
 export function upCommand(program: Command): void {
   program
@@ -13,7 +14,8 @@ export function upCommand(program: Command): void {
       '\nCtrl-C ends it in order; a second Ctrl-C at once. Running backups go on at the next start.\n\nExample:\n  HOLDFAST_HOME=/var/lib/holdfast holdfast up',
     )
     .action(async (options: { verbose?: boolean }, command: Command) => {
-      const { settings, json } = contextOf(command)
+      const { home, json = false }: GlobalOptions = command.optsWithGlobals()
+      const settings = settingsOf(home)
       const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
       let up: Up | undefined
       let asked = 0

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
-import { createClient } from '../client.ts'
+import { createClient, tokenIn } from '../client.ts'
 import { spawnLeashed } from '../leash.ts'
 import { ensureTemporal, temporalServerVersion } from '../temporal-binary.ts'
 import { freePort, isFree, spawnTemporalServer, temporalAnswers } from '../temporal-server.ts'
@@ -150,7 +150,11 @@ async function startChildren(
   await apiReady(api, apiChild, logs)
   keep('worker', own('worker'))
   const settings = { ...options.settings, apiListen, url: api }
-  await firstThings(createClient(settings), settings, say)
+  await firstThings(
+    createClient(api, () => tokenIn(settings.tokenFile)),
+    settings,
+    say,
+  )
   await writing
   await record()
   return { settings, api, temporalAddress, temporalUi, logs }
@@ -236,10 +240,10 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
 
 /** Whoever listens there takes our token. Somebody else may accept the connection and never answer. */
 async function isOurs(settings: Settings, port: number): Promise<boolean> {
-  const token = await readFile(settings.tokenFile, 'utf8').catch(() => '')
-  if (token === '') return false
+  const token = tokenIn(settings.tokenFile)
+  if (token === undefined) return false
   const answer = await fetch(`http://127.0.0.1:${port}/v1/connections`, {
-    headers: { authorization: `Bearer ${token.trim()}` },
+    headers: { authorization: `Bearer ${token}` },
     signal: AbortSignal.timeout(3000),
   }).catch(() => undefined)
   await answer?.body?.cancel()

@@ -181,6 +181,7 @@ describe('a journey with the command line', () => {
   test('recovery needs only the destination and the key', async () => {
     const keys = join(folder, 'safe')
     await copyFile(join(home, 'keys/default.json'), keys)
+    const told = (await cli('keys', 'fingerprint')).stdout.trim()
     up?.child.kill('SIGINT')
     await up?.ended
     up = undefined
@@ -229,6 +230,9 @@ describe('a journey with the command line', () => {
 
     const { publicKey } = JSON.parse(await readFile(join(root, 'installation.json'), 'utf8'))
     const fingerprint = await calculateJwkThumbprint(publicKey, 'sha256')
+    assert.equal(told, fingerprint)
+    const ofFile = await alone('keys', 'fingerprint', '--key', keys)
+    assert.ok(ofFile.stdout.startsWith(`${fingerprint}  `), ofFile.stderr)
     const believed = await alone('recover', root, '--fingerprint', fingerprint, '--list', '--json')
     assert.ok(JSON.parse(believed.stdout).every((one: { trusted: boolean }) => one.trusted))
     const noKey = await alone('recover', backupUri, '--fingerprint', fingerprint, '--out', 'x')

@@ -19,12 +19,13 @@ export interface RunOptions {
   program?: string
 }
 
-/** Nothing of the caller's Holdfast gets in; colours only if the test asks for them. */
+/** Nothing of the caller's Holdfast or profiles gets in; colours only if the test asks for them. */
 const cleanEnvironment = (extra: Record<string, string | undefined> = {}) => ({
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HOLDFAST_'))),
   FORCE_COLOR: undefined,
   NO_COLOR: undefined,
   NODE_TEST_CONTEXT: undefined,
+  XDG_CONFIG_HOME: '/nowhere',
   ...extra,
 })
 

@@ -1,0 +1,77 @@
+/** The one table of commands: --help, the shells' completion, docs/cli.md and the tests are made from it or held to it. */
+import { Command, Help } from 'commander'
+import packageJson from '../package.json' with { type: 'json' }
+import { backupCommand } from './commands/backup.ts'
+import { backupsCommands } from './commands/backups.ts'
+import { connectionCommands } from './commands/connection.ts'
+import { destinationCommands } from './commands/destination.ts'
+import { keyCommands } from './commands/keys.ts'
+import { maintenanceCommands } from './commands/maintenance.ts'
+import { operationCommands } from './commands/operation.ts'
+import { profileCommands } from './commands/profile.ts'
+import { recoverCommand } from './commands/recover.ts'
+import { restoreCommand } from './commands/restore.ts'
+import { serveCommands } from './commands/serve.ts'
+import { upCommand } from './commands/up.ts'
+
+/**
+ * In the order of --help. A new command is one file in commands/ and one line here. The word between `<` and `>` of an
+ * argument or an option says what it is; completion offers what there is of it (cli/completion/values.ts).
+ */
+const commands: readonly ((program: Command) => void)[] = [
+  upCommand,
+  connectionCommands,
+  destinationCommands,
+  keyCommands,
+  backupCommand,
+  backupsCommands,
+  restoreCommand,
+  recoverCommand,
+  operationCommands,
+  maintenanceCommands,
+  profileCommands,
+  serveCommands,
+]
+
+const examples = `
+Exit codes: 0 done · 1 failed · 2 usage · 3 refused · 4 not found · 5 conflict · 6 parked · 7 cancelled · 8 unreachable
+
+Example:
+  holdfast up                                  # in one terminal
+  holdfast connection add shop postgres://backup@localhost/shop --secret-prompt
+  holdfast backup shop`
+
+/** Nothing is printed for errors: whoever parses gets a CommanderError. */
+export function createProgram(): Command {
+  const program = new Command('holdfast')
+    .description('Durable database backup and restore.')
+    .version(packageJson.version)
+    .option('--json', 'one JSON document for programs, or one per line when it streams')
+    .option('--no-json', 'for people, whatever the profile says')
+    .option('--home <dir>', 'data directory; default: HOLDFAST_HOME or ./.holdfast')
+    .option('--profile <profile>', 'the Holdfast to talk to; default: HOLDFAST_PROFILE or `profile use`')
+    .option('--url <url>', 'address of the API; default: HOLDFAST_URL, the profile, the local one')
+    .option('--ca <file>', 'certificates to trust for https, beside those of the system; or HOLDFAST_CA')
+    .configureHelp({ showGlobalOptions: true })
+    .addHelpText('after', examples)
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+  for (const add of commands) add(program)
+  return program
+}
+
+/** Every command that does something, by its words: `['connection', 'add']`. Hidden ones are left out. */
+export function leavesOf(
+  command: Command,
+  path: readonly string[] = [],
+): { path: string[]; command: Command }[] {
+  const below = visibleCommands(command)
+  if (below.length === 0) return [{ path: [...path], command }]
+  return below.flatMap(child => leavesOf(child, [...path, child.name()]))
+}
+
+const help = new Help()
+
+/** Without `help`, which commander adds by itself. */
+export const visibleCommands = (command: Command): Command[] =>
+  help.visibleCommands(command).filter(child => child.name() !== 'help')
