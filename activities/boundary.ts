@@ -4,10 +4,9 @@
  */
 import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity'
 import { type ErrorFacts, errorClass, HoldfastError } from '../model/errors.ts'
-import type { Phase, Progress } from '../model/types.ts'
+import type { Progress } from '../model/types.ts'
+import { type LastBeat, leaseOf, newLastBeat } from './lease.ts'
 
-/** Seconds without a heartbeat after which Temporal gives the step to another worker. Also set in workflows/steps.ts. */
-export const heartbeatTimeoutSeconds = 10
 const heartbeatEveryMs = 1000
 
 /** One run of one step, as the code below the boundary sees it. */
@@ -17,52 +16,49 @@ export interface Turn {
   /** Grows with every run of this step, also across resets: the newest run has the highest. */
   fence: number
   /** Says how far the step has come; travels with the next heartbeat. */
-  progress(update: Partial<Omit<Progress, 'phase' | 'startedAt'>>): void
+  progress(update: Partial<Omit<Progress, 'startedAt'>>): void
   /**
    * Throws if this process was suspended for so long that another worker may have the step by now. Asked before each
    * act that others can see (opening an upload, starting a tool, putting an object).
    */
   assertLease(): void
+  /** What `assertLease` goes by, for another thread's own. */
+  lastBeat: LastBeat
 }
 
 /** Runs `work` as the activity's body under heartbeats; translates what it throws. */
-export async function turn<T>(phase: Phase, work: (turn: Turn) => Promise<T>): Promise<T> {
+export async function turn<T>(work: (turn: Turn) => Promise<T>): Promise<T> {
   const context = Context.current()
-  const progress: Progress = { phase, bytes: 0, startedAt: new Date().toISOString() }
-  let lastBeat = Date.now()
+  const progress: Omit<Progress, 'phase'> = { bytes: 0, startedAt: new Date().toISOString() }
+  const lastBeat = newLastBeat()
   const lost = new AbortController()
-  const assertLease = () => {
-    context.cancellationSignal.throwIfAborted()
-    if (Date.now() - lastBeat > heartbeatTimeoutSeconds * 1000) {
-      const error = new HoldfastError(
-        'host.job-lost',
-        `The worker was suspended for over ${heartbeatTimeoutSeconds} seconds during "${phase}"; another one has the step by now.`,
-      )
-      lost.abort(error)
-      throw error
-    }
-  }
-  const beat = setInterval(() => {
+  const assertLease = leaseOf(context.info.activityType, lastBeat, context.cancellationSignal, lost)
+  const beat = () => {
     try {
       assertLease()
-      lastBeat = Date.now()
+      lastBeat[0] = Date.now()
       context.heartbeat(progress)
     } catch {
       // Cancelled or suspended: the signal says so to the work; there is nobody to beat for.
     }
-  }, heartbeatEveryMs)
-  context.heartbeat(progress)
+  }
+  // A local one is over within a workflow task; nobody waits for its heartbeats.
+  const beating = context.info.isLocal ? undefined : setInterval(beat, heartbeatEveryMs)
   try {
     return await work({
       signal: AbortSignal.any([context.cancellationSignal, lost.signal]),
       fence: context.info.currentAttemptScheduledTimestampMs,
-      progress: update => Object.assign(progress, update),
+      progress(update) {
+        Object.assign(progress, update)
+        if (update.phase !== undefined) beat()
+      },
       assertLease,
+      lastBeat,
     })
   } catch (error) {
     throw translate(error, context.cancellationSignal)
   } finally {
-    clearInterval(beat)
+    clearInterval(beating)
   }
 }
 

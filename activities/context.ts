@@ -17,17 +17,19 @@ export interface WorkerContext {
   destination(name: string): Promise<Destination>
   /** The same for one run of a step: calls of catalog and destinations end with the signal. */
   within(signal: AbortSignal): WorkerContext
-  close(): Promise<void>
 }
 
 /** An open destination is kept this long, so that changed credentials are seen by the next operation. */
 const reuseSeconds = 60
 
-export async function openContext(options: {
+export interface ContextOptions {
+  /** Of the API. */
   url: string
   workerToken: string
   tempDir: string
-}): Promise<WorkerContext> {
+}
+
+export async function openContext(options: ContextOptions): Promise<WorkerContext> {
   const server = { url: options.url, token: options.workerToken }
   const catalog = catalogClient(server)
   const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
@@ -51,9 +53,6 @@ export async function openContext(options: {
       catalog: catalogClient({ ...server, signal }),
       destination: async name => boundTo(signal, await context.destination(name)),
     }),
-    async close() {
-      for (const { destination } of open.values()) await (await destination).close()
-    },
   }
   return context
 }

@@ -5,7 +5,7 @@ import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
-import { type Turn, turn } from './boundary.ts'
+import type { Turn } from './boundary.ts'
 import {
   abandonBackup,
   cleanupBackup,
@@ -31,7 +31,10 @@ export interface Outcome {
   phases: PhaseRecord[]
 }
 
-export const createActivities = (worker: WorkerContext) => {
+/** Runs the body of a step as its turn. */
+type Turns = <T>(phase: Phase, work: (turn: Turn) => Promise<T>) => Promise<T>
+
+export const createActivities = (worker: WorkerContext, turn: Turns) => {
   /** One run of a step: whatever it asks of others ends when it is to end. */
   const step = <T>(phase: Phase, work: (context: WorkerContext, t: Turn) => Promise<T>): Promise<T> =>
     turn(phase, t => work(worker.within(t.signal), t))

@@ -5,8 +5,7 @@ import { promisify } from 'node:util'
 import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
 import { taskQueue } from '../model/ids.ts'
 import type { Settings } from '../model/settings.ts'
-import { openContext } from './context.ts'
-import { createActivities } from './index.ts'
+import { openStepsThread } from './thread.ts'
 
 export interface RunningWorker {
   /** Settles when the worker has stopped. */
@@ -23,12 +22,8 @@ export async function startWorker(options: {
 }): Promise<RunningWorker> {
   const { settings } = options
   const { address, namespace, tls, apiKey } = settings.temporal
-  const context = await openContext({
-    url: settings.url,
-    workerToken: options.workerToken,
-    tempDir: settings.tempDir,
-  })
-  const [connection, workflowBundle] = await Promise.all([
+  const [steps, connection, workflowBundle] = await Promise.all([
+    openStepsThread({ url: settings.url, workerToken: options.workerToken, tempDir: settings.tempDir }),
     NativeConnection.connect({
       address: address ?? '127.0.0.1:7233',
       ...(apiKey ? { apiKey } : {}),
@@ -41,7 +36,7 @@ export async function startWorker(options: {
     namespace,
     taskQueue,
     workflowBundle,
-    activities: createActivities(context),
+    activities: steps.activities,
     maxConcurrentActivityTaskExecutions: 32,
     // A killed worker's progress must be fresh, and a cancellation must arrive within a second.
     maxHeartbeatThrottleInterval: '1s',
@@ -56,7 +51,7 @@ export async function startWorker(options: {
       try {
         await worker.run()
       } finally {
-        await context.close()
+        await steps.close()
         await connection.close()
       }
     },

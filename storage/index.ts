@@ -7,7 +7,6 @@ import type { DestinationKind, Json } from '../model/types.ts'
 import type { Destination } from './destination.ts'
 import { openLocalDestination } from './local/index.ts'
 import { segmentTrouble } from './object-key.ts'
-import { openS3Destination } from './s3/index.ts'
 import { readS3Settings, s3SettingsFrom } from './s3/settings.ts'
 
 /** What may be said beside the URI: flags of the CLI, fields of the API. */
@@ -49,6 +48,8 @@ export async function openDestination(
     case 'local':
       return openLocalDestination(parseDestinationUri(record.uri).uri)
     case 's3': {
+      // The SDK is large: who keeps backups in a directory does without it.
+      const { openS3Destination } = await import('./s3/index.ts')
       const settings = readS3Settings(record.settings)
       return openS3Destination(parseDestinationUri(record.uri, settings).uri, settings, secrets)
     }
