@@ -47,7 +47,9 @@ const sandbox = [
     name: 'workflows-import-nothing-impure',
     severity: 'error',
     from: { path: '^workflows/' },
-    to: { path: '^node_modules/(?!@temporalio/(workflow|common)/)|^model/(schemas|manifest|settings)\\.ts$' },
+    to: {
+      path: '^node_modules/(?!@temporalio/(workflow|common)/)|^model/(schemas|access|manifest|settings)\\.ts$',
+    },
   },
   {
     name: 'workflows-use-nothing-of-node',

@@ -1,20 +1,15 @@
 /** The routes, and what stands before them. */
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { withActor, withWorkerToken } from './actor.ts'
 import { withAudit, withBegunAudit } from './audited.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { internalRoutes } from './internal.ts'
-import {
-  withActor,
-  withAddress,
-  withBodyLimit,
-  withHeadersAndLog,
-  withIdempotency,
-  withJson,
-  withWorkerToken,
-} from './middleware.ts'
+import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson } from './middleware.ts'
+import { withOrigin } from './origin.ts'
 import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
-import { neededRoles, withRole } from './roles.ts'
+import { neededRoles, routeOf, withRole } from './roles.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
@@ -23,6 +18,9 @@ import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
+import { sessionRoutes } from './routes/sessions.ts'
+import { tokenRoutes } from './routes/tokens.ts'
+import { userRoutes } from './routes/users.ts'
 import { version } from './version.ts'
 
 const mebibyte = 1024 * 1024
@@ -33,11 +31,11 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
       if (!result.success) throw new InvalidRequest(fieldsOf(result.error))
     },
   })
-  app.use(withHeadersAndLog(context), withAddress)
+  app.use(withHeadersAndLog(context), withOrigin(context.settings))
   app.use(
     '/v1/*',
     withAudit(context),
-    withActor(context),
+    withActor(context, c => needed.get(routeOf(c) ?? '')?.role === 'none'),
     withRole(() => needed),
     withBodyLimit(mebibyte),
     withJson,
@@ -55,9 +53,19 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   operationRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
+  userRoutes(app, context)
+  tokenRoutes(app, context)
+  sessionRoutes(app, context)
+  auditRoutes(app, context)
   const needed = neededRoles(app)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'session', {
+    type: 'apiKey',
+    in: 'cookie',
+    name: 'holdfast_session',
+    description: 'Over TLS `__Host-holdfast_session`. Changes need the header X-CSRF-Token, too.',
+  })
   app.doc31('/openapi.json', {
     openapi: '3.1.0',
     info: {
@@ -65,7 +73,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
       version,
       description: 'Durable database backup and restore. Errors are problem+json with stable codes.',
     },
-    security: [{ bearer: [] }],
+    security: [{ bearer: [] }, { session: [] }],
   })
   app.route('/internal/v1', internalRoutes(context))
 

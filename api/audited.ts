@@ -33,6 +33,8 @@ const toldOfRequest = [
 /** Of an answer: what was made. */
 const toldOfAnswer = ['id', 'name', 'state', 'epoch']
 
+const nobody = 'nobody'
+
 const isRead = (c: Context<ApiEnv>): boolean => c.req.method === 'GET' || c.req.method === 'HEAD'
 
 /** Outermost of what concerns requests to /v1: sees every answer, whoever gave it. */
@@ -48,7 +50,8 @@ export const withAudit =
     const entry = await finished(c)
     try {
       if (begun !== null) await endAudited(context.catalog, begun, entry)
-      else if (status !== 401 || context.strangers.admit(entry)) await audit(context.catalog, entry)
+      else if (entry.actor.name !== nobody || context.strangers.admit(entry))
+        await audit(context.catalog, entry)
     } catch (error) {
       // The change was made. What was begun stays on record and is settled as unknown by the next process.
       context.log.error('an audit row could not be written', {
@@ -63,7 +66,8 @@ export const withAudit =
 export const withBegunAudit =
   ({ catalog, process }: ApiContext): MiddlewareHandler<ApiEnv> =>
   async (c, next) => {
-    if (!isRead(c) && routeOf(c) !== undefined) {
+    // Who is not known yet changes nothing but by proving who they are; that has its row when it is proven.
+    if (!isRead(c) && routeOf(c) !== undefined && (c.get('actor') as Actor | undefined)) {
       c.set('begunEntry', await beginAudited(catalog, process, await begunEntry(c)))
     }
     await next()
@@ -80,7 +84,7 @@ function asked(c: Context<ApiEnv>) {
   const actor: Actor | undefined = c.get('actor')
   return {
     at: new Date().toISOString(),
-    actor: actor ?? { name: 'nobody', address: c.get('address') },
+    actor: actor ?? { name: nobody, address: c.get('address') },
     action: routeOf(c) ?? `${c.req.method} (unknown address)`,
     object: shownPath(c.req.path),
   }

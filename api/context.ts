@@ -30,10 +30,14 @@ export interface ApiEnv {
     actor: Actor
     /** Where the request came from. */
     address: string
+    /** It came over TLS. */
+    secure: boolean
     /** More for the audit row of this request. Never a secret. */
     auditDetail: Record<string, Json>
     /** The audit's id of this change, once it may begin. */
     begunEntry: string | null
+    /** The answer holds a secret that is shown once: it is not kept for a repeated request. */
+    secretAnswer: boolean
     /** Names this request on the rows it makes; null without an Idempotency-Key. */
     requestKey: string | null
   }

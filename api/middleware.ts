@@ -1,10 +1,9 @@
 /** What every request passes: headers, log line, size, token, well-formed JSON, Idempotency-Key. */
-import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler, Next } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { forgetRequest, keepAnswer, takeRequest } from '../catalog/idempotency.ts'
-import { actorOfToken, workerTokenIsValid } from '../catalog/tokens.ts'
 import { HoldfastError } from '../model/errors.ts'
+import type { Actor } from '../model/records.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { HttpRefusal, InvalidRequest } from './problem.ts'
 import { parseStrictJson } from './strict-json.ts'
@@ -23,6 +22,7 @@ export const withHeadersAndLog =
   async (c, next) => {
     const began = performance.now()
     c.set('requestKey', null)
+    c.set('secretAnswer', false)
     await next()
     for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value)
     const quiet = c.req.path.startsWith('/internal/') || c.req.path.endsWith('z')
@@ -41,36 +41,6 @@ export const withBodyLimit = (bytes: number): MiddlewareHandler<ApiEnv> =>
       throw new HoldfastError('request.too-large', `The body is larger than ${bytes} bytes.`)
     },
   })
-
-/** Where a request comes from: an IPv4 address is never shown as an IPv6 one. */
-export const withAddress: MiddlewareHandler<ApiEnv> = async (c, next) => {
-  c.set('address', (getConnInfo(c).remote.address ?? 'unknown').replace(/^::ffff:(?=\d+\.)/, ''))
-  await next()
-}
-
-export const withActor =
-  ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>
-  async (c, next) => {
-    const token = bearerOf(c)
-    const actor = token === undefined ? undefined : await actorOfToken(catalog, token, c.get('address'))
-    if (!actor) throw unauthenticated(c)
-    c.set('actor', actor)
-    await next()
-  }
-
-export const withWorkerToken =
-  ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>
-  async (c, next) => {
-    const token = bearerOf(c)
-    if (token === undefined || !(await workerTokenIsValid(catalog, token))) throw unauthenticated(c)
-    await next()
-  }
-
-const bearerOf = (c: Context): string | undefined =>
-  /^Bearer ([\x21-\x7e]{1,512})$/i.exec(c.req.header('authorization') ?? '')?.[1]
-
-const unauthenticated = (c: Context) =>
-  new HoldfastError('request.unauthenticated', `${c.req.method} ${c.req.path} needs a valid token.`)
 
 /** A body must be one JSON object, said to be JSON; none at all counts as an empty object. */
 export const withJson: MiddlewareHandler<ApiEnv> = async (c, next) => {
@@ -118,7 +88,7 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
     }
     c.set('requestKey', taken.requestKey)
     await next()
-    if (c.res.status < 300) {
+    if (c.res.status < 300 && !c.get('secretAnswer')) {
       await keepAnswer(catalog, key, { status: c.res.status, body: await c.res.clone().text() })
     } else await forgetRequest(catalog, key)
   }
@@ -132,7 +102,9 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
       ])
     }
     // Two people may use the same key: neither gets the other's answer.
-    const key = `${c.get('actor').name} ${given}`
+    const actor: Actor | undefined = c.get('actor')
+    if (!actor) return await next()
+    const key = `${actor.name} ${given}`
     for (let other = underWay.get(key); other; other = underWay.get(key)) await other
     const { promise, resolve } = Promise.withResolvers<void>()
     underWay.set(key, promise)

@@ -129,6 +129,9 @@ export function answerError(error: unknown, context: Context, log: Log): Respons
     ...(known instanceof HttpRefusal ? known.headers : {}),
     // What was not read of the body would be taken for the next request.
     ...(told.code === 'request.too-large' || isUnread(context) ? { connection: 'close' } : {}),
+    ...(told.code === 'request.rate-limited'
+      ? { 'retry-after': String(told.context.retryAfterSeconds ?? 60) }
+      : {}),
     ...(told.code === 'request.unauthenticated' ? { 'www-authenticate': 'Bearer realm="holdfast"' } : {}),
   }
   return context.body(JSON.stringify(problem), problem.status as ContentfulStatusCode, headers)

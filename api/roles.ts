@@ -13,6 +13,9 @@ import type { ApiEnv } from './context.ts'
 /** Spread into a route's definition: reading needs `viewer`, changes at least `operator`. */
 export const requires = (role: Role) => ({ 'x-role': role })
 
+/** For the few routes that nobody can have a credential for yet. */
+export const openToEverybody = { 'x-role': 'none', security: [] }
+
 /** Throws `request.forbidden`. For what depends on more than the route. */
 export function assertRole(actor: Actor, needed: Role, what: string): void {
   if (roleIncludes(actor.role, needed)) return
@@ -26,8 +29,8 @@ export function assertRole(actor: Actor, needed: Role, what: string): void {
 /** What stands for a route in audit rows and tables: `POST /v1/backups/{id}/verify`. */
 type RouteName = string
 
-interface Needed {
-  role: Role
+export interface Needed {
+  role: Role | 'none'
   /** What a token's scopes are about, e.g. `backups`. */
   subject: string
 }
@@ -49,6 +52,7 @@ export function withRole(needed: () => ReadonlyMap<RouteName, Needed>): Middlewa
     if (route === undefined) return await next()
     const needs = needed().get(route)
     if (!needs) throw new Error(`${route} is not described`)
+    if (needs.role === 'none') return await next()
     const actor = c.get('actor')
     assertRole(actor, needs.role, route)
     const { scopes } = actor
@@ -71,7 +75,7 @@ export function neededRoles(app: OpenAPIHono<ApiEnv>): Map<RouteName, Needed> {
     if (definition.type !== 'route' || !definition.route.path.startsWith('/v1/')) continue
     const { method, path, tags } = definition.route
     const role: unknown = definition.route['x-role']
-    const known = roles.find(one => one === role)
+    const known = ([...roles, 'none'] as const).find(one => one === role)
     const [subject, ...more] = tags ?? []
     if (!known) throw new Error(`${nameOf(method, path)} does not say who may ask: add ...requires(ROLE)`)
     if (subject === undefined || more.length > 0) throw new Error(`${nameOf(method, path)} needs one tag`)

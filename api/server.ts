@@ -11,7 +11,9 @@ import { audit, settleBegun } from '../catalog/audit.ts'
 import { forgetRequestsBefore } from '../catalog/idempotency.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
+import { forgetTries } from '../catalog/password-limits.ts'
 import { ensureSecretKey } from '../catalog/secrets.ts'
+import { forgetSessions } from '../catalog/sessions.ts'
 import { ensureToken } from '../catalog/tokens.ts'
 import { enterInKeyFiles } from '../catalog/trust.ts'
 import type { Host } from '../hosts/host.ts'
@@ -121,6 +123,8 @@ function startHousekeeping(context: ApiContext): () => Promise<void> {
     const now = Date.now()
     for (const entry of strangers.counted(ending)) await audit(catalog, entry)
     await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
+    await forgetSessions(catalog)
+    await forgetTries(catalog)
     const before = new Date(now - (catalog.shared ? longestRequestMs : 0)).toISOString()
     const lost = await settleBegun(catalog, context.process, before)
     if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })

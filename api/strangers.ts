@@ -1,6 +1,7 @@
 /**
  * Requests without a valid credential: each is a refusal that belongs into the audit, but whoever sends a million of them
- * must not fill the catalog. The first ones of each address have rows of their own, the rest of a minute one row together.
+ * must not fill the catalog. The first ones of each address (for each user whose password they try) have
+ * rows of their own, the rest of a minute one row together.
  */
 import type { AuditEntry } from '../catalog/audit.ts'
 
@@ -25,8 +26,8 @@ export function createStrangers(now: () => number = Date.now): Strangers {
   const seen = new Map<string, Seen>()
   return {
     admit(entry) {
-      const known = entry.actor.address ?? ''
-      // Beyond this many addresses, the rest counts as one.
+      const known = `${entry.actor.address} ${entry.detail.user ?? ''}`
+      // Beyond this many, the rest counts as one.
       const address = seen.has(known) || seen.size < addressesPerWindow ? known : 'others'
       const of = seen.get(address) ?? { since: now(), admitted: 0, more: 0, last: entry }
       seen.set(address, of)

@@ -139,17 +139,30 @@ export interface AuditRecord extends Omit<AuditRow, 'detail' | 'outcome'> {
   detail: Record<string, Json>
 }
 
+export interface AuditFilter {
+  actor?: string | undefined
+  action?: string | undefined
+  object?: string | undefined
+  outcome?: AuditOutcome | undefined
+  /** ISO times; `since` belongs to it, `until` does not. */
+  since?: string | undefined
+  until?: string | undefined
+}
+
 /** Newest first. */
 export async function listAudit(
   catalog: Catalog,
-  filter: { actor?: string; action?: string; object?: string; outcome?: AuditOutcome },
+  { since, until, ...exactly }: AuditFilter,
   beforeSeq: number | undefined,
   limit: number,
 ): Promise<AuditRecord[]> {
   let query = catalog.db.selectFrom('audit').selectAll()
-  for (const [column, value] of Object.entries(filter)) {
-    if (value !== undefined) query = query.where(column as keyof typeof filter, '=', value)
+  for (const column of ['actor', 'action', 'object', 'outcome'] as const) {
+    const value = exactly[column]
+    if (value !== undefined) query = query.where(column, '=', value)
   }
+  if (since !== undefined) query = query.where('at', '>=', since)
+  if (until !== undefined) query = query.where('at', '<', until)
   if (beforeSeq !== undefined) query = query.where('seq', '<', beforeSeq)
   const rows = await query.orderBy('seq', 'desc').limit(limit).execute()
   return rows.map(row => ({

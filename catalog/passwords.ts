@@ -1,6 +1,7 @@
 /** Passwords as Argon2id, in the form that its reference implementation writes: `$argon2id$v=19$m=…,t=…,p=…$salt$hash`. */
 import { type Argon2Parameters, argon2, randomBytes, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
+import { HoldfastError } from '../model/errors.ts'
 
 /** In KiB; twice the time that OWASP asks for at least with this much memory. */
 const cost = { memory: 47_104, passes: 2, parallelism: 1 }
@@ -11,9 +12,40 @@ const derive = promisify(
     argon2('argon2id', parameters, done),
 )
 
+/** So many hashes are made at once, and so many more may wait: each takes memory, and the threads that do files, too. */
+const atOnce = 2
+const mayWait = 20
+let running = 0
+const waiting: (() => void)[] = []
+
+async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (running >= atOnce) {
+    if (waiting.length >= mayWait) {
+      throw new HoldfastError(
+        'request.rate-limited',
+        'Too many passwords are being checked at this moment.',
+        {
+          context: { retryAfterSeconds: 5 },
+        },
+      )
+    }
+    // Whoever ends hands its place on.
+    await new Promise<void>(resolve => waiting.push(resolve))
+  } else running += 1
+  try {
+    return await work()
+  } finally {
+    const next = waiting.shift()
+    if (next) next()
+    else running -= 1
+  }
+}
+
 export async function hashPassword(password: string): Promise<string> {
   const nonce = randomBytes(16)
-  const hash = await derive({ message: password, nonce, tagLength: hashBytes, ...cost })
+  const hash = await inTurn(() =>
+    derive({ message: bytesOf(password), nonce, tagLength: hashBytes, ...cost }),
+  )
   const { memory, passes, parallelism } = cost
   return `$argon2id$v=19$m=${memory},t=${passes},p=${parallelism}$${base64(nonce)}$${base64(hash)}`
 }
@@ -26,7 +58,9 @@ export async function verifyPassword(password: string, stored: string | null): P
     nonce: nobodysNonce,
     hash: Buffer.alloc(hashBytes),
   }
-  const found = await derive({ message: password, nonce, tagLength: hash.length, ...parameters })
+  const found = await inTurn(() =>
+    derive({ message: bytesOf(password), nonce, tagLength: hash.length, ...parameters }),
+  )
   return timingSafeEqual(found, hash) && known !== undefined
 }
 
@@ -44,5 +78,8 @@ function parse(stored: string) {
     hash: Buffer.from(hash, 'base64'),
   }
 }
+
+/** The same letters give the same bytes, whatever keyboard made them. */
+const bytesOf = (password: string): Buffer => Buffer.from(password.normalize('NFC'), 'utf8')
 
 const base64 = (bytes: Buffer): string => bytes.toString('base64').replace(/=+$/, '')

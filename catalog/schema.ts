@@ -111,6 +111,18 @@ export interface CatalogTables {
     created_at: string
     last_used_at: string | null
   }
+  sessions: {
+    id: string
+    sha256: string
+    user_name: string
+    address: string
+    agent: string
+    created_at: string
+    seen_at: string
+    expires_at: string
+  }
+  /** Keyed hashes of who tried from where: people type passwords into the field for the name. */
+  password_tries: { key: string; tries: number; last_at: string; blocked_until: string | null }
   audit: {
     /** 1, 2, 3 … without a gap. */
     seq: number

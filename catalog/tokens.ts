@@ -5,11 +5,14 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import type { Selectable } from 'kysely'
+import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import type { Actor } from '../model/records.ts'
 import { type Role, roleIncludes } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
+import type { CatalogTables } from './schema.ts'
 
 export type TokenKind = 'api' | 'worker'
 
@@ -19,38 +22,93 @@ const digest = (token: string) => createHash('sha256').update(token, 'utf8').dig
 const newToken = (kind: TokenKind) => `hf_${kind}_${randomBytes(32).toString('base64url')}`
 const newTokenId = () => `tok-${readable(randomBytes(12))}`
 
-export interface TokenInput {
+export interface TokenRecord {
+  id: string
   name: string
   user: string | null
   role: Role
+  /** null: everything the role may. */
   scopes: string[] | null
   expiresAt: string | null
+  createdAt: string
+  lastUsedAt: string | null
 }
 
-/** The token itself is in this answer and nowhere else. */
+export type TokenInput = Pick<TokenRecord, 'name' | 'user' | 'role' | 'scopes' | 'expiresAt'>
+
+/** The token itself is in this answer and nowhere else. Throws `request.exists` when the name is taken. */
 export async function createToken(
   catalog: Catalog,
   input: TokenInput,
-): Promise<{ id: string; token: string }> {
+): Promise<{ record: TokenRecord; token: string }> {
   const token = newToken('api')
-  const id = newTokenId()
-  await catalog.db
+  const row = {
+    id: newTokenId(),
+    kind: 'api',
+    name: input.name,
+    sha256: digest(token),
+    user_name: input.user,
+    role: input.role,
+    scopes: input.scopes === null ? null : JSON.stringify(input.scopes),
+    expires_at: input.expiresAt,
+    created_at: new Date().toISOString(),
+    last_used_at: null,
+  }
+  const made = await catalog.db
     .insertInto('tokens')
-    .values({
-      id,
-      kind: 'api',
-      name: input.name,
-      sha256: digest(token),
-      user_name: input.user,
-      role: input.role,
-      scopes: input.scopes === null ? null : JSON.stringify(input.scopes),
-      expires_at: input.expiresAt,
-      created_at: new Date().toISOString(),
-      last_used_at: null,
-    })
-    .execute()
-  return { id, token }
+    .values(row)
+    .onConflict(conflict => conflict.column('name').doNothing())
+    .executeTakeFirst()
+  if (made.numInsertedOrUpdatedRows === 0n) {
+    throw new HoldfastError('request.exists', `There is a token named ${input.name} already.`)
+  }
+  return { record: toToken(row), token }
 }
+
+/** By id. `user`: only theirs. */
+export async function listTokens(
+  catalog: Catalog,
+  filter: { user?: string },
+  after: string,
+  limit: number,
+): Promise<TokenRecord[]> {
+  let query = catalog.db.selectFrom('tokens').selectAll().where('kind', '=', 'api').where('id', '>', after)
+  if (filter.user !== undefined) query = query.where('user_name', '=', filter.user)
+  const rows = await query.orderBy('id').limit(limit).execute()
+  return rows.map(toToken)
+}
+
+/** Throws `request.not-found`; `request.in-use` for the one of the file. `user`: only if it is theirs. */
+export async function removeToken(catalog: Catalog, id: string, user: string | undefined): Promise<void> {
+  await catalog.transaction(async tx => {
+    const row = await tx
+      .selectFrom('tokens')
+      .select(['name', 'user_name'])
+      .where('id', '=', id)
+      .where('kind', '=', 'api')
+      .executeTakeFirst()
+    if (!row || (user !== undefined && row.user_name !== user)) {
+      throw new HoldfastError('request.not-found', `There is no token ${id}.`)
+    }
+    if (row.name === fileTokens.api.name) {
+      throw new HoldfastError('request.in-use', 'This is the token of the file in the home.', {
+        hint: 'Stop the API, remove the file api.token and start again: a new one is made.',
+      })
+    }
+    await tx.deleteFrom('tokens').where('id', '=', id).execute()
+  })
+}
+
+const toToken = (row: Selectable<CatalogTables['tokens']>): TokenRecord => ({
+  id: row.id,
+  name: row.name,
+  user: row.user_name,
+  role: row.role as Role,
+  scopes: row.scopes === null ? null : JSON.parse(row.scopes),
+  expiresAt: row.expires_at,
+  createdAt: row.created_at,
+  lastUsedAt: row.last_used_at,
+})
 
 /** Makes sure that the token in the file is the valid one; `made` says that it is new. */
 export async function ensureToken(
@@ -112,6 +170,7 @@ export async function actorOfToken(
   if (row?.kind !== 'api' || row.role === null) return undefined
   if (row.expires_at !== null && Date.parse(row.expires_at) <= Date.now()) return undefined
   if (row.user_name !== null && row.disabled !== 0) return undefined
+  await noteUse(catalog, row.id, row.last_used_at)
   const role = row.role as Role
   const ownersRole = row.owner_role as Role | null
   return {
@@ -121,8 +180,22 @@ export async function actorOfToken(
     credentialId: row.id,
     role: ownersRole !== null && roleIncludes(role, ownersRole) ? ownersRole : role,
     scopes: row.scopes === null ? null : JSON.parse(row.scopes),
+    expiresAt: row.expires_at,
     address,
   }
+}
+
+/** That it was used is noted this often: not each request costs a write. */
+const noteEveryMs = 60_000
+
+async function noteUse(catalog: Catalog, id: string, lastUsedAt: string | null): Promise<void> {
+  const now = Date.now()
+  if (lastUsedAt !== null && now - Date.parse(lastUsedAt) < noteEveryMs) return
+  await catalog.db
+    .updateTable('tokens')
+    .set({ last_used_at: new Date(now).toISOString() })
+    .where('id', '=', id)
+    .execute()
 }
 
 /** Found by its digest: how long that takes tells nothing of a token that is not known. */
@@ -138,6 +211,7 @@ const rowOf = (catalog: Catalog, token: string) =>
       'tokens.role',
       'tokens.scopes',
       'tokens.expires_at',
+      'tokens.last_used_at',
       'users.role as owner_role',
       'users.disabled',
     ])

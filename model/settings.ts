@@ -2,6 +2,7 @@
  * Settings from the environment, read once at start by whoever starts a process. See docs/configuration.md.
  * Pure: takes the environment, touches no file.
  */
+import { isIP } from 'node:net'
 import { isAbsolute, join, resolve } from 'node:path'
 import { HoldfastError } from './errors.ts'
 
@@ -27,6 +28,8 @@ export interface Settings {
       | undefined
   }
   apiListen: { host: string; port: number }
+  /** Addresses and networks of proxies whose word about clients is believed. */
+  trustedProxies: string[]
   /** What the CLI and workers talk to. */
   url: string
   token: string | undefined
@@ -100,6 +103,7 @@ export function settingsFrom(
         : undefined,
     },
     apiListen,
+    trustedProxies: networks('HOLDFAST_API_TRUSTED_PROXIES', text('HOLDFAST_API_TRUSTED_PROXIES')),
     url: text('HOLDFAST_URL') ?? `http://${listen}`,
     token: text('HOLDFAST_TOKEN'),
     tokenFile: absolute(text('HOLDFAST_TOKEN_FILE') ?? join(home, 'api.token')),
@@ -110,6 +114,25 @@ export function settingsFrom(
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),
   }
 }
+
+/** Addresses and networks, `10.0.0.7, 10.1.0.0/16, ::1`. */
+function networks(name: string, value: string | undefined): string[] {
+  const entries = listOf(value)
+  for (const entry of entries) {
+    const [address = '', bits, ...more] = entry.split('/')
+    const longest = isIP(address) === 6 ? 128 : 32
+    const fits = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest)
+    if (isIP(address) !== 0 && fits && more.length === 0) continue
+    throw new HoldfastError(
+      'settings.invalid',
+      `${name} holds "${entry}", which is no address and no network.`,
+    )
+  }
+  return entries
+}
+
+const listOf = (value: string | undefined): string[] =>
+  (value ?? '').split(/[\s,]+/).filter(item => item !== '')
 
 /** Places below the home that more than one process knows. */
 export const homePaths = (home: string) => ({

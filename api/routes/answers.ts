@@ -57,3 +57,29 @@ function readCursor(text: string): { time: string; id: string } | undefined {
     return undefined
   }
 }
+
+/** One page of a list that was asked for one item more than a page holds. */
+export function pageOf<Item, View>(
+  found: readonly Item[],
+  limit: number,
+  cursor: (last: Item) => string,
+  view: (item: Item) => View,
+): { items: View[]; nextCursor: string | null } {
+  const shown = found.slice(0, limit)
+  const last = found.length > limit ? shown.at(-1) : undefined
+  return { items: shown.map(view), nextCursor: last === undefined ? null : cursor(last) }
+}
+
+/** Of lists that are short and known whole: the page after the cursor, in the order of `key`. */
+export function pageByKey<Item, View>(
+  all: readonly Item[],
+  { cursor, limit = 200 }: { cursor?: { id: string } | undefined; limit?: number | undefined },
+  key: (item: Item) => string,
+  view: (item: Item) => View,
+): { items: View[]; nextCursor: string | null } {
+  const sorted = [...all].sort((a, b) => (key(a) < key(b) ? -1 : 1))
+  const after = cursor === undefined ? sorted : sorted.filter(item => key(item) > cursor.id)
+  return pageOf(after, limit, last => cursorOf('', key(last)), view)
+}
+
+export const pageQuery = { cursor: cursorQuery, limit: limitQuery }

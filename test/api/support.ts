@@ -36,7 +36,9 @@ export interface TestApi {
   stop(): Promise<void>
 }
 
-export async function startTestApi(options: { temporal?: string; home?: string } = {}): Promise<TestApi> {
+export async function startTestApi(
+  options: { temporal?: string; home?: string; env?: Record<string, string> } = {},
+): Promise<TestApi> {
   const home = options.home ?? (await mkdtemp(join(tmpdir(), 'holdfast-api-')))
   const place = await placeForCatalog(home)
   // Never made for a shared catalog.
@@ -50,6 +52,7 @@ export async function startTestApi(options: { temporal?: string; home?: string }
       HOLDFAST_API_LISTEN: '127.0.0.1:0',
       HOLDFAST_TEMPORAL_ADDRESS: options.temporal ?? nowhere,
       HOLDFAST_LOG_LEVEL: 'debug',
+      ...options.env,
     },
     '/',
     false,

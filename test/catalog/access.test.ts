@@ -12,12 +12,30 @@ import {
   listAudit,
   settleBegun,
 } from '../../catalog/audit.ts'
+import type { Catalog } from '../../catalog/open.ts'
+import { countTry } from '../../catalog/password-limits.ts'
+import {
+  actorOfSession,
+  createSession,
+  forgetSessions,
+  listSessions,
+  sessionIdleSeconds,
+} from '../../catalog/sessions.ts'
 import { actorOfToken, createToken, ensureToken, workerTokenIsValid } from '../../catalog/tokens.ts'
-import { checkPassword, findUser, insertUser } from '../../catalog/users.ts'
+import {
+  changeUser,
+  checkPassword,
+  findUser,
+  insertUser,
+  listUsers,
+  setPassword,
+} from '../../catalog/users.ts'
 import { withCatalog } from './support.ts'
 
 const canary = 'kanarienvogel 3c81 password'
 const ada = { name: 'ada', role: 'approver', requestKey: null } as const
+
+const inAnHour = () => new Date(Date.now() + 3_600_000).toISOString()
 
 const entry = (object: string, changes: Partial<AuditEntry> = {}): AuditEntry => ({
   at: new Date().toISOString(),
@@ -76,7 +94,7 @@ test('passwords: the right one only, nobody who is disabled or unknown, and neve
   withCatalog(async ({ catalog, directory }) => {
     await insertUser(catalog, ada, canary)
     await insertUser(catalog, { ...ada, name: 'robot' }, null)
-    assert.equal(await checkPassword(catalog, 'ada', canary), true)
+    assert.equal(await checkPassword(catalog, 'ada', canary, '10.0.0.1'), true)
     for (const [name, password] of [
       ['ada', `${canary} `],
       ['ada', ''],
@@ -84,15 +102,122 @@ test('passwords: the right one only, nobody who is disabled or unknown, and neve
       ['robot', canary],
       ['nobody', canary],
     ] as const) {
-      assert.equal(await checkPassword(catalog, name, password), false, `${name} ${password}`)
+      assert.equal(await checkPassword(catalog, name, password, '10.0.0.1'), false, `${name} ${password}`)
     }
     await catalog.db.updateTable('users').set({ disabled: 1 }).execute()
-    assert.equal(await checkPassword(catalog, 'ada', canary), false)
+    assert.equal(await checkPassword(catalog, 'ada', canary, '10.0.0.1'), false)
     assert.equal((await findUser(catalog, 'ada'))?.disabled, true)
     await assert.rejects(insertUser(catalog, ada, canary), { code: 'request.exists' })
     for (const file of await readdir(directory)) {
       assert.ok(!(await readFile(join(directory, file), 'latin1')).includes(canary), file)
     }
+  }))
+
+test('guessing is slowed down, also by many at once, and nobody elsewhere can lock anybody out', () =>
+  withCatalog(async ({ catalog, reopen }) => {
+    await insertUser(catalog, ada, canary)
+    const outcome = (open: Catalog, password: string, address: string) =>
+      checkPassword(open, 'ada', password, address).then(String, error => error.code as string)
+    const home = '10.0.0.1'
+    assert.equal(await outcome(catalog, canary, home), 'true')
+    const guesses = await Promise.all(Array.from({ length: 12 }, () => outcome(catalog, 'wrong', '10.6.6.6')))
+    assert.equal(guesses.filter(answer => answer === 'false').length, 6)
+    assert.equal(guesses.filter(answer => answer === 'request.rate-limited').length, 6)
+    // Not even the right one is looked at now, after a restart neither; at home nothing has changed.
+    const lengthen = (open: Catalog) =>
+      open.db
+        .updateTable('password_tries')
+        .set({ blocked_until: inAnHour() })
+        .where('blocked_until', 'is not', null)
+        .execute()
+    await lengthen(catalog)
+    const again = await reopen()
+    assert.equal(await outcome(again, canary, '10.6.6.6'), 'request.rate-limited')
+    for (let n = 0; n < 60; n++) await countTry(again, 'ada', `10.7.${n}.1`).catch(() => {})
+    await lengthen(again)
+    assert.equal(await outcome(again, canary, '10.8.8.8'), 'request.rate-limited', 'a new place waits')
+    assert.equal(await outcome(again, canary, home), 'true', 'a known one does not')
+    // Many users from one address.
+    const users = await Promise.all(
+      Array.from({ length: 25 }, (_, n) =>
+        countTry(again, `user-${n}`, '10.9.9.9').then(
+          () => 1,
+          () => 0,
+        ),
+      ),
+    )
+    assert.equal(users.filter(Boolean).length, 21)
+  }))
+
+test('the pause grows with each try and ends at a quarter of an hour', () =>
+  withCatalog(async ({ catalog }) => {
+    const pauses: number[] = []
+    for (let n = 0; n < 20; n++) {
+      await catalog.db.updateTable('password_tries').set({ blocked_until: null }).execute()
+      const at = Date.now()
+      await countTry(catalog, 'ada', '10.0.0.1')
+      const row = await catalog.db
+        .selectFrom('password_tries')
+        .select(({ fn }) => fn.max('blocked_until').as('until'))
+        .executeTakeFirstOrThrow()
+      pauses.push(row.until === null ? 0 : Math.round((Date.parse(row.until) - at) / 1000))
+    }
+    assert.deepEqual(pauses.slice(0, 9), [0, 0, 0, 0, 0, 1, 2, 4, 8])
+    assert.equal(pauses.at(-1), 900)
+  }))
+
+test('a session ends when it is idle, when it is old, when it is ended, and with its user', () =>
+  withCatalog(async ({ catalog }) => {
+    await insertUser(catalog, ada, canary)
+    const begin = () => createSession(catalog, { user: 'ada', address: 'here', agent: 'test' })
+    const is = async (secret: string) => (await actorOfSession(catalog, secret, 'here'))?.user
+    const age = (id: string, columns: { seen_at?: string; expires_at?: string }) =>
+      catalog.db.updateTable('sessions').set(columns).where('id', '=', id).execute()
+    const ago = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString()
+
+    const { session, secret } = await begin()
+    assert.equal(await is(secret), 'ada')
+    assert.equal(await is(`${secret}x`), undefined)
+    await age(session.id, { seen_at: ago(sessionIdleSeconds - 60) })
+    assert.equal(await is(secret), 'ada', 'used in time')
+    const [{ seenAt = '' } = {}] = await listSessions(catalog, 'ada')
+    assert.ok(Date.now() - Date.parse(seenAt) < 60_000, 'that it was used is noted')
+    await age(session.id, { seen_at: ago(sessionIdleSeconds + 1) })
+    assert.equal(await is(secret), undefined)
+    assert.deepEqual(await listSessions(catalog, undefined), [])
+
+    const old = await begin()
+    await age(old.session.id, { expires_at: ago(1) })
+    assert.equal(await is(old.secret), undefined)
+    await forgetSessions(catalog)
+    assert.deepEqual(await catalog.db.selectFrom('sessions').selectAll().execute(), [])
+
+    const [kept, other] = [await begin(), await begin()]
+    await setPassword(catalog, 'ada', `${canary} new`, kept.session.id)
+    assert.deepEqual([await is(kept.secret), await is(other.secret)], ['ada', undefined])
+    await insertUser(catalog, { ...ada, name: 'admin' }, null)
+    await changeUser(catalog, 'ada', { disabled: true }, () => {})
+    assert.equal(await is(kept.secret), undefined)
+    await changeUser(catalog, 'ada', { disabled: false }, () => {})
+    assert.equal(await is(kept.secret), undefined, 'it does not come back')
+  }))
+
+test('there is always a user left who may change users', () =>
+  withCatalog(async ({ catalog }) => {
+    await insertUser(catalog, { ...ada, role: 'admin' }, null)
+    await insertUser(catalog, { ...ada, name: 'grace', role: 'admin' }, null)
+    const nothing = () => {}
+    // Both at once: one of them stays.
+    const both = await Promise.allSettled([
+      changeUser(catalog, 'ada', { role: 'viewer' }, nothing),
+      changeUser(catalog, 'grace', { disabled: true }, nothing),
+    ])
+    assert.deepEqual(both.map(one => one.status).sort(), ['fulfilled', 'rejected'])
+    const left = (await listUsers(catalog, '', 9)).filter(user => user.role === 'admin' && !user.disabled)
+    assert.equal(left.length, 1)
+    await assert.rejects(changeUser(catalog, left[0]?.name ?? '', { role: 'operator' }, nothing), {
+      code: 'user.last-admin',
+    })
   }))
 
 test('audit rows form a chain: one that is changed, removed, added or cut off is noticed', () =>
