@@ -124,8 +124,10 @@ export interface BackupPlan {
 export interface RestoreTarget {
   /** The connection whose server receives the restore. */
   connection: string
-  /** New database name (or new file path); must not exist. */
+  /** New database name (or new file path). Must not exist, unless `replaces` says who is there. */
   database: string
+  /** Who is there under that name, and is to be replaced: the plan gets a `swap`. */
+  replaces?: ExistingTarget
   /** Random, minted with the plan: temporary names carry it, so that cleaning up can never meet somebody else's. */
   token: string
   jobs: number
@@ -136,12 +138,49 @@ export interface RestoreTarget {
 export interface RestorePlan {
   /** Brings the data to a temporary place that carries the token; `proofs` run after the last of them. */
   steps: Step[]
-  /** After the proofs: gives the restored database its final name, atomically; each has a `done` check. */
+  /** After the proofs: gives the restored database its final name, atomically; each has a `done` check. Empty with a swap. */
   finish: Step[]
+  /** Instead of `finish`, where something is there under the final name. */
+  swap?: Swap
   /** In words, what this destroys. Empty for restores beside. */
   destroys: string[]
-  /** Runs when the restore is given up; removes only what carries our token. */
+  /** Runs when the restore is given up, after the swap was rolled back; removes only what carries our token. */
   undo: Command[]
+}
+
+/** What is there under a target's name. */
+export interface ExistingTarget {
+  /** Who it is (PostgreSQL: system identifier and OID; SQLite: device, inode and real path). What replaces it asserts this. */
+  identity: string
+  /** For people: name, place, identity, size. */
+  words: string
+  sizeBytes: number
+  /** What the engine's planning needs. No secrets, integers only. */
+  facts: Record<string, Json>
+}
+
+/**
+ * How the proven copy takes the place of what is there. Killed between any two instructions, there is the old database or
+ * the new one, whole. Each step asserts within its own transaction or script that it meets whom the plan names.
+ */
+export interface Swap {
+  /** After the proofs; touches the copy only. */
+  prepare: Step[]
+  /** Replaces, and keeps the old one aside under a name that carries the token. Has a `done` check. */
+  exchange: Step
+  /** After the second proofs: hands over to clients. No automatic way back from then on. Has a `done` check. */
+  open: Step
+  /** Brings the old one back. Never run once `open` was done; its `done` check says that there is nothing to bring back. */
+  rollBack: Step
+  /** The old one, while it is kept. */
+  kept: {
+    name: string
+    /** Prints the identity of what is kept; fails or prints nothing when there is nothing. */
+    identify: Command
+    /** For people: how to look into it, how to go back to it by hand. */
+    look: string
+    goBack: string
+  }
 }
 
 /** A read-only question to the host: commands first, then a verdict read from what they printed. */
@@ -196,6 +235,8 @@ export interface Method<Connection = unknown> {
   /** Readiness for a backup, from facts alone. */
   checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
   planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
+  /** Who is there under the name that a restore is to write; undefined: nobody. Read-only. */
+  existing(settings: Connection, connection: string, database: string): Probe<ExistingTarget | undefined>
   /** `targetFacts` are `probeTarget` of the target's connection. Throws `restore.mismatch`. */
   planRestore(
     settings: Connection,
@@ -203,8 +244,15 @@ export interface Method<Connection = unknown> {
     manifest: Manifest,
     targetFacts: ServerFacts,
   ): RestorePlan
-  /** Asks whether the target may be written (does not exist, roles are there …). Read-only. */
+  /** Asks whether the target may be written (does not exist or is whom the plan replaces, roles are there …). Read-only. */
   targetChecks(settings: Connection, target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]>
-  /** Probes the restored database under its temporary name and compares it with the manifest. Read-only. */
-  proofs(settings: Connection, target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]>
+  /** Probes the restored database, under its temporary name or in the target's place, and compares it with the manifest. Read-only. */
+  proofs(
+    settings: Connection,
+    target: RestoreTarget,
+    manifest: Manifest,
+    place?: 'temporary' | 'swapped',
+  ): Probe<CheckResult[]>
+  /** Removes what a swap kept, if it is still who it was: same name, same identity, our mark. Succeeds when it is not. */
+  dropKept(settings: Connection, connection: string, kept: { name: string; identity: string }): Command
 }

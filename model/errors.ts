@@ -439,6 +439,20 @@ export const errorTable = {
     'The restored database is not what was backed up',
     'The copy was removed; the detail says what differs.',
   ),
+  'restore.target-changed': row(
+    'permanent',
+    409,
+    3,
+    'The target is not the one that the plan replaces',
+    'Nothing was replaced. Ask for the restore again: a new plan names what is there now.',
+  ),
+  'restore.swap-refused': row(
+    'permanent',
+    409,
+    3,
+    'The target cannot be replaced as it is',
+    'Remove what the detail names, or restore beside under another name.',
+  ),
   // Surroundings
   'temporal.unreachable': row(
     'transient',

@@ -1,5 +1,5 @@
 /** What psql, pg_dump and pg_restore mean when they fail. Their messages are asked for in English (LC_ALL=C). */
-import type { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError } from '../../model/errors.ts'
 import type { CommandResult } from '../engine.ts'
 import { explainCommon, explainSignal, type StepWords, toolError } from '../explain.ts'
 import { installs } from './client.ts'
@@ -81,7 +81,16 @@ const rules: readonly {
   },
 ]
 
+/** What our own statements refuse says its code itself. */
+const refusal =
+  /^.*ERROR: +(?:[0-9A-Z]{5}: )?holdfast (restore\.target-changed|restore\.swap-refused): (.*)$/m
+
 export function explain(result: CommandResult, step: StepWords): HoldfastError | undefined {
+  const refused = refusal.exec(result.stderrTail)
+  if (refused) {
+    const code = refused[1] as 'restore.target-changed' | 'restore.swap-refused'
+    return new HoldfastError(code, `${step.title}: ${refused[2]}.`)
+  }
   // A full disk under the server is not a full staging directory.
   const server = /ERROR: .*No space left on device/s.test(result.stderrTail)
   if (server && step.writesTo === 'staging') {

@@ -7,6 +7,7 @@ import {
   parsePostgresqlUrl,
   postgresqlConnection,
 } from './connection.ts'
+import { dropKept, existing } from './existing.ts'
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
 import { planRestore } from './restore.ts'
@@ -28,9 +29,11 @@ export const postgresql: Engine<PostgresqlConnection> = {
       destinations: ['local', 's3'],
       consistency: 'snapshot',
       storage: 'artifacts',
-      swap: 'none',
+      swap: 'rename',
       checks,
       planBackup,
+      existing,
+      dropKept,
       planRestore,
       targetChecks,
       proofs,

@@ -1,15 +1,37 @@
 /**
- * Restores of PostgreSQL, always beside: into a database of a temporary name that carries the token and a comment as
- * our mark; proofs follow; then one transaction gives owner, grants, settings and the final name.
+ * Restores of PostgreSQL: into a database of a temporary name that carries the token and a comment as our mark; proofs
+ * follow; then one transaction gives owner, grants, settings and the final name, or swaps it with the database of that name.
  */
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
-import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step } from '../engine.ts'
+import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step, Swap } from '../engine.ts'
 import { checkedToken } from '../names.ts'
-import { conninfo, psql, tool } from './client.ts'
+import { conninfo, identifier, psql, tool } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
+import { existingFacts } from './existing.ts'
 import { type PostgresqlFacts, postgresqlFacts, serverFacts, type TargetServerFacts } from './facts.ts'
-import { clearSql, createSql, doneSql, markOf, originalCommentSql, renameSql } from './statements.ts'
+import {
+  clearSql,
+  createSql,
+  doneSql,
+  markOf,
+  originalCommentSql,
+  type RestoreNames,
+  renameSql,
+  tryRenameSql,
+} from './statements.ts'
+import {
+  exchangedSql,
+  exchangeSql,
+  identifyKeptSql,
+  keptName,
+  openedSql,
+  openSql,
+  rollBackSql,
+  rolledBackSql,
+  type SwapNames,
+  tryOpenSql,
+} from './swap.ts'
 
 export const temporaryName = (token: string): string => `holdfast_${checkedToken(token).toLowerCase()}`
 
@@ -36,27 +58,98 @@ export function planRestore(
   const sql = (script: string): Command =>
     psql(target.connection, settings, settings.maintenanceDatabase, script)
   const names = { temporary, final: target.database, mark: markOf(target.token) }
+  const swap = swapOf(settings, target, names, sql)
+  const trial = swap ? tryOpenSql(swap.names) : tryRenameSql(names, facts, target.noOwner)
+  const tablespace = swap?.tablespace ?? facts.database.tablespace
   const create: Step = {
-    ...step('create', 'create the temporary database', sql(createSql(names, facts, server, target.noOwner))),
+    ...step(
+      'create',
+      'create the temporary database',
+      sql(createSql(names, facts, server, tablespace) + trial),
+    ),
     group: 'load',
   }
   const load = loadSteps(settings, target, temporary, artifact, facts, server)
   return {
     steps: [...load.before, create, load.step],
-    finish: [
-      {
-        ...step(
-          'name',
-          `owner, grants, settings, name "${target.database}"`,
-          sql(renameSql(names, facts, target.noOwner)),
-        ),
-        done: sql(doneSql(names)),
-      },
-      // Apart and repeatable: until then the mark in the comment says that the rename was ours.
-      step('comment', 'original comment', sql(originalCommentSql(names, facts))),
-    ],
-    destroys: [],
+    finish: swap ? [] : finishSteps(names, facts, target.noOwner, sql),
+    ...(swap ? { swap: swap.plan } : {}),
+    destroys: swap ? swap.destroys : [],
     undo: [sql(clearSql(names, server.versionNum))],
+  }
+}
+
+const finishSteps = (
+  names: RestoreNames,
+  facts: PostgresqlFacts,
+  noOwner: boolean,
+  sql: (script: string) => Command,
+): Step[] => [
+  {
+    ...step('name', `owner, grants, settings, name "${names.final}"`, sql(renameSql(names, facts, noOwner))),
+    done: sql(doneSql(names)),
+  },
+  // Apart and repeatable: until then the mark in the comment says that the rename was ours.
+  step('comment', 'original comment', sql(originalCommentSql(names, facts))),
+]
+
+function swapOf(
+  settings: PostgresqlConnection,
+  target: RestoreTarget,
+  restored: RestoreNames,
+  sql: (script: string) => Command,
+): { plan: Swap; names: SwapNames; tablespace: string; destroys: string[] } | undefined {
+  if (target.replaces === undefined) return undefined
+  const there = existingFacts.parse(target.replaces.facts)
+  const final = target.database
+  if (final === settings.maintenanceDatabase) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `"${final}" is the database through which this connection does its work; it cannot be renamed meanwhile.`,
+      { hint: 'Name another one with ?maintenance= in the URL of a connection made for this.' },
+    )
+  }
+  const kept = keptName(target.token)
+  const names: SwapNames = {
+    ...restored,
+    kept,
+    token: target.token,
+    oldOid: there.oid,
+    systemIdentifier: there.systemIdentifier,
+  }
+  const id = (name: string) => identifier(name)
+  return {
+    names,
+    tablespace: there.tablespace,
+    destroys: [
+      `${target.replaces.words}: its sessions are ended, and its content is replaced. Its owner, grants, settings, connection limit and comment stay as they are.`,
+      `The old database is kept as "${kept}", closed to clients, for the grace period; then it is dropped.`,
+    ],
+    plan: {
+      prepare: [],
+      exchange: {
+        ...step(
+          'exchange',
+          `rename "${final}" to "${kept}" and the copy to "${final}"`,
+          sql(exchangeSql(names)),
+        ),
+        done: sql(exchangedSql(names)),
+      },
+      open: {
+        ...step('open', `owner, grants, settings of the old database; let clients in`, sql(openSql(names))),
+        done: sql(openedSql(names)),
+      },
+      rollBack: {
+        ...step('roll-back', `rename "${kept}" back to "${final}"`, sql(rollBackSql(names))),
+        done: sql(rolledBackSql(names)),
+      },
+      kept: {
+        name: kept,
+        identify: sql(identifyKeptSql(names)),
+        look: `ALTER DATABASE ${id(kept)} ALLOW_CONNECTIONS true;`,
+        goBack: `ALTER DATABASE ${id(final)} RENAME TO ${id(`${final.slice(0, 40)}_restored`)}; ALTER DATABASE ${id(kept)} ALLOW_CONNECTIONS true; ALTER DATABASE ${id(kept)} RENAME TO ${id(final)};`,
+      },
+    },
   }
 }
 

@@ -25,24 +25,26 @@ ${force ? '' : end}SELECT format('DROP DATABASE %I${force ? ' WITH (FORCE)' : ''
 `
 }
 
-/**
- * An empty database, marked, closed to others. Then the whole finish is tried and rolled back: what would fail there
- * (a missing role, a setting the server refuses, a name that is taken) fails before the data is loaded.
- */
+/** An empty database, marked, closed to others. */
 export function createSql(
   names: RestoreNames,
   facts: PostgresqlFacts,
   server: TargetServerFacts,
-  noOwner: boolean,
+  tablespace: string,
 ): string {
   const database = identifier(names.temporary)
-  return `${clearSql(names, server.versionNum)}CREATE DATABASE ${database} TEMPLATE template0${localeClause(facts, server)}${tablespaceClause(facts, server)};
+  return `${clearSql(names, server.versionNum)}CREATE DATABASE ${database} TEMPLATE template0${localeClause(facts, server)}${tablespaceClause(tablespace, server)};
 COMMENT ON DATABASE ${database} IS ${literal(names.mark)};
 REVOKE ALL ON DATABASE ${database} FROM PUBLIC;
-BEGIN;
-${finishStatements(names, facts, noOwner)}ROLLBACK;
 `
 }
+
+/**
+ * The whole finish, tried and rolled back: what would fail there (a missing role, a setting the server refuses, a name that
+ * is taken) fails before the data is loaded.
+ */
+export const tryRenameSql = (names: RestoreNames, facts: PostgresqlFacts, noOwner: boolean): string =>
+  `BEGIN;\n${finishStatements(names, facts, noOwner)}ROLLBACK;\n`
 
 function localeClause(facts: PostgresqlFacts, server: TargetServerFacts): string {
   const { encoding, collate, ctype, localeProvider, locale, icuRules } = facts.database
@@ -62,8 +64,7 @@ function localeClause(facts: PostgresqlFacts, server: TargetServerFacts): string
   return `${base} LOCALE_PROVIDER builtin BUILTIN_LOCALE ${literal(locale ?? 'C')}`
 }
 
-function tablespaceClause(facts: PostgresqlFacts, server: TargetServerFacts): string {
-  const { tablespace } = facts.database
+function tablespaceClause(tablespace: string, server: TargetServerFacts): string {
   if (tablespace === 'pg_default' || !server.tablespaces.includes(tablespace)) return ''
   return ` TABLESPACE ${identifier(tablespace)}`
 }
@@ -116,7 +117,7 @@ function grants(database: string, facts: PostgresqlFacts, noOwner: boolean): str
 const settingName = (name: string): string => name.split('.').map(identifier).join('.')
 
 /** Lists of quoted names are kept as they were written: given as one string they would become one name (as pg_dump knows). */
-const lists = [
+export const listSettings = [
   'local_preload_libraries',
   'search_path',
   'session_preload_libraries',
@@ -125,7 +126,7 @@ const lists = [
 ]
 
 function settingValue(name: string, value: string): string {
-  if (!lists.includes(name.toLowerCase())) return literal(value)
+  if (!listSettings.includes(name.toLowerCase())) return literal(value)
   const parts = Array.from(value.matchAll(/\s*(?:"((?:[^"]|"")*)"|([^,"]*))\s*(?:,|$)/g))
     .filter(part => part[0] !== '')
     .map(part => part[1]?.replaceAll('""', '"') ?? part[2]?.trim() ?? '')

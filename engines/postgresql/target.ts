@@ -5,6 +5,7 @@ import type { CheckResult } from '../../model/types.ts'
 import type { Probe, RestoreTarget } from '../engine.ts'
 import { psql } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
+import { askExisting, replaceable } from './existing.ts'
 import { countsSql, objectKinds, postgresqlFacts, readCounts, targetSql } from './facts.ts'
 import { answer, majorOf, versionOf } from './probe.ts'
 import { temporaryName } from './restore.ts'
@@ -54,6 +55,7 @@ export function targetChecks(
         targetSql(target.database, { roles, extensions: database.extensions.map(one => one.name) }),
       ),
       pg_restore: { stages: [{ argv: ['pg_restore', '--version'] }] },
+      ...(target.replaces ? { there: askExisting(settings, target.connection, target.database) } : {}),
     },
     read(outputs) {
       const place = `the target server ${settings.host}:${settings.port}`
@@ -66,11 +68,14 @@ export function targetChecks(
         good: string,
         bad: Omit<CheckResult, 'id' | 'title'>,
       ) => results.push(ok ? { id, title, answer: 'pass', detail: good } : { id, title, ...bad })
-      check('target.exists', 'Target is free', !said.exists, `There is no database "${target.database}".`, {
-        answer: 'fail',
-        code: 'restore.target-exists',
-        detail: `A database "${target.database}" exists already on ${place}.`,
-      })
+      if (target.replaces) results.push(...replaceable(outputs.there, target, place))
+      else {
+        check('target.exists', 'Target is free', !said.exists, `There is no database "${target.database}".`, {
+          answer: 'fail',
+          code: 'restore.target-exists',
+          detail: `A database "${target.database}" exists already on ${place}.`,
+        })
+      }
       check('target.primary', 'Target takes writes', !said.inRecovery, 'It is not a standby.', {
         answer: 'fail',
         code: 'restore.mismatch',
@@ -158,16 +163,21 @@ export function targetChecks(
   }
 }
 
-/** Counts the restored database's objects by kind, under its temporary name. */
+/** Counts the restored database's objects by kind. */
 export function proofs(
   settings: PostgresqlConnection,
   target: RestoreTarget,
   manifest: Manifest,
+  place: 'temporary' | 'swapped' = 'temporary',
 ): Probe<CheckResult[]> {
+  const database = place === 'temporary' ? temporaryName(target.token) : target.database
   return {
-    commands: { counts: psql(target.connection, settings, temporaryName(target.token), countsSql) },
+    commands: { counts: psql(target.connection, settings, database, countsSql) },
     read(outputs) {
-      const base = { id: 'proof.objects', title: 'Objects as at the backup' }
+      const base =
+        place === 'temporary'
+          ? { id: 'proof.objects', title: 'Objects as at the backup' }
+          : { id: 'proof.swapped', title: 'Objects as at the backup, in their place' }
       const found = readCounts(
         JSON.stringify(answer(outputs.counts, 'counting the objects of the restored database')),
       )

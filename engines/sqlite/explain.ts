@@ -9,6 +9,13 @@ export function explain(result: CommandResult, step: StepWords): HoldfastError |
   const error = (code: Parameters<typeof toolError>[0], what: string, hint?: string) =>
     toolError(code, result, step, what, hint)
 
+  // What our own scripts refuse: sqlite3 echoes the statement, or only says that it is no JSON.
+  if (/malformed JSON/i.test(said)) {
+    return error(
+      'restore.target-changed',
+      'the file is not the one that the plan names, or its content changed meanwhile',
+    )
+  }
   const common = explainCommon(result, step, installs)
   if (common) return common
   if (/ln: .*: File exists/i.test(said))
@@ -29,6 +36,9 @@ export function explain(result: CommandResult, step: StepWords): HoldfastError |
   }
   if (/malformed|file is not a database|file is encrypted|CORRUPTION ERROR/i.test(said)) {
     return error('database.corrupted', 'SQLite says that the file is damaged or not a database')
+  }
+  if (/source database is busy/i.test(said)) {
+    return error('database.busy', 'others write all the time, or hold its lock')
   }
   if (/database( table)? is locked|database schema is locked/i.test(said)) {
     return error('database.busy', 'another session held its lock for longer than 30 seconds')

@@ -5,6 +5,7 @@ import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './conne
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
 import { planRestore } from './restore.ts'
+import { dropKept, existing } from './swap.ts'
 import { proofs, targetChecks } from './target.ts'
 
 const common = {
@@ -12,11 +13,13 @@ const common = {
   destinations: ['local', 's3'],
   consistency: 'snapshot',
   storage: 'artifacts',
-  swap: 'none',
+  swap: 'in-place',
   checks: (_settings, _request, facts) => checks(facts),
-  planRestore: (_settings, target, manifest) => planRestore(target, manifest),
+  existing,
+  planRestore: (_settings, target, manifest, targetFacts) => planRestore(target, manifest, targetFacts),
   targetChecks: (_settings, target, manifest) => targetChecks(target, manifest),
-  proofs: (_settings, target, manifest) => proofs(target, manifest),
+  proofs: (_settings, target, manifest, place) => proofs(target, manifest, place),
+  dropKept,
 } as const satisfies Partial<Method<SqliteConnection>>
 
 export const sqlite: Engine<SqliteConnection> = {

@@ -1,16 +1,21 @@
 /**
- * Restores of SQLite, always beside: into a temporary file in the target's directory, checked, then linked to its final
- * name. A link fails if the name is taken; a rename would replace what is there.
+ * Restores of SQLite: into a temporary file in the target's directory, checked, then linked to its final name. A link
+ * fails if the name is taken; what is there is replaced by a swap only.
  */
 import { basename, dirname } from 'node:path'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
-import type { Command, RestorePlan, RestoreTarget, Step } from '../engine.ts'
+import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step } from '../engine.ts'
 import { checkedToken } from '../names.ts'
 import { pathProblem, replayed, sidecars, temporaryPath } from './connection.ts'
 import { sqliteFacts } from './facts.ts'
+import { existingFacts, swapOf } from './swap.ts'
 
-export function planRestore(target: RestoreTarget, manifest: Manifest): RestorePlan {
+export function planRestore(
+  target: RestoreTarget,
+  manifest: Manifest,
+  targetFacts: ServerFacts,
+): RestorePlan {
   const artifact = manifest.artifacts[0]
   if (manifest.engine !== 'sqlite' || artifact === undefined || manifest.artifacts.length !== 1) {
     throw new HoldfastError(
@@ -18,10 +23,20 @@ export function planRestore(target: RestoreTarget, manifest: Manifest): RestoreP
       `Backup ${manifest.backupId} is of ${manifest.engine} with ${manifest.artifacts.length} artifacts; a SQLite target takes one SQLite artifact.`,
     )
   }
-  const final = target.database
+  const { replaces } = target
+  const final = replaces ? existingFacts.parse(replaces.facts).path : target.database
   const problem = pathProblem(final)
   if (problem !== undefined) {
     throw new HoldfastError('request.invalid', `target.database: the path "${final}" ${problem}.`)
+  }
+  if (replaces && final !== targetFacts.database) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `${final} is not the file of connection "${target.connection}" (${targetFacts.database}).`,
+      {
+        hint: 'A file is replaced through the connection of that very file: its lock is the one that counts.',
+      },
+    )
   }
   const facts = sqliteFacts.parse(manifest.facts)
   const temporary = temporaryPath(final, checkedToken(target.token))
@@ -39,13 +54,19 @@ export function planRestore(target: RestoreTarget, manifest: Manifest): RestoreP
   }
   // A dump does not carry the journal mode; the copy does, in its header.
   const wal = artifact.format === 'sqlite-dump' && facts.journalMode === 'wal'
+  const steps = [
+    ...emptied(temporary),
+    load,
+    ...(wal && !replaces ? [step('journal-mode', 'journal mode WAL', writeAheadLog(temporary))] : []),
+    step('sync', 'to disk', one('sync', '--', temporary)),
+  ]
+  const undo = one('rm', '-f', '--', temporary, ...sidecars(temporary))
+  if (replaces) {
+    const swap = swapOf(target, replaces, temporary, facts.applicationId)
+    return { steps, finish: [], swap: swap.plan, destroys: swap.destroys, undo: [undo, swap.undo] }
+  }
   return {
-    steps: [
-      ...emptied(temporary),
-      load,
-      ...(wal ? [step('journal-mode', 'journal mode WAL', writeAheadLog(temporary))] : []),
-      step('sync', 'to disk', one('sync', '--', temporary)),
-    ],
+    steps,
     finish: [
       step(
         'no-leftovers',
@@ -60,7 +81,7 @@ export function planRestore(target: RestoreTarget, manifest: Manifest): RestoreP
       step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
     ],
     destroys: [],
-    undo: [one('rm', '-f', '--', temporary, ...sidecars(temporary))],
+    undo: [undo],
   }
 }
 

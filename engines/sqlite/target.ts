@@ -2,16 +2,19 @@
 import { dirname } from 'node:path'
 import type { Manifest } from '../../model/manifest.ts'
 import type { CheckResult } from '../../model/types.ts'
-import type { CommandResult, Probe, RestoreTarget } from '../engine.ts'
+import type { Command, CommandResult, Probe, RestoreTarget } from '../engine.ts'
 import { checkedToken } from '../names.ts'
 import { immutableUri, pathProblem, replayed, temporaryPath } from './connection.ts'
 import { explain } from './explain.ts'
 import { factsSql, sqliteFacts } from './facts.ts'
+import { readOnlyShell } from './shell.ts'
+import { existingFacts, inodeOf, markOf } from './swap.ts'
 
 const ok = (result: CommandResult | undefined): boolean => result?.exits.every(exit => exit === 0) ?? false
 
 export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]> {
-  const path = target.database
+  const replaces = target.replaces && existingFacts.parse(target.replaces.facts)
+  const path = replaces?.path ?? target.database
   const problem = pathProblem(path)
   if (problem !== undefined) {
     return {
@@ -31,6 +34,7 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
   const directory = dirname(path)
   return {
     commands: {
+      inode: inodeOf(path),
       // -e would follow a dangling symbolic link; -L sees the link itself, which blocks the name just as well.
       target: { stages: [{ argv: ['test', '-e', path, '-o', '-L', path] }] },
       ...Object.fromEntries(
@@ -50,26 +54,18 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
             ? { id, title, answer: 'pass', detail: problem }
             : { id, title, ...problem },
         )
-      check(
-        'target.exists',
-        'Target is free',
-        ok(outputs.target)
-          ? { answer: 'fail', code: 'restore.target-exists', detail: `${path} exists already.` }
-          : `${path} does not exist.`,
-      )
-      const left = replayed(path).filter((_, i) => ok(outputs[`left${i}`]))
-      check(
-        'target.leftovers',
-        'Nothing of another database beside',
-        left.length > 0
-          ? {
-              answer: 'fail',
-              code: 'restore.target-exists',
-              detail: `${left.join(', ')} is left of another database; SQLite would replay it into the restored one.`,
-              hint: 'Move these files away once you are sure that they are not needed, or choose another name.',
-            }
-          : 'No journal or write-ahead log of another database.',
-      )
+      if (replaces) {
+        results.push(...replaceable(outputs, replaces, manifest))
+      } else {
+        check(
+          'target.exists',
+          'Target is free',
+          ok(outputs.target)
+            ? { answer: 'fail', code: 'restore.target-exists', detail: `${path} exists already.` }
+            : `${path} does not exist.`,
+        )
+        check('target.leftovers', 'Nothing of another database beside', leftovers(path, outputs))
+      }
       check(
         'target.directory',
         'Directory can be written',
@@ -83,7 +79,11 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
             },
       )
       if (ok(outputs.directory))
-        check('target.space', 'Space at the target', space(outputs.free, directory, manifest))
+        check(
+          'target.space',
+          'Space at the target',
+          space(outputs.free, directory, manifest, target.replaces?.sizeBytes ?? 0),
+        )
       check(
         'host.tools',
         'Tools',
@@ -96,17 +96,71 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
   }
 }
 
+function leftovers(
+  path: string,
+  outputs: Record<string, CommandResult>,
+): Omit<CheckResult, 'id' | 'title'> | string {
+  const left = replayed(path).filter((_, i) => ok(outputs[`left${i}`]))
+  if (left.length === 0) return 'No journal or write-ahead log of another database.'
+  return {
+    answer: 'fail',
+    code: 'restore.target-exists',
+    detail: `${left.join(', ')} is left of another database; SQLite would replay it into the restored one.`,
+    hint: 'Move these files away once you are sure that they are not needed, or choose another name.',
+  }
+}
+
+/** Is it still the file that the plan names, and can its content be replaced while it stays in place? */
+function replaceable(
+  outputs: Record<string, CommandResult>,
+  planned: ReturnType<typeof existingFacts.parse>,
+  manifest: Manifest,
+): CheckResult[] {
+  const { path } = planned
+  const [inode, , kind] = (outputs.inode?.stdout ?? '').split('|')
+  const same = { id: 'target.same', title: 'Target is the one to replace' }
+  if (!ok(outputs.inode) || inode !== planned.inode || !kind?.startsWith('regular')) {
+    return [
+      {
+        ...same,
+        answer: 'fail',
+        code: 'restore.target-changed',
+        detail: `The plan replaces the content of ${path} (device and inode ${planned.inode}); ${ok(outputs.inode) ? `there is ${inode} now` : 'it is not there'}.`,
+      },
+    ]
+  }
+  const page = { id: 'target.page-size', title: 'Page size' }
+  const facts = sqliteFacts.safeParse(manifest.facts)
+  const pageSize = facts.success ? facts.data.pageSize : planned.pageSize
+  const fits = planned.journalMode !== 'wal' || pageSize === planned.pageSize
+  return [
+    { ...same, answer: 'pass', detail: `device and inode ${inode}` },
+    fits
+      ? { ...page, answer: 'pass', detail: `${pageSize} bytes` }
+      : {
+          ...page,
+          answer: 'fail',
+          code: 'restore.swap-refused',
+          detail: `${path} has a write-ahead log and pages of ${planned.pageSize} bytes; the backup has pages of ${pageSize}, which SQLite cannot put into it.`,
+          hint: 'Set PRAGMA journal_mode = DELETE on the file while nobody has it open, or restore beside.',
+        },
+  ]
+}
+
 function space(
   free: CommandResult | undefined,
   directory: string,
   manifest: Manifest,
+  replacedBytes: number,
 ): Omit<CheckResult, 'id' | 'title'> | string {
   const available = Number(/\n.*?\s(\d+)\s+\d+\s+(\d+)\s+\d+%/.exec(free?.stdout ?? '')?.[2] ?? Number.NaN)
   const facts = sqliteFacts.safeParse(manifest.facts)
-  const needed = Math.max(
+  const copied = Math.max(
     manifest.artifacts[0]?.format === 'sqlite-file' ? (manifest.artifacts[0]?.toolBytes ?? 0) : 0,
     facts.success ? facts.data.pageSize * (facts.data.pageCount - facts.data.freePages) : 0,
   )
+  // The old content is kept aside, and is in SQLite's journal while it is replaced.
+  const needed = copied + 2 * replacedBytes
   if (Number.isNaN(available)) return 'The free space is not known.'
   if (available >= needed) return `${available} bytes free, about ${needed} needed.`
   return {
@@ -116,15 +170,24 @@ function space(
   }
 }
 
-/** Looks at the temporary copy only. */
-export function proofs(target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]> {
-  const copy = temporaryPath(target.database, checkedToken(target.token))
-  const shell = (input: string) => ({
-    stages: [
-      { argv: ['sqlite3', '-init', '/dev/null', '-batch', '-bail', '-safe', immutableUri(copy)] as const },
-    ] as const,
-    input,
-  })
+/** Looks at the temporary copy, which nobody else touches; or, once it was swapped in, at the live file. */
+export function proofs(
+  target: RestoreTarget,
+  manifest: Manifest,
+  place: 'temporary' | 'swapped' = 'temporary',
+): Probe<CheckResult[]> {
+  const expected = sqliteFacts.parse(manifest.facts)
+  const replaces = target.replaces && existingFacts.parse(target.replaces.facts)
+  const swapped = place === 'swapped' ? replaces : undefined
+  const path = replaces?.path ?? target.database
+  const copy = immutableUri(temporaryPath(path, checkedToken(target.token)))
+  const shell = (input: string): Command =>
+    swapped
+      ? readOnlyShell(path, input, { safe: true })
+      : { stages: [{ argv: ['sqlite3', '-init', '/dev/null', '-batch', '-bail', '-safe', copy] }], input }
+  const applicationId = swapped
+    ? markOf(target.token, swapped.applicationId, expected.applicationId)
+    : expected.applicationId
   return {
     commands: {
       integrity: shell('PRAGMA integrity_check(20);\n'),
@@ -132,8 +195,13 @@ export function proofs(target: RestoreTarget, manifest: Manifest): Probe<CheckRe
       facts: shell(factsSql),
     },
     read(outputs) {
-      const expected = sqliteFacts.parse(manifest.facts)
-      return [integrity(outputs.integrity), shape(outputs.facts, expected), foreignKeys(outputs.foreignKeys)]
+      const results = [
+        integrity(outputs.integrity),
+        shape(outputs.facts, { ...expected, applicationId }),
+        foreignKeys(outputs.foreignKeys),
+      ]
+      if (!swapped) return results
+      return results.map(one => ({ ...one, id: `${one.id}-swapped`, title: `${one.title}, in its place` }))
     },
   }
 }

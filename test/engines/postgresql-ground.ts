@@ -71,9 +71,9 @@ export interface Ground extends AsyncDisposable {
   plain(name: string): Promise<{ url: string; here: Place; backup: PlainBackup; bytes: Buffer }>
 }
 
-export async function openGround(): Promise<Ground> {
+export async function openGround(options: { config?: string } = {}): Promise<Ground> {
   const dir = await scratch()
-  const server = await startPostgres({ auth: 'scram', password })
+  const server = await startPostgres({ auth: 'scram', password, ...options })
   let places = 0
   const place = (secrets: Record<string, string> = { password }): Place => ({
     staging: join(dir.path, `staging-${++places}`),
