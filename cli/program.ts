@@ -1,18 +1,22 @@
 /** The one table of commands: --help, the shells' completion, docs/cli.md and the tests are made from it or held to it. */
 import { Command, Help } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import { auditCommands } from './commands/audit.ts'
 import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
 import { keyCommands } from './commands/keys.ts'
+import { loginCommands } from './commands/login.ts'
 import { maintenanceCommands } from './commands/maintenance.ts'
 import { operationCommands } from './commands/operation.ts'
 import { profileCommands } from './commands/profile.ts'
 import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { serveCommands } from './commands/serve.ts'
+import { tokenCommands } from './commands/token.ts'
 import { upCommand } from './commands/up.ts'
+import { userCommands } from './commands/user.ts'
 
 /**
  * In the order of --help. A new command is one file in commands/ and one line here. The word between `<` and `>` of an
@@ -29,6 +33,10 @@ const commands: readonly ((program: Command) => void)[] = [
   recoverCommand,
   operationCommands,
   maintenanceCommands,
+  userCommands,
+  tokenCommands,
+  auditCommands,
+  loginCommands,
   profileCommands,
   serveCommands,
 ]

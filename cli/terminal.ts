@@ -99,7 +99,10 @@ export function time(iso: string): string {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`
 }
 
-/** One line without echo from the terminal; the first line of standard input when that is not a terminal. */
+/** What was read of standard input and belongs to the next question. */
+let unread = ''
+
+/** One line without echo from the terminal; the next line of standard input when that is not a terminal. */
 export async function askSecret(question: string): Promise<string> {
   const input = process.stdin
   if (input.isTTY) {
@@ -107,17 +110,31 @@ export async function askSecret(question: string): Promise<string> {
     input.setRawMode(true)
   }
   let text = ''
-  try {
-    for await (const chunk of input.setEncoding('utf8')) {
-      for (const letter of chunk as string) {
-        if (letter === '\n' || letter === '\r' || letter === '\u0004') return text
-        if (letter === '\u0003')
-          throw new HoldfastError('operation.cancelled', 'Nothing was entered.', { hint: '' })
-        text = letter === '\u007f' ? text.slice(0, -1) : text + letter
+  /** undefined: the line goes on. */
+  const take = (letters: string): string | undefined => {
+    for (const [index, letter] of [...letters].entries()) {
+      if (letter === '\n' || letter === '\r' || letter === '\u0004') {
+        unread = [...letters].slice(index + 1).join('')
+        return text
       }
+      if (letter === '\u0003') {
+        throw new HoldfastError('operation.cancelled', 'Nothing was entered.', { hint: '' })
+      }
+      text = letter === '\u007f' ? text.slice(0, -1) : text + letter
+    }
+    return undefined
+  }
+  try {
+    const before = take(unread)
+    if (before !== undefined) return before
+    unread = ''
+    for await (const chunk of input.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
+      const line = take(String(chunk))
+      if (line !== undefined) return line
     }
     return text
   } finally {
+    input.pause()
     if (input.isTTY) {
       input.setRawMode(false)
       process.stderr.write('\n')

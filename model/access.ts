@@ -89,6 +89,8 @@ export const selfView = z.object({
   name: z.string(),
   user: z.string().nullable(),
   via: z.enum(['token', 'session']),
+  /** Id of the token or session. */
+  credential: z.string(),
   role,
   scopes: z.array(z.string()).nullable(),
   expiresAt: z.string().nullable(),

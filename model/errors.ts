@@ -476,6 +476,13 @@ export const errorTable = {
     'Another process has the catalog open',
     'One Holdfast owns a catalog: stop the other one, or use another HOLDFAST_HOME.',
   ),
+  'audit.broken': row(
+    'permanent',
+    500,
+    1,
+    'The audit is not as it was written',
+    'Find out who can write to the catalog; compare with a copy of it from before.',
+  ),
   'catalog.newer': row(
     'permanent',
     500,

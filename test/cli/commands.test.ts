@@ -14,7 +14,19 @@ const program = createProgram()
 const leaves = leavesOf(program)
 
 /** Commands that need no API: they run one, or work without. Every other one is a client and says so. */
-const alone = ['up', 'api', 'worker', 'recover', 'profile', 'doctor', 'completion', 'install', 'uninstall']
+const alone = [
+  'up',
+  'api',
+  'worker',
+  'recover',
+  'profile',
+  'login',
+  'logout',
+  'doctor',
+  'completion',
+  'install',
+  'uninstall',
+]
 
 /** Arguments and options a command cannot do without, as somebody may type them. */
 function necessary(command: Command): string[] {
