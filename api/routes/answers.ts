@@ -8,9 +8,10 @@ export const json = <Schema extends z.ZodType>(schema: Schema, description: stri
   description,
 })
 
+/** It may be left out when nothing in it is needed. */
 export const body = <Schema extends z.ZodType>(schema: Schema) => ({
   content: { 'application/json': { schema } },
-  required: true as const,
+  required: !schema.safeParse({}).success,
 })
 
 /** Every refusal. */
@@ -27,9 +28,8 @@ export const noQuery = z.strictObject({})
 
 export const limitQuery = z
   .string()
-  .regex(/^\d{1,3}$/, 'use a whole number')
+  .regex(/^([1-9]\d?|1\d\d|200)$/, 'use a whole number from 1 to 200')
   .transform(Number)
-  .pipe(z.int().min(1).max(200))
   .optional()
 
 /** Cursors are opaque: a time and an id. */

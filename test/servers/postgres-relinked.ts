@@ -6,7 +6,7 @@ import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isThere, locked, toolsDirectory } from './cache.ts'
-import { run } from './tink.ts'
+import { run } from './python.ts'
 
 const suites = { 15: 'bookworm', 17: 'trixie' } as const
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'

@@ -8,7 +8,7 @@ import fc from 'fast-check'
 import { partSizeAt } from '../../storage/parts.ts'
 import { createOpener, createSealer, sealedBytes } from '../../storage/tink.ts'
 import { writeArtifact } from '../../storage/writer.ts'
-import { run } from '../servers/tink.ts'
+import { run } from '../servers/python.ts'
 import {
   chunked,
   failing,

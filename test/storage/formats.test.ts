@@ -11,7 +11,7 @@ import { signManifest } from '../../storage/manifest.ts'
 import { createOpener } from '../../storage/tink.ts'
 import { wrapDataKey } from '../../storage/wrap.ts'
 import { publishedSchemas } from '../../tools/formats.ts'
-import { pythonWithTink, run } from '../servers/tink.ts'
+import { pythonWithTink, run } from '../servers/python.ts'
 import {
   backupId,
   chunked,

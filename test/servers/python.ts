@@ -1,21 +1,20 @@
-/**
- * A Python with Google's Tink: the other implementation of our encryption format. Installed once per machine from PyPI, at
- * the versions that the worked example of docs/formats names.
- */
+/** Pythons with packages of PyPI at pinned versions, installed once per machine: programs of others that test what we make. */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isThere, locked, toolsDirectory } from './cache.ts'
 
-const requirements = join(import.meta.dirname, '../../docs/formats/example/requirements.txt')
+/** Google's Tink and `jwcrypto`: the other implementation of our encryption format, as its worked example has them. */
+export const pythonWithTink = (): Promise<string> =>
+  pythonWith('tink', join(import.meta.dirname, '../../docs/formats/example/requirements.txt'))
 
-/** Path of a Python that has `tink` and `jwcrypto`. Waits while another process installs it. */
-export async function pythonWithTink(): Promise<string> {
+/** Path of a Python that has what the file requires; `main` is its package that names the folder. Waits while another process installs it. */
+export async function pythonWith(main: string, requirements: string): Promise<string> {
   const text = await readFile(requirements, 'utf8')
-  const tinkVersion = /^tink==(.+)$/m.exec(text)?.[1]
+  const version = new RegExp(`^${main}==(.+)$`, 'm').exec(text)?.[1]
   const digest = createHash('sha256').update(text).digest('hex').slice(0, 8)
-  const home = join(toolsDirectory, `python-tink-${tinkVersion}-${digest}`)
+  const home = join(toolsDirectory, `python-${main}-${version}-${digest}`)
   const python = join(home, 'bin', 'python')
   await mkdir(toolsDirectory, { recursive: true })
   if (!(await isThere(join(home, 'ready')))) {
