@@ -6,7 +6,7 @@ import { withAudit, withBegunAudit } from './audited.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { internalRoutes } from './internal.ts'
 import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson } from './middleware.ts'
-import { withOrigin } from './origin.ts'
+import { withHost, withOrigin } from './origin.ts'
 import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { neededRoles, routeOf, withRole } from './roles.ts'
 import { auditRoutes } from './routes/audit.ts'
@@ -31,7 +31,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
       if (!result.success) throw new InvalidRequest(fieldsOf(result.error))
     },
   })
-  app.use(withHeadersAndLog(context), withOrigin(context.settings))
+  app.use(withHeadersAndLog(context), withOrigin(context.settings), withHost(context.settings))
   app.use(
     '/v1/*',
     withAudit(context),

@@ -14,7 +14,11 @@ const headers = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
   'cache-control': 'no-store',
+  'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
 }
+/** Of answers over TLS: from now on a browser comes by TLS only. */
+const strictTransport = 'max-age=31536000'
 
 /** Security headers on every answer, and one line in the log. The query is left out: people put tokens there. */
 export const withHeadersAndLog =
@@ -24,7 +28,11 @@ export const withHeadersAndLog =
     c.set('requestKey', null)
     c.set('secretAnswer', false)
     await next()
-    for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value)
+    for (const [name, value] of Object.entries(headers)) {
+      // A page of ours says itself what it may load.
+      if (!(name === 'content-security-policy' && c.res.headers.has(name))) c.res.headers.set(name, value)
+    }
+    if (c.get('secure')) c.res.headers.set('strict-transport-security', strictTransport)
     const quiet = c.req.path.startsWith('/internal/') || c.req.path.endsWith('z')
     log[quiet ? 'debug' : 'info']('request', {
       method: c.req.method,

@@ -3,12 +3,14 @@
  * name: anybody can send a header.
  */
 import { BlockList, isIP } from 'node:net'
+import { hostname } from 'node:os'
 import { TLSSocket } from 'node:tls'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context, MiddlewareHandler } from 'hono'
 import { HoldfastError } from '../model/errors.ts'
 import type { Settings } from '../model/settings.ts'
 import type { ApiEnv } from './context.ts'
+import { HttpRefusal } from './problem.ts'
 
 export const withOrigin = (settings: Pick<Settings, 'trustedProxies'>): MiddlewareHandler<ApiEnv> => {
   const trusted = addressList(settings.trustedProxies)
@@ -54,6 +56,32 @@ function addressList(entries: readonly string[]): (address: string) => boolean {
     else list.addSubnet(address, Number(bits), family)
   }
   return address => isIP(address) !== 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** Load balancers ask these, under any name. */
+const watched = ['/healthz', '/readyz']
+
+/**
+ * Refuses browsers that were led here under a name that is not ours (a page of that name could then read our answers). Numbers,
+ * names without a dot and this machine's own cannot be led anywhere; whoever brings a token is no browser.
+ */
+export const withHost = (
+  settings: Pick<Settings, 'apiHosts' | 'apiListen' | 'url'>,
+): MiddlewareHandler<ApiEnv> => {
+  const ours = [...settings.apiHosts, settings.apiListen.host, new URL(settings.url).hostname, hostname()]
+  const names = new Set(ours.map(name => name.toLowerCase()))
+  return async (c, next) => {
+    const name = (c.req.header('host') ?? '').replace(/:\d+$/, '').toLowerCase()
+    const bare = name.replace(/^\[(.*)\]$/, '$1')
+    const safe = isIP(bare) !== 0 || !bare.includes('.') || bare.endsWith('.localhost') || names.has(bare)
+    if (safe || c.req.header('authorization') !== undefined || watched.includes(c.req.path)) {
+      return await next()
+    }
+    throw new HttpRefusal(
+      421,
+      `"${name.slice(0, 100)}" is not known as a name of this API; see HOLDFAST_API_HOSTS.`,
+    )
+  }
 }
 
 /**

@@ -105,6 +105,15 @@ export function asHoldfastError(error: unknown): HoldfastError | undefined {
       error.message || 'The request cannot be read.',
     )
   }
+  // The client went away, or was too slow and was cut off.
+  if (
+    error instanceof Error &&
+    error.message === 'aborted' &&
+    'code' in error &&
+    error.code === 'ECONNRESET'
+  ) {
+    return new HttpRefusal(408, 'The request ended before it was whole.')
+  }
   return undefined
 }
 

@@ -2,18 +2,10 @@
  * The process that owns the catalog: opens it, answers people, programs and workers, and keeps rows and workflows in step.
  */
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
-import type { Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { createAdaptorServer } from '@hono/node-server'
-import { audit, settleBegun } from '../catalog/audit.ts'
-import { forgetRequestsBefore } from '../catalog/idempotency.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
-import { forgetTries } from '../catalog/password-limits.ts'
 import { ensureSecretKey } from '../catalog/secrets.ts'
-import { forgetSessions } from '../catalog/sessions.ts'
 import { ensureToken } from '../catalog/tokens.ts'
 import { enterInKeyFiles } from '../catalog/trust.ts'
 import type { Host } from '../hosts/host.ts'
@@ -23,6 +15,8 @@ import { homePaths, type Settings } from '../model/settings.ts'
 import { thumbprint } from '../storage/keys.ts'
 import { createApp } from './app.ts'
 import type { ApiContext } from './context.ts'
+import { startHousekeeping } from './housekeeping.ts'
+import { isLoopback, listen } from './listener.ts'
 import { createLog, type Log } from './log.ts'
 import { startReconciler } from './reconcile.ts'
 import { createStrangers } from './strangers.ts'
@@ -46,13 +40,9 @@ export interface ApiOptions {
   reconcileSeconds?: number
   /** Seconds that a closed workflow has for telling the catalog itself how it ended. */
   lastWordSeconds?: number
+  /** Seconds that a client has for sending a request. */
+  requestSeconds?: number
 }
-
-const idempotencyDays = 7
-const housekeepingSeconds = 60
-const longestRequestMs = 3_600_000
-/** Requests under way get this long when we are asked to end. */
-const drainSeconds = 10
 
 /** Throws `catalog.busy`, `catalog.newer`, `catalog.secret-key`, `settings.invalid`; leaves nothing open then. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
@@ -76,17 +66,20 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     if (!options.temporal) closing.push(temporal.close)
 
     const context = createContext(settings, catalog, temporal, log)
-    const server = await listen(context)
+    const listener = await listen(createApp(context).fetch, settings, log, options.requestSeconds)
     const reconciler = startReconciler(context, reconcileSeconds, lastWordSeconds)
     // Listening ends first; then Temporal's, so that the round under way need not wait for an answer.
     closing.splice(1, 0, reconciler.stop)
     closing.splice(1, 0, startHousekeeping(context))
-    closing.push(() => stop(server))
-    const url = urlOf(server, settings)
+    closing.push(listener.stop)
+    const { url } = listener
     log.info('API listens', { url })
     for (const path of made) log.info('made', { path })
-    if (!isLoopback(settings.apiListen.host)) {
-      log.warn('the API listens beyond this machine, without TLS: put a TLS proxy before it', { url })
+    if (!isLoopback(settings.apiListen.host) && !settings.apiTls && settings.trustedProxies.length === 0) {
+      log.warn(
+        'the API listens beyond this machine, without TLS: see HOLDFAST_API_TLS_CERT, or put a TLS proxy before it',
+        { url },
+      )
     }
     return { url, made, close: closeAll }
   } catch (error) {
@@ -116,36 +109,6 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
   }
 }
 
-/** What is done now and again; returned is what ends it, with the last of it done. */
-function startHousekeeping(context: ApiContext): () => Promise<void> {
-  const { catalog, strangers, log } = context
-  const tidy = async (ending: boolean) => {
-    const now = Date.now()
-    for (const entry of strangers.counted(ending)) await audit(catalog, entry)
-    await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
-    await forgetSessions(catalog)
-    await forgetTries(catalog)
-    const before = new Date(now - (catalog.shared ? longestRequestMs : 0)).toISOString()
-    const lost = await settleBegun(catalog, context.process, before)
-    if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })
-  }
-  let round = Promise.resolve()
-  const next = (ending = false) => {
-    round = round.then(() =>
-      tidy(ending).catch(error => {
-        log.error('housekeeping failed', { reason: error instanceof Error ? error.message : String(error) })
-      }),
-    )
-  }
-  next()
-  const timer = setInterval(next, housekeepingSeconds * 1000)
-  return async () => {
-    clearInterval(timer)
-    next(true)
-    await round
-  }
-}
-
 /** A key file that cannot be read or written keeps nobody from making backups: it is said, and what to do instead. */
 async function enterOurselves(catalog: Catalog, settings: Settings, log: Log): Promise<void> {
   const { keys } = homePaths(settings.home)
@@ -172,34 +135,3 @@ async function makeTokens(catalog: Catalog, settings: Settings): Promise<string[
   }
   return made
 }
-
-async function listen(context: ApiContext): Promise<Server> {
-  const app = createApp(context)
-  const server = createAdaptorServer({ fetch: app.fetch, autoCleanupIncoming: true }) as Server
-  server.requestTimeout = 60_000
-  server.headersTimeout = 20_000
-  // Longer than clients keep idle connections, so that it is they who close them.
-  server.keepAliveTimeout = 30_000
-  const { host, port } = context.settings.apiListen
-  server.listen(port, host)
-  await once(server, 'listening')
-  return server
-}
-
-async function stop(server: Server): Promise<void> {
-  const closed = once(server, 'close')
-  server.close()
-  server.closeIdleConnections()
-  const timer = setTimeout(() => server.closeAllConnections(), drainSeconds * 1000)
-  await closed
-  clearTimeout(timer)
-}
-
-function urlOf(server: Server, settings: Settings): string {
-  const { port } = server.address() as AddressInfo
-  const { host } = settings.apiListen
-  const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
-  return `http://${reach.includes(':') ? `[${reach}]` : reach}:${port}`
-}
-
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host)

@@ -28,6 +28,10 @@ export interface Settings {
       | undefined
   }
   apiListen: { host: string; port: number }
+  /** Files of the API's certificate (with those between it and its authority) and of its key. Absolute. */
+  apiTls: { cert: string; key: string } | undefined
+  /** Names under which browsers may reach the API, beside those of this machine. */
+  apiHosts: string[]
   /** Addresses and networks of proxies whose word about clients is believed. */
   trustedProxies: string[]
   /** What the CLI and workers talk to. */
@@ -83,6 +87,14 @@ export function settingsFrom(
   const tls = ['CA', 'CERT', 'KEY', 'SERVER_NAME'].some(
     part => text(`HOLDFAST_TEMPORAL_TLS_${part}`) !== undefined,
   )
+  const [cert, key] = [text('HOLDFAST_API_TLS_CERT'), text('HOLDFAST_API_TLS_KEY')]
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new HoldfastError(
+      'settings.invalid',
+      'HOLDFAST_API_TLS_CERT and HOLDFAST_API_TLS_KEY are set together or not at all.',
+    )
+  }
+  const apiTls = cert && key ? { cert: absolute(cert), key: absolute(key) } : undefined
   return {
     home,
     secretKey: text('HOLDFAST_SECRET_KEY'),
@@ -103,8 +115,10 @@ export function settingsFrom(
         : undefined,
     },
     apiListen,
+    apiTls,
+    apiHosts: listOf(text('HOLDFAST_API_HOSTS')).map(host => host.toLowerCase()),
     trustedProxies: networks('HOLDFAST_API_TRUSTED_PROXIES', text('HOLDFAST_API_TRUSTED_PROXIES')),
-    url: text('HOLDFAST_URL') ?? `http://${listen}`,
+    url: text('HOLDFAST_URL') ?? `${apiTls ? 'https' : 'http'}://${listen}`,
     token: text('HOLDFAST_TOKEN'),
     tokenFile: absolute(text('HOLDFAST_TOKEN_FILE') ?? join(home, 'api.token')),
     workerTokenFile: absolute(text('HOLDFAST_WORKER_TOKEN_FILE') ?? join(home, 'worker.token')),

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { settingsOf } from '../context.ts'
 import { fields, note, paint, print, printJson } from '../terminal.ts'
+import { trustAlso } from '../trust.ts'
 import type { Up } from '../up/run.ts'
 import type { GlobalOptions } from '../whom.ts'
 
@@ -16,6 +17,7 @@ export function upCommand(program: Command): void {
     .action(async (options: { verbose?: boolean }, command: Command) => {
       const { home, json = false }: GlobalOptions = command.optsWithGlobals()
       const settings = settingsOf(home)
+      if (settings.ca !== undefined) trustAlso(settings.ca)
       const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
       let up: Up | undefined
       let asked = 0

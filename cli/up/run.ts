@@ -83,7 +83,8 @@ async function startChildren(
   const bracketed = apiListen.host.includes(':') ? `[${apiListen.host}]` : apiListen.host
   // Everyone else on this machine reaches an API that listens everywhere through the loopback.
   const reach = apiListen.host === '0.0.0.0' ? '127.0.0.1' : apiListen.host === '::' ? '[::1]' : bracketed
-  const api = `http://${reach}:${apiListen.port}`
+  // A certificate has names: whoever sets one says by HOLDFAST_URL under which of them the API is reached.
+  const api = options.settings.apiTls ? options.settings.url : `http://${reach}:${apiListen.port}`
 
   let temporalAddress = options.settings.temporal.address ?? ''
   let temporalUi = options.settings.temporal.uiUrl ?? null
@@ -242,7 +243,7 @@ async function freeApiAddress(settings: Settings): Promise<{ host: string; port:
 async function isOurs(settings: Settings, port: number): Promise<boolean> {
   const token = tokenIn(settings.tokenFile)
   if (token === undefined) return false
-  const answer = await fetch(`http://127.0.0.1:${port}/v1/connections`, {
+  const answer = await fetch(`${settings.apiTls ? 'https' : 'http'}://127.0.0.1:${port}/v1/connections`, {
     headers: { authorization: `Bearer ${token}` },
     signal: AbortSignal.timeout(3000),
   }).catch(() => undefined)

@@ -37,7 +37,7 @@ export interface TestApi {
 }
 
 export async function startTestApi(
-  options: { temporal?: string; home?: string; env?: Record<string, string> } = {},
+  options: { temporal?: string; home?: string; env?: Record<string, string>; requestSeconds?: number } = {},
 ): Promise<TestApi> {
   const home = options.home ?? (await mkdtemp(join(tmpdir(), 'holdfast-api-')))
   const place = await placeForCatalog(home)
@@ -66,6 +66,7 @@ export async function startTestApi(
       }),
       reconcileSeconds: 0.3,
       lastWordSeconds: 1,
+      ...(options.requestSeconds === undefined ? {} : { requestSeconds: options.requestSeconds }),
     })
   const read = async (path: string) => (await readFile(path, 'utf8')).trim()
   const tools: TestApi = {

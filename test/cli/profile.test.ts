@@ -1,6 +1,5 @@
 /** Whom the CLI talks to: flags, environment, profiles, this machine's own; and https with a private authority. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { type createServer, request } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
@@ -11,6 +10,7 @@ import { after, before, describe, test } from 'node:test'
 import { settingsOf } from '../../cli/context.ts'
 import { clientSettings } from '../../cli/whom.ts'
 import { startTestApi, type TestApi } from '../api/support.ts'
+import { makeCertificate } from '../servers/certificate.ts'
 import { holdfast } from './run.ts'
 
 describe('profiles', () => {
@@ -151,13 +151,7 @@ describe('profiles', () => {
   })
 
   test('https with an authority of one’s own: by flag, by environment, by profile; refused without', async () => {
-    const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' })
-    const fresh = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-    openssl('req', '-x509', ...fresh, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test CA')
-    openssl('req', ...fresh.slice(0, 5), '-keyout', 'api.key', '-out', 'api.csr', '-subj', '/CN=api')
-    await writeFile(join(folder, 'names'), 'subjectAltName=IP:127.0.0.1')
-    const by = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '2']
-    openssl('x509', '-req', '-in', 'api.csr', '-out', 'api.pem', ...by)
+    const files = makeCertificate(folder, 'api', 'IP:127.0.0.1')
     const forward: Parameters<typeof createServer>[1] = (incoming, outgoing) => {
       const to = request(`${api.api.url}${incoming.url}`, {
         headers: incoming.headers,
@@ -169,10 +163,7 @@ describe('profiles', () => {
       })
       incoming.pipe(to)
     }
-    const [key, cert] = await Promise.all([
-      readFile(join(folder, 'api.key')),
-      readFile(join(folder, 'api.pem')),
-    ])
+    const [key, cert] = await Promise.all([readFile(files.key), readFile(files.cert)])
     const server = createTlsServer({ key, cert }, forward)
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
     try {

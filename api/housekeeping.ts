@@ -1,0 +1,40 @@
+/** What is done now and again: counted refusals, what has run out, what a dead process had begun. */
+import { audit, settleBegun } from '../catalog/audit.ts'
+import { forgetRequestsBefore } from '../catalog/idempotency.ts'
+import { forgetTries } from '../catalog/password-limits.ts'
+import { forgetSessions } from '../catalog/sessions.ts'
+import type { ApiContext } from './context.ts'
+
+const everySeconds = 60
+const idempotencyDays = 7
+const longestRequestMs = 3_600_000
+
+/** Returned is what ends it, with the last of it done. */
+export function startHousekeeping(context: ApiContext): () => Promise<void> {
+  const { catalog, strangers, log } = context
+  const tidy = async (ending: boolean) => {
+    const now = Date.now()
+    for (const entry of strangers.counted(ending)) await audit(catalog, entry)
+    await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
+    await forgetSessions(catalog)
+    await forgetTries(catalog)
+    const before = new Date(now - (catalog.shared ? longestRequestMs : 0)).toISOString()
+    const lost = await settleBegun(catalog, context.process, before)
+    if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })
+  }
+  let round = Promise.resolve()
+  const next = (ending = false) => {
+    round = round.then(() =>
+      tidy(ending).catch(error => {
+        log.error('housekeeping failed', { reason: error instanceof Error ? error.message : String(error) })
+      }),
+    )
+  }
+  next()
+  const timer = setInterval(next, everySeconds * 1000)
+  return async () => {
+    clearInterval(timer)
+    next(true)
+    await round
+  }
+}
