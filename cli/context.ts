@@ -35,7 +35,10 @@ export function settingsOf(
   home?: string,
   environment: Record<string, string | undefined> = process.env,
 ): Settings {
-  const env = withFiles(home === undefined ? environment : { ...environment, HOLDFAST_HOME: home })
+  const env = environmentWithFiles(
+    home === undefined ? environment : { ...environment, HOLDFAST_HOME: home },
+    settingsInFiles,
+  )
   const settings = settingsFrom(env, process.cwd(), process.stdout.isTTY === true)
   if (env.HOLDFAST_URL || env.HOLDFAST_API_LISTEN) return settings
   const running = readRuntime(settings.home)
@@ -43,9 +46,12 @@ export function settingsOf(
 }
 
 /** What stands in files is read; a variable goes before its file. */
-function withFiles(env: Record<string, string | undefined>): Record<string, string | undefined> {
+export function environmentWithFiles(
+  env: Record<string, string | undefined>,
+  names: readonly string[],
+): Record<string, string | undefined> {
   const read = { ...env }
-  for (const name of settingsInFiles) {
+  for (const name of names) {
     const path = env[`${name}_FILE`]
     if (env[name] || !path) continue
     try {

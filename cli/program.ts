@@ -6,6 +6,7 @@ import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
+import { installCommands } from './commands/install.ts'
 import { keyCommands } from './commands/keys.ts'
 import { loginCommands } from './commands/login.ts'
 import { maintenanceCommands } from './commands/maintenance.ts'
@@ -39,6 +40,7 @@ const commands: readonly ((program: Command) => void)[] = [
   loginCommands,
   profileCommands,
   serveCommands,
+  installCommands,
 ]
 
 const examples = `

@@ -26,12 +26,11 @@ export interface EnsureOptions {
 export async function ensureTemporal(options: EnsureOptions = {}): Promise<string> {
   const env = options.env ?? process.env
   const say = options.onProgress ?? (() => {})
-  const found = findOnPath('temporal', env)
+  const found = findTemporal(env)
   if (found !== undefined) return found
-  const cache = join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), '.cache'), 'holdfast', 'tools')
+  const cache = cacheOf(env)
   const folder = join(cache, `temporal-${version}`)
   const program = join(folder, 'temporal')
-  if (existsSync(program)) return program
 
   await mkdir(folder, { recursive: true })
   return withLock(join(cache, `temporal-${version}.lock`), say, async () => {
@@ -52,6 +51,15 @@ export async function ensureTemporal(options: EnsureOptions = {}): Promise<strin
     }
   })
 }
+
+/** The one that is here already: on PATH, else in the user's cache. */
+export function findTemporal(env: Record<string, string | undefined>): string | undefined {
+  const cached = join(cacheOf(env), `temporal-${version}`, 'temporal')
+  return findOnPath('temporal', env) ?? (existsSync(cached) ? cached : undefined)
+}
+
+const cacheOf = (env: Record<string, string | undefined>): string =>
+  join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), '.cache'), 'holdfast', 'tools')
 
 /** What the program says of its server, e.g. `1.29.1`: database files are not migrated between versions. */
 export async function temporalServerVersion(program: string): Promise<string> {

@@ -20,6 +20,13 @@ export interface TemporalServerOptions {
 }
 
 export function spawnTemporalServer(options: TemporalServerOptions): ChildProcess {
+  const args = temporalServerArguments(options)
+  return spawnLeashed(options.program, args, { output: options.output, graceSeconds: 5 })
+}
+
+export function temporalServerArguments(
+  options: Omit<TemporalServerOptions, 'program' | 'output'>,
+): string[] {
   const args = ['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error']
   args.push('--port', String(options.port), '--ui-port', String(options.uiPort))
   args.push('--namespace', options.namespace)
@@ -31,7 +38,7 @@ export function spawnTemporalServer(options: TemporalServerOptions): ChildProces
   for (const [name, type] of Object.entries(options.searchAttributes ?? {})) {
     args.push('--search-attribute', `${name}=${type}`)
   }
-  return spawnLeashed(options.program, args, { output: options.output, graceSeconds: 5 })
+  return args
 }
 
 /** Resolves once the namespace answers; rejects with `temporal.unreachable` if the child ends or time is up. */

@@ -1,4 +1,5 @@
 /** What people see: colour, tables, sizes, times. Everything for people goes through here. */
+import { createInterface } from 'node:readline/promises'
 import { styleText } from 'node:util'
 import { HoldfastError } from '../model/errors.ts'
 
@@ -101,6 +102,17 @@ export function time(iso: string): string {
 
 /** What was read of standard input and belongs to the next question. */
 let unread = ''
+
+/** One line from the terminal, or the first of standard input when that is none; nothing when it ends before. */
+export async function askLine(question: string): Promise<string> {
+  const asked = createInterface({ input: process.stdin, output: process.stderr })
+  const closed = new Promise<string>(resolve => asked.once('close', () => resolve('')))
+  try {
+    return await Promise.race([asked.question(question), closed])
+  } finally {
+    asked.close()
+  }
+}
 
 /** One line without echo from the terminal; the next line of standard input when that is not a terminal. */
 export async function askSecret(question: string): Promise<string> {
