@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { DestinationRecord } from '../../model/records.ts'
 
-const version = '1.8.0'
+export const versitygwVersion = '1.8.0'
 const region = 'us-east-1'
 const startSeconds = 60
 const buildSeconds = 15 * 60
@@ -194,7 +194,7 @@ async function enableVersioning(server: Versitygw): Promise<void> {
 /** Path of the binary; builds it with Go if this machine has not got it yet. */
 export async function versitygwBinary(): Promise<string> {
   const tools = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'holdfast', 'tools')
-  const directory = join(tools, `versitygw-${version}`)
+  const directory = join(tools, `versitygw-${versitygwVersion}`)
   const binary = join(directory, 'versitygw')
   if (await executable(binary)) return binary
   await mkdir(tools, { recursive: true })
@@ -220,20 +220,24 @@ export async function versitygwBinary(): Promise<string> {
 async function build(tools: string, directory: string): Promise<void> {
   const temporary = await mkdtemp(join(tools, 'building-versitygw-'))
   console.error(
-    `Building versitygw ${version} (S3 server for the tests, once per machine, about two minutes) …`,
+    `Building versitygw ${versitygwVersion} (S3 server for the tests, once per machine, about two minutes) …`,
   )
   try {
-    await promisify(execFile)('go', ['install', `github.com/versity/versitygw/cmd/versitygw@v${version}`], {
-      env: { ...process.env, GOBIN: temporary },
-      timeout: buildSeconds * 1000,
-      maxBuffer: 64 * 1024 * 1024,
-    })
+    await promisify(execFile)(
+      'go',
+      ['install', `github.com/versity/versitygw/cmd/versitygw@v${versitygwVersion}`],
+      {
+        env: { ...process.env, GOBIN: temporary },
+        timeout: buildSeconds * 1000,
+        maxBuffer: 64 * 1024 * 1024,
+      },
+    )
     await rename(temporary, directory)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
       throw new Error(
-        `The S3 tests need versitygw ${version}: install Go (https://go.dev/dl) so that it can be built, or put the binary at ${join(directory, 'versitygw')}.`,
+        `The S3 tests need versitygw ${versitygwVersion}: install Go (https://go.dev/dl) so that it can be built, or put the binary at ${join(directory, 'versitygw')}.`,
       )
     }
     throw error
