@@ -1,9 +1,10 @@
 /** Who asks: a token in the header, or a session in a cookie. */
 import type { Context, MiddlewareHandler } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
-import { actorOfSession, csrfTokenIsRight, sessionSeconds } from '../catalog/sessions.ts'
-import { actorOfToken, workerTokenIsValid } from '../catalog/tokens.ts'
+import { actorOfSession, csrfTokenIsRight, sessionSeconds, sessionStands } from '../catalog/sessions.ts'
+import { actorOfToken, tokenStands, workerTokenIsValid } from '../catalog/tokens.ts'
 import { HoldfastError } from '../model/errors.ts'
+import type { Actor } from '../model/records.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { assertSameOrigin } from './origin.ts'
 
@@ -38,6 +39,10 @@ async function recognise({ catalog }: ApiContext, c: Context<ApiEnv>) {
     { hint: 'GET /v1/me says the token of the session.' },
   )
 }
+
+/** For answers that take long: a token that was revoked, or a session that was ended, sees no more of them. */
+export const stillHere = ({ catalog }: ApiContext, { via, credentialId }: Actor): Promise<boolean> =>
+  via === 'token' ? tokenStands(catalog, credentialId) : sessionStands(catalog, credentialId)
 
 export const withWorkerToken =
   ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>

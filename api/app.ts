@@ -13,6 +13,7 @@ import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
+import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
@@ -51,6 +52,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   backupRoutes(app, context)
   restoreRoutes(app, context)
   operationRoutes(app, context)
+  eventRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
   userRoutes(app, context)

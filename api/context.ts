@@ -4,6 +4,7 @@ import type { Host } from '../hosts/host.ts'
 import type { Actor } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import type { Json } from '../model/types.ts'
+import type { EventHub } from './event-hub.ts'
 import type { Log } from './log.ts'
 import type { Strangers } from './strangers.ts'
 import type { TemporalAccess } from './temporal.ts'
@@ -19,6 +20,8 @@ export interface ApiContext {
   process: string
   /** Operations that a request is starting right now: the reconciler leaves them alone. */
   starting: Set<string>
+  /** For those who watch operations. */
+  events: EventHub
   /** Refusals of requests without a valid credential. */
   strangers: Strangers
 }

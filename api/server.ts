@@ -15,10 +15,12 @@ import { homePaths, type Settings } from '../model/settings.ts'
 import { thumbprint } from '../storage/keys.ts'
 import { createApp } from './app.ts'
 import type { ApiContext } from './context.ts'
+import { createEventHub } from './event-hub.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { isLoopback, listen } from './listener.ts'
 import { createLog, type Log } from './log.ts'
 import { startReconciler } from './reconcile.ts'
+import { liveView } from './routes/operations.ts'
 import { createStrangers } from './strangers.ts'
 import { openTemporal, type TemporalAccess } from './temporal.ts'
 
@@ -72,6 +74,8 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     closing.splice(1, 0, reconciler.stop)
     closing.splice(1, 0, startHousekeeping(context))
     closing.push(listener.stop)
+    // Streams end by themselves only with their operation.
+    closing.push(async () => context.events.stop())
     const { url } = listener
     log.info('API listens', { url })
     for (const path of made) log.info('made', { path })
@@ -105,6 +109,7 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
     },
     process: readable(randomBytes(12)),
     starting: new Set(),
+    events: createEventHub(id => liveView({ catalog, temporal, log }, id)),
     strangers: createStrangers(),
   }
 }

@@ -92,6 +92,17 @@ export async function actorOfSession(
   }
 }
 
+/** Whether a session that was good when it came is so still. Asking does not count as using it. */
+export async function sessionStands(catalog: Catalog, id: string): Promise<boolean> {
+  const row = await catalog.db
+    .selectFrom('sessions')
+    .innerJoin('users', 'users.name', 'sessions.user_name')
+    .select(['seen_at', 'expires_at', 'disabled'])
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return row?.disabled === 0 && !isOver(row, Date.now())
+}
+
 const isOver = ({ seen_at, expires_at }: { seen_at: string; expires_at: string }, now: number): boolean =>
   Date.parse(expires_at) <= now || Date.parse(seen_at) + sessionIdleSeconds * 1000 <= now
 

@@ -185,6 +185,18 @@ export async function actorOfToken(
   }
 }
 
+/** Whether a token that was good when it came is so still. */
+export async function tokenStands(catalog: Catalog, id: string): Promise<boolean> {
+  const row = await catalog.db
+    .selectFrom('tokens')
+    .leftJoin('users', 'users.name', 'tokens.user_name')
+    .select(['tokens.expires_at', 'tokens.user_name', 'users.disabled'])
+    .where('tokens.id', '=', id)
+    .executeTakeFirst()
+  if (!row || (row.user_name !== null && row.disabled !== 0)) return false
+  return row.expires_at === null || Date.parse(row.expires_at) > Date.now()
+}
+
 /** That it was used is noted this often: not each request costs a write. */
 const noteEveryMs = 60_000
 

@@ -1,15 +1,17 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { isClosed, listOperations, readOperation, updateOperation } from '../../catalog/operations.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
-import { operationView, page } from '../../model/schemas.ts'
+import { type OperationView, operationView, page } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
 import { operationViewOf, progressOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, nothing, problems } from './answers.ts'
 
 const tags = ['operations']
-const idParam = z.object({ id: z.string().regex(/^op-[A-Za-z0-9]{4,40}$/, 'not an operation id') })
+const progressMs = 1000
+export const idParam = z.object({ id: z.string().regex(/^op-[A-Za-z0-9]{4,40}$/, 'not an operation id') })
 
 const list = createRoute({
   method: 'get',
@@ -71,10 +73,7 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
       200,
     )
   })
-  app.openapi(show, async c => {
-    const operation = await readOperation(catalog, c.req.valid('param').id)
-    return c.json(operationViewOf(operation, temporal, await liveProgress(context, operation)), 200)
-  })
+  app.openapi(show, async c => c.json(await liveView(context, c.req.valid('param').id), 200))
   app.openapi(cancel, async c => {
     const { id } = c.req.valid('param')
     const operation = await readOperation(catalog, id)
@@ -83,16 +82,31 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
   })
 }
 
-/** The row alone must be enough: without Temporal there is no progress, and that is all. */
-async function liveProgress({ temporal, log }: ApiContext, operation: OperationRecord) {
+/** With live progress. Throws `request.not-found`. */
+export async function liveView(
+  context: Pick<ApiContext, 'catalog' | 'temporal' | 'log'>,
+  id: string,
+): Promise<OperationView> {
+  const operation = await readOperation(context.catalog, id)
+  return operationViewOf(operation, context.temporal, await liveProgress(context, operation))
+}
+
+/** The row alone must be enough: without Temporal, or when it is slow to answer, there is no progress, and that is all. */
+async function liveProgress(
+  { temporal, log }: Pick<ApiContext, 'temporal' | 'log'>,
+  operation: OperationRecord,
+): Promise<OperationView['progress']> {
   if (isClosed(operation.state)) return null
-  try {
-    const run = await temporal.find(operation.workflowId, operation.id)
-    return run?.status === 'RUNNING' ? progressOf(run) : null
-  } catch (error) {
-    log.debug('no live progress', { operation: operation.id, reason: String(error) })
-    return null
-  }
+  const asked = temporal.find(operation.workflowId, operation.id).then(
+    run => (run?.status === 'RUNNING' ? progressOf(run) : null),
+    error => {
+      log.debug('no live progress', { operation: operation.id, reason: String(error) })
+      return null
+    },
+  )
+  const enough = new AbortController()
+  const patience = sleep(progressMs, null, { signal: enough.signal }).catch(() => null)
+  return await Promise.race([asked, patience]).finally(() => enough.abort())
 }
 
 /** The wish is in the row before it is sent: if we die in between, the reconciler sends it. */
