@@ -20,6 +20,7 @@ import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { sessionRoutes } from './routes/sessions.ts'
+import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
 import { version } from './version.ts'
@@ -59,6 +60,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   tokenRoutes(app, context)
   sessionRoutes(app, context)
   auditRoutes(app, context)
+  statusRoutes(app, context)
   const needed = neededRoles(app)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })

@@ -44,6 +44,8 @@ export interface TemporalAccess {
   ): Promise<{ operationId: string | undefined; type: string; startedAt: Date } | undefined>
   /** Why a failed run failed, as it said itself. */
   failureOf(workflowId: string, runId: string): Promise<ErrorFacts | undefined>
+  /** Who asked for work lately. */
+  pollers(): Promise<Poller[]>
   /** Asks the run to stop. It having ended already is fine. */
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
@@ -56,13 +58,12 @@ const attributeSeconds = 20
 const deadlineMs = 5000
 const againMs = 200
 
-/** `describe` and the like: the caller of `openTemporal` closes it. Nothing is connected until it is needed. */
-export async function openTemporal(
-  settings: Settings,
-  log: Log = createLog(settings),
-): Promise<TemporalAccess> {
-  const { address = '127.0.0.1:7233', namespace, tls, apiKey, uiUrl } = settings.temporal
-  const connection = Connection.lazy({
+const defaultAddress = '127.0.0.1:7233'
+
+/** Not connected until it is used; whoever asks for it closes it. */
+export async function temporalConnection(settings: Pick<Settings, 'temporal'>): Promise<Connection> {
+  const { address = defaultAddress, tls, apiKey } = settings.temporal
+  return Connection.lazy({
     address,
     // We try again ourselves: the SDK's own timers outlive a closed connection.
     interceptors: [],
@@ -70,6 +71,37 @@ export async function openTemporal(
     ...(apiKey === undefined ? {} : { apiKey }),
     ...(tls ? { tls: await tlsOptions(tls) } : apiKey === undefined ? {} : { tls: true }),
   })
+}
+
+/** Who asked for work within the last minutes. */
+export async function pollersOf(connection: Connection, namespace: string): Promise<Poller[]> {
+  const { pollers } = await connection.workflowService.describeTaskQueue({
+    namespace,
+    taskQueue: { name: taskQueue },
+    // 2: TASK_QUEUE_TYPE_ACTIVITY of the service's own enumeration.
+    taskQueueType: 2,
+  })
+  return (pollers ?? []).map(({ identity, lastAccessTime }) => ({
+    identity: identity ?? '',
+    lastSeenAt: new Date(Number(lastAccessTime?.seconds ?? 0) * 1000),
+  }))
+}
+
+export interface Poller {
+  identity: string
+  lastSeenAt: Date
+}
+
+/** A poll lasts a minute at most; who did not ask again since is gone. */
+export const isPolling = ({ lastSeenAt }: Poller): boolean => Date.now() - lastSeenAt.getTime() < 75_000
+
+/** `describe` and the like: the caller of `openTemporal` closes it. Nothing is connected until it is needed. */
+export async function openTemporal(
+  settings: Settings,
+  log: Log = createLog(settings),
+): Promise<TemporalAccess> {
+  const { address = defaultAddress, namespace, uiUrl } = settings.temporal
+  const connection = await temporalConnection(settings)
   const client = new Client({ connection, namespace })
 
   const closing = new AbortController()
@@ -213,6 +245,8 @@ export async function openTemporal(
           return factsOf(error.cause)
         }
       }),
+
+    pollers: () => call('asking for workers', () => pollersOf(connection, namespace), 1500),
 
     cancel: (workflowId, runId) =>
       call(`cancelling ${workflowId}`, async () => {

@@ -99,6 +99,18 @@ export async function listBackups(
   return rows.map(toBackup)
 }
 
+/** Names of the connections that there are backups of, whether they are still there or not. */
+export async function connectionsOfBackups(catalog: Catalog): Promise<string[]> {
+  const rows = await catalog.db
+    .selectFrom('backups')
+    .select('connection')
+    .distinct()
+    .where('state', '=', 'committed')
+    .orderBy('connection')
+    .execute()
+  return rows.map(row => row.connection)
+}
+
 function toBackup(row: Selectable<CatalogTables['backups']>): BackupRecord {
   return {
     id: row.id,

@@ -37,9 +37,20 @@ export const padEnd = (text: string, width: number): string =>
 export const padStart = (text: string, width: number): string =>
   ' '.repeat(Math.max(0, width - visible(text))) + text
 
-/** One word of a shell's command line, for copying. */
-export const shellWord = (text: string): string =>
-  /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
+/** Breaks at spaces; the first line is indented like the others. */
+export function wrapped(text: string, indent: string, columns: number): string[] {
+  const room = Math.max(20, columns - indent.length)
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(/\s+/)) {
+    if (line !== '' && line.length + 1 + word.length > room) {
+      lines.push(indent + line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  lines.push(indent + line)
+  return lines
+}
 
 /** Left-aligned columns under dim headings; `right` names the columns that hold numbers. */
 export function table(

@@ -197,9 +197,22 @@ export interface CommandResult {
   stderrTail: string
 }
 
+/** A program that has to be on the machine that runs it. */
+export interface Tool {
+  program: string
+  versionArgs: readonly string[]
+  /** What it is needed for, in a few words. */
+  purpose: string
+  /** Name of the package by package manager: `apt`, `dnf`, `brew`, `apk`. */
+  packages: Readonly<Record<string, string>>
+  /** Whether a tool that says this version may be used with a server of that one; absent: any may. */
+  reaches?(said: string, serverVersion: string): boolean
+}
+
 export interface Engine<Connection = unknown> {
   readonly name: EngineName
   readonly title: string
+  readonly tools: readonly Tool[]
   /** The connection's settings without secrets; `secretFields` names those kept apart, encrypted. */
   readonly connection: z.ZodType<Connection>
   readonly secretFields: readonly string[]
@@ -207,6 +220,8 @@ export interface Engine<Connection = unknown> {
   parseUrl(url: string): { settings: Connection; secrets: Record<string, string> }
   /** For tables and logs: the address without secrets. */
   describe(settings: Connection): string
+  /** What a restored copy of `database` may be called beside it; `mark` is digits and `_`, and tells copies apart. */
+  nameBeside(database: string, mark: string): string
   readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
   /** The method of a connection that names none. */
   readonly defaultMethod: MethodName

@@ -239,22 +239,102 @@ export const sweepView = z.object({
   skipped: z.array(z.object({ what: z.string(), code: z.string(), detail: z.string() })),
 })
 
+/** How much somebody is needed. The CLI ends with 0, 1, 2. */
+const level = z.enum(['healthy', 'warning', 'critical'])
+
+const statusProblem = z.object({
+  level: z.enum(['note', 'warning', 'critical']),
+  /** Stable; of the table of errors where it is one. */
+  code: z.string(),
+  detail: z.string(),
+  /** What to do, in words. */
+  hint: z.string(),
+  /** The command that does it, for copying. */
+  command: z.string().nullable(),
+})
+
+const openOperationView = z.object({
+  id: z.string(),
+  kind: z.string(),
+  state: operationView.shape.state,
+  since: z.string(),
+  phase: z.string().nullable(),
+  error: errorFacts.nullable(),
+  /** What takes it on: watching, resuming, approving. */
+  command: z.string(),
+})
+
+export const databaseStatusView = z.object({
+  connection: z.string(),
+  engine: z.string(),
+  /** Without secrets; null when the catalog has backups of it but no connection. */
+  address: z.string().nullable(),
+  level,
+  /** The newest backup that can be restored as far as we know; what is newer and cannot be is among the problems. */
+  latestBackup: z
+    .object({
+      id: z.string(),
+      database: z.string(),
+      destination: z.string(),
+      /** The moment a restore of it brings back. */
+      startedAt: z.string(),
+      ageSeconds: z.int(),
+      toolBytes: z.int(),
+      storedBytes: z.int(),
+      /** The last verification that passed. */
+      verified: z.object({ level: z.string(), at: z.string() }).nullable(),
+      encrypted: z.boolean(),
+      /** A key that opens it is in the keys directory; null when that could not be found out. */
+      keyAtHand: z.boolean().nullable(),
+      /** Its manifest was there just now; null when the destination did not answer. */
+      seen: z.boolean().nullable(),
+    })
+    .nullable(),
+  ageSeconds: z.int().nullable(),
+  restore: z
+    .object({
+      /** What a restore is expected to take; null when nothing was measured. */
+      seconds: z.number().nullable(),
+      basis: z.enum(['restores-of-this', 'restores-of-engine', 'backup', 'unknown']),
+      detail: z.string(),
+      /** Restores it beside, under a new name. */
+      command: z.string(),
+    })
+    .nullable(),
+  operations: z.array(openOperationView),
+  problems: z.array(statusProblem),
+})
+
 export const statusView = z.object({
   version: z.string(),
   installationId: z.string(),
   instanceId: z.string(),
   /** Of the key that signs manifests: `recover --fingerprint` trusts by it. */
   fingerprint: z.string(),
-  temporal: z.object({ reachable: z.boolean(), namespace: z.string(), uiUrl: z.string().nullable() }),
+  /** The API's clock. */
+  at: z.string(),
+  level,
+  temporal: z.object({
+    reachable: z.boolean(),
+    namespace: z.string(),
+    uiUrl: z.string().nullable(),
+    /** Workers that asked Temporal for work lately; null when Temporal does not answer. */
+    workers: z.int().nullable(),
+  }),
   operations: z.object({ open: z.int() }),
-  databases: z.array(
+  /** Worst first. */
+  databases: z.array(databaseStatusView),
+  destinations: z.array(
     z.object({
-      connection: z.string(),
-      engine: z.string(),
-      latestBackup: z.object({ id: z.string(), startedAt: z.string(), verified: z.boolean() }).nullable(),
-      ageSeconds: z.int().nullable(),
+      name: z.string(),
+      uri: z.string(),
+      readOnly: z.boolean(),
+      reachable: z.boolean(),
+      problems: z.array(statusProblem),
     }),
   ),
+  /** Of the whole: Temporal, workers. */
+  problems: z.array(statusProblem),
 })
 
 export const problem = z.object({
@@ -277,5 +357,8 @@ export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>
 export type OperationView = z.infer<typeof operationView>
 export type BackupView = z.infer<typeof backupView>
+export type DatabaseStatus = z.infer<typeof databaseStatusView>
+export type StatusView = z.infer<typeof statusView>
+export type StatusProblem = z.infer<typeof statusProblem>
 export type KeyView = z.infer<typeof keyView>
 export type Problem = z.infer<typeof problem>

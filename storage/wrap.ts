@@ -56,6 +56,9 @@ export async function unwrapDataKey(
   )
 }
 
+/** Ids of the keys that a data key was wrapped for. */
+export const wrappedFor = (jwe: Record<string, Json>): string[] => recipientsOf(jwe).map(({ kid }) => kid)
+
 /** Whom a data key was wrapped for, as its headers say. */
 function recipientsOf(jwe: Record<string, Json>): { name: string; kid: string; recipient: Json }[] {
   const list = Array.isArray(jwe.recipients) ? jwe.recipients : []

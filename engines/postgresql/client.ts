@@ -1,5 +1,5 @@
 /** How PostgreSQL's client tools are called: by environment, never prompting, no file of the user's read. */
-import type { Command, Stage } from '../engine.ts'
+import type { Command, Stage, Tool } from '../engine.ts'
 import type { PostgresqlConnection } from './connection.ts'
 
 /**
@@ -80,3 +80,19 @@ export const conninfo = (database: string): string =>
 const client =
   'Install the PostgreSQL client tools of the server version or newer (Debian, Ubuntu: apt install postgresql-client; macOS: brew install libpq).'
 export const installs: Record<string, string> = { pg_dump: client, pg_restore: client, psql: client }
+
+const packages = {
+  apt: 'postgresql-client',
+  dnf: 'postgresql',
+  brew: 'libpq',
+  apk: 'postgresql-client',
+}
+const major = (text: string): number => Number(/(\d+)(?:\.\d+|\s|$)/.exec(text)?.[1] ?? Number.NaN)
+/** pg_dump refuses servers that are newer than itself. */
+const reaches = (said: string, serverVersion: string) => !(major(said) < major(serverVersion))
+
+export const tools: readonly Tool[] = [
+  { program: 'psql', purpose: 'asks servers' },
+  { program: 'pg_dump', purpose: 'makes backups' },
+  { program: 'pg_restore', purpose: 'restores them' },
+].map(tool => ({ ...tool, versionArgs: ['--version'], packages, reaches }))

@@ -121,3 +121,10 @@ export function describe(settings: PostgresqlConnection): string {
   const query = socket ? `?host=${settings.host.split('/').map(encodeURIComponent).join('/')}` : ''
   return `postgres://${encodeURIComponent(settings.user)}@${host}:${settings.port}/${database}${query}`
 }
+
+/** PostgreSQL would cut a longer name silently, in the middle of a letter if need be. */
+export function nameBeside(database: string, mark: string): string {
+  let base = database
+  while (Buffer.byteLength(`${base}_${mark}`) > 63) base = Array.from(base).slice(0, -1).join('')
+  return `${base}_${mark}`
+}

@@ -1,8 +1,10 @@
 /** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged). docs/engines/postgresql.md. */
 import type { Engine } from '../engine.ts'
 import { checks, planBackup } from './backup.ts'
+import { tools } from './client.ts'
 import {
   describe,
+  nameBeside,
   type PostgresqlConnection,
   parsePostgresqlUrl,
   postgresqlConnection,
@@ -16,11 +18,13 @@ import { proofs, targetChecks } from './target.ts'
 export const postgresql: Engine<PostgresqlConnection> = {
   name: 'postgresql',
   title: 'PostgreSQL',
+  tools,
   connection: postgresqlConnection,
   secretFields: ['password'],
   defaultMethod: 'logical',
   parseUrl: parsePostgresqlUrl,
   describe,
+  nameBeside,
   methods: {
     logical: {
       name: 'logical',

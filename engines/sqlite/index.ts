@@ -1,4 +1,5 @@
 /** SQLite: the online copy (physical) and `.dump` (logical) through the sqlite3 shell. docs/engines/sqlite.md. */
+import { join, parse } from 'node:path'
 import type { Engine, Method } from '../engine.ts'
 import { checks, planCopy, planDump } from './backup.ts'
 import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './connection.ts'
@@ -25,11 +26,23 @@ const common = {
 export const sqlite: Engine<SqliteConnection> = {
   name: 'sqlite',
   title: 'SQLite',
+  tools: [
+    {
+      program: 'sqlite3',
+      versionArgs: ['-version'],
+      purpose: 'copies, dumps and restores',
+      packages: { apt: 'sqlite3', dnf: 'sqlite', brew: 'sqlite', apk: 'sqlite' },
+    },
+  ],
   connection: sqliteConnection,
   secretFields: [],
   defaultMethod: 'physical',
   parseUrl: parseSqliteUrl,
   describe: settings => `sqlite:${settings.path}`,
+  nameBeside: (path, mark) => {
+    const { dir, name, ext } = parse(path)
+    return join(dir, `${name}-${mark}${ext}`)
+  },
   methods: {
     physical: {
       ...common,

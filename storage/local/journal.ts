@@ -16,8 +16,7 @@ const lineSchema = z.union([
     number: z.int(),
     bytes: z.int(),
     offset: z.int(),
-    tag: z.string(),
-    sha256: z.string().optional(),
+    sha256: z.string(),
     boot: z.string(),
   }),
 ])
@@ -26,9 +25,7 @@ export interface JournaledPart {
   number: number
   bytes: number
   offset: number
-  /** Names this writing of the part. */
-  tag: string
-  sha256?: string | undefined
+  sha256: string
   /** Written since this machine started: what was written is what is read. */
   thisBoot: boolean
 }
@@ -74,9 +71,8 @@ function parseLine(line: string): unknown {
   }
 }
 
-/** Whether the file holds the part's bytes, as far as can be told. */
+/** Whether the file holds the part's bytes. */
 export async function holdsPart(data: FileHandle, part: JournaledPart): Promise<boolean> {
-  if (part.sha256 === undefined) return false
   const hash = createHash('sha256')
   const buffer = Buffer.allocUnsafe(1024 * 1024)
   for (let done = 0; done < part.bytes; ) {

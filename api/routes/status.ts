@@ -1,0 +1,182 @@
+import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { connectionsOfBackups, findBackup } from '../../catalog/backups.ts'
+import { listConnections } from '../../catalog/connections.ts'
+import { listDestinations, type StoredDestination } from '../../catalog/destinations.ts'
+import { writerIdentity } from '../../catalog/installation.ts'
+import { listOperations, openOperations } from '../../catalog/operations.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import { type StatusProblem, type StatusView, statusView } from '../../model/schemas.ts'
+import { homePaths } from '../../model/settings.ts'
+import { type Keyring, loadKeyring, thumbprint } from '../../storage/keys.ts'
+import type { ApiContext, ApiEnv } from '../context.ts'
+import { requires } from '../roles.ts'
+import { levels, type Round, statusOf } from '../status/database.ts'
+import { type Measured, secondsOf } from '../status/estimate.ts'
+import { type Look, lookAt } from '../status/look.ts'
+import { isPolling } from '../temporal.ts'
+import { version } from '../version.ts'
+import { json, noQuery, problems } from './answers.ts'
+
+const status = createRoute({
+  method: 'get',
+  path: '/v1/status',
+  tags: ['status'],
+  ...requires('viewer'),
+  summary:
+    'Per database: what can be restored, how long it takes, what is wrong. Asks destinations and Temporal',
+  request: { query: noQuery },
+  responses: { 200: json(statusView, 'Now, worst first'), ...problems },
+})
+
+export function statusRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  // Who asks while it is being found out gets the same answer: stores are not asked twice at a time.
+  let underWay: Promise<StatusView> | undefined
+  app.openapi(status, async c => {
+    underWay ??= statusNow(context).finally(() => {
+      underWay = undefined
+    })
+    return c.json(await underWay, 200)
+  })
+}
+
+async function statusNow(context: ApiContext): Promise<StatusView> {
+  const { catalog, settings } = context
+  const now = new Date()
+  const { installationId, instanceId, publicKey } = await writerIdentity(catalog)
+  const destinations = await listDestinations(catalog)
+  const general: StatusProblem[] = []
+  const [temporal, keyring, looked] = await Promise.all([
+    temporalNow(context, general),
+    keysHere(homePaths(settings.home).keys, general),
+    Promise.all(destinations.map(async one => [one.name, await lookAt(context, one)] as const)),
+  ])
+  const looks = new Map<string, Look>(looked)
+  try {
+    const open = await openOperations(catalog)
+    const round: Round = { context, now, looks, keyring, measured: await measuredRestores(context), open }
+    const connections = await listConnections(catalog)
+    const known = new Set(connections.map(({ name }) => name))
+    const lost = (await connectionsOfBackups(catalog)).filter(name => !known.has(name))
+    const databases = await inTurns([
+      ...connections.map(one => () => statusOf(round, one.name, one)),
+      ...lost.map(name => () => statusOf(round, name, undefined)),
+    ])
+    databases.sort(
+      (a, b) =>
+        levels.indexOf(b.level) - levels.indexOf(a.level) ||
+        b.problems.filter(counts).length - a.problems.filter(counts).length ||
+        (a.connection < b.connection ? -1 : 1),
+    )
+    const places = destinations.map(one => placeOf(one, looks.get(one.name)?.trouble))
+    const all = [
+      ...databases.map(one => levels.indexOf(one.level)),
+      ...[...general, ...places.flatMap(place => place.problems)].map(problem =>
+        problem.level === 'note' ? 0 : levels.indexOf(problem.level),
+      ),
+    ]
+    return {
+      version,
+      installationId,
+      instanceId,
+      fingerprint: await thumbprint(publicKey),
+      at: now.toISOString(),
+      level: levels[Math.max(0, ...all)] ?? 'healthy',
+      temporal,
+      operations: { open: open.length },
+      databases,
+      destinations: places,
+      problems: general,
+    }
+  } finally {
+    await Promise.all([...looks.values()].map(look => look.close()))
+  }
+}
+
+const counts = (problem: StatusProblem): boolean => problem.level !== 'note'
+
+async function temporalNow(
+  { temporal, settings }: ApiContext,
+  found: StatusProblem[],
+): Promise<StatusView['temporal']> {
+  const { namespace, uiUrl } = settings.temporal
+  const about = { namespace, uiUrl: uiUrl ?? null }
+  try {
+    const workers = (await temporal.pollers()).filter(isPolling).length
+    if (workers === 0) {
+      found.push({
+        level: 'critical',
+        code: 'worker.none',
+        detail: 'No worker asks Temporal for work: nothing is backed up or restored.',
+        hint: 'Start one, or see its log.',
+        command: 'holdfast worker',
+      })
+    }
+    return { ...about, reachable: true, workers }
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+    const { code, detail, hint } = error.facts()
+    found.push({ level: 'critical', code, detail, hint, command: null })
+    return { ...about, reachable: false, workers: null }
+  }
+}
+
+/** A key file that cannot be used must not take the whole screen away. */
+async function keysHere(directory: string, found: StatusProblem[]): Promise<Keyring> {
+  try {
+    return await loadKeyring(directory)
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+    const { code, detail, hint } = error.facts()
+    found.push({ level: 'warning', code, detail, hint, command: null })
+    return { keys: [], recipients: [] }
+  }
+}
+
+function placeOf(
+  { name, uri, readOnly }: StoredDestination,
+  trouble: StatusProblem | undefined,
+): StatusView['destinations'][number] {
+  const found: StatusProblem[] = trouble === undefined ? [] : [trouble]
+  if (readOnly) {
+    found.push({
+      level: 'warning',
+      code: 'destination.read-only',
+      detail: `Destination ${name}: another installation writes there; no backup can be made to it.`,
+      hint: 'If that installation is gone for good, take over.',
+      command: `holdfast takeover ${name}`,
+    })
+  }
+  return { name, uri, readOnly, reachable: trouble === undefined, problems: found }
+}
+
+/** Restores that are looked back at. */
+const restoreCount = 200
+
+async function measuredRestores({ catalog }: ApiContext): Promise<Measured[]> {
+  const restores = await listOperations(
+    catalog,
+    { kind: 'restore', state: 'succeeded' },
+    undefined,
+    restoreCount,
+  )
+  const measured: Measured[] = []
+  for (const { phases, backupId } of restores) {
+    const seconds = secondsOf(phases)
+    const backup = seconds && (await findBackup(catalog, backupId))
+    if (!backup) continue
+    const { connection, engine, method, toolBytes: bytes } = backup
+    measured.push({ connection, engine, method, bytes, ...seconds })
+  }
+  return measured
+}
+
+/** A few at a time: a fleet must not open a hundred connections to a store at once. */
+async function inTurns<T>(tasks: readonly (() => Promise<T>)[]): Promise<T[]> {
+  const results: T[] = []
+  const queue = [...tasks.entries()]
+  const work = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) results[next[0]] = await next[1]()
+  }
+  await Promise.all(Array.from({ length: 8 }, work))
+  return results
+}

@@ -1,0 +1,285 @@
+/** One database on the status screen: what can be restored, how long it takes, what is wrong, what runs. */
+import { listBackups } from '../../catalog/backups.ts'
+import type { StoredConnection } from '../../catalog/connections.ts'
+import { findOperation, listOperations } from '../../catalog/operations.ts'
+import { engineOf } from '../../engines/index.ts'
+import type { BackupRecord, OperationRecord } from '../../model/records.ts'
+import type { DatabaseStatus, StatusProblem } from '../../model/schemas.ts'
+import { shellWord } from '../../model/shell.ts'
+import type { Keyring } from '../../storage/keys.ts'
+import type { ApiContext } from '../context.ts'
+import { estimate, type Measured } from './estimate.ts'
+import type { Look } from './look.ts'
+
+/** What one round of the screen has found out already. */
+export interface Round {
+  context: ApiContext
+  now: Date
+  looks: ReadonlyMap<string, Look>
+  keyring: Keyring
+  measured: readonly Measured[]
+  open: readonly OperationRecord[]
+}
+
+/** Backups that are looked at until one can be restored. */
+const depth = 10
+/** Without a schedule there is no promise to be late for; a day is what people expect. */
+const oldSeconds = 26 * 3600
+
+export const levels = ['healthy', 'warning', 'critical'] as const
+
+export async function statusOf(
+  round: Round,
+  name: string,
+  connection: StoredConnection | undefined,
+): Promise<DatabaseStatus> {
+  const { catalog } = round.context
+  const backups = await listBackups(catalog, { connection: name, state: 'committed' }, undefined, depth)
+  const problems: StatusProblem[] = []
+  let latest: Judged | undefined
+  for (const backup of backups) {
+    const judged = await judge(round, backup)
+    if (judged.problem === undefined) {
+      latest = judged
+      break
+    }
+    problems.push(judged.problem)
+  }
+  const found = latest?.backup
+  const ageSeconds =
+    found && Math.max(0, Math.floor((round.now.getTime() - Date.parse(found.startedAt)) / 1000))
+  const operations = round.open.filter(one => one.connection === name)
+  if (found === undefined) problems.push(nothingToRestore(name, backups.length, connection !== undefined))
+  else problems.push(...worries(round, found, latest, ageSeconds ?? 0, operations))
+  if (connection === undefined && found !== undefined) problems.push(noConnection(name))
+  problems.push(...(await lastFailure(round, name, found)), ...operations.flatMap(waiting))
+  const severity = (problem: StatusProblem) => (problem.level === 'note' ? 0 : levels.indexOf(problem.level))
+  problems.sort((a, b) => severity(b) - severity(a))
+  return {
+    connection: name,
+    engine: connection?.engine ?? backups[0]?.engine ?? '',
+    address: connection?.address ?? null,
+    level: levels[Math.max(0, ...problems.map(severity))] ?? 'healthy',
+    latestBackup: latest === undefined ? null : shown(latest, ageSeconds ?? 0),
+    ageSeconds: ageSeconds ?? null,
+    restore: found === undefined ? null : await restoreOf(round, found),
+    operations: operations.map(openOperation),
+    problems,
+  }
+}
+
+interface Judged {
+  backup: BackupRecord
+  seen: boolean | null
+  keyAtHand: boolean | null
+  /** Why it cannot be restored. */
+  problem: StatusProblem | undefined
+}
+
+async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
+  const { id, destination, verified, encrypted } = backup
+  const look = round.looks.get(destination)
+  const seen = (await look?.isThere(backup)) ?? null
+  const keyAtHand = encrypted ? await keyIsHere(round, backup, look) : true
+  const problem = (code: string, detail: string, hint: string, command: string | null = null) =>
+    ({ level: 'critical', code, detail, hint, command }) as const
+  const found =
+    verified?.ok === false
+      ? problem(
+          'artifact.corrupted',
+          `Backup ${id} is damaged: ${verified.detail}`,
+          'Make a new one; an older one is used until then.',
+          `holdfast backup ${backup.connection}`,
+        )
+      : seen === false
+        ? problem(
+            'manifest.missing',
+            `Backup ${id} is in the catalog, but not in ${destination} any more.`,
+            'Somebody removed it there. Make a new one, and look at who may delete there.',
+            `holdfast backup ${backup.connection}`,
+          )
+        : keyAtHand === false
+          ? problem(
+              'key.missing',
+              `Backup ${id} is encrypted, and no key that opens it is here.`,
+              'Put its key file into the keys directory of the API.',
+            )
+          : undefined
+  return { backup, seen, keyAtHand, problem: found }
+}
+
+/** Whom a backup was encrypted for is asked of our own memory first, else of the keys beside it. */
+async function keyIsHere({ context, keyring }: Round, backup: BackupRecord, look: Look | undefined) {
+  const operation = backup.operationId && (await findOperation(context.catalog, backup.operationId))
+  if (operation && 'recipients' in operation.input) {
+    const { recipients } = operation.input
+    if (keyring.keys.some(key => recipients.includes(key.name))) return true
+  }
+  const kids = await look?.keysOf(backup)
+  return kids === undefined ? null : keyring.keys.some(key => kids.includes(key.kid))
+}
+
+function shown(
+  { backup, seen, keyAtHand }: Judged,
+  ageSeconds: number,
+): NonNullable<DatabaseStatus['latestBackup']> {
+  const { id, database, destination, startedAt, toolBytes, storedBytes, verified, encrypted } = backup
+  return {
+    id,
+    database,
+    destination,
+    startedAt,
+    ageSeconds,
+    toolBytes,
+    storedBytes,
+    verified: verified?.ok ? { level: verified.level, at: verified.at } : null,
+    encrypted,
+    keyAtHand,
+    seen,
+  }
+}
+
+function nothingToRestore(name: string, damaged: number, connected: boolean): StatusProblem {
+  return {
+    level: 'critical',
+    code: 'backup.not-found',
+    detail: damaged === 0 ? 'There is no backup of it.' : 'None of its last backups can be restored.',
+    hint: 'Make one now.',
+    command: connected ? `holdfast backup ${name}` : null,
+  }
+}
+
+const noConnection = (name: string): StatusProblem => ({
+  level: 'warning',
+  code: 'request.not-found',
+  detail: 'Its backups are known, its server is not: there is no connection of this name.',
+  hint: 'Add it, to restore there and to go on backing it up; or restore to another connection.',
+  command: `holdfast connection add ${name} URL`,
+})
+
+function worries(
+  { looks }: Round,
+  backup: BackupRecord,
+  judged: Judged | undefined,
+  ageSeconds: number,
+  operations: readonly OperationRecord[],
+): StatusProblem[] {
+  const problems: StatusProblem[] = []
+  const trouble = looks.get(backup.destination)?.trouble
+  if (judged?.seen === null) {
+    problems.push({
+      level: 'critical',
+      code: trouble?.code ?? 'destination.unreachable',
+      detail: `Backup ${backup.id} cannot be reached now: destination ${backup.destination} does not answer.`,
+      hint: trouble?.hint ?? 'Check the destination.',
+      command: `holdfast destination check ${backup.destination}`,
+    })
+  }
+  const underWay = operations.some(one => one.kind === 'backup')
+  if (ageSeconds > oldSeconds && !underWay) {
+    problems.push({
+      level: 'warning',
+      code: 'backup.old',
+      detail: `The latest backup is ${Math.floor(ageSeconds / 86_400) || 1} day(s) old.`,
+      hint: 'Make one now.',
+      command: `holdfast backup ${backup.connection}`,
+    })
+  }
+  if (backup.verified === null) {
+    problems.push({
+      level: 'note',
+      code: 'backup.not-verified',
+      detail: `Backup ${backup.id} was never read back.`,
+      hint: 'Verify it.',
+      command: `holdfast backups verify ${backup.id} --level checksum`,
+    })
+  }
+  return problems
+}
+
+/** The newest backup or restore that ended badly and was not made good since. */
+async function lastFailure(
+  { context }: Round,
+  connection: string,
+  latest: BackupRecord | undefined,
+): Promise<StatusProblem[]> {
+  const recent = await listOperations(context.catalog, { connection, kind: 'backup' }, undefined, depth)
+  const ended = recent.find(
+    one => one.state === 'failed' || one.state === 'succeeded' || one.state === 'partial',
+  )
+  if (ended?.state !== 'failed' || ended.error === null) return []
+  if (latest !== undefined && latest.startedAt > (ended.endedAt ?? ended.createdAt)) return []
+  return [
+    {
+      level: 'warning',
+      code: ended.error.code,
+      detail: `The last backup failed: ${ended.error.detail}`,
+      hint: ended.error.hint,
+      command: `holdfast operation show ${ended.id}`,
+    },
+  ]
+}
+
+/** What goes on only when somebody acts. */
+function waiting(operation: OperationRecord): StatusProblem[] {
+  const { id, kind, state, error } = operation
+  const { command } = openOperation(operation)
+  if (state === 'parked') {
+    return [
+      {
+        level: 'warning',
+        code: error?.code ?? 'operation.parked',
+        detail: `The ${kind} ${id} is parked${error === null ? '.' : `: ${error.detail}`}`,
+        hint: error?.hint ?? 'See to its cause, then resume or cancel it.',
+        command,
+      },
+    ]
+  }
+  if (state !== 'awaiting-approval') return []
+  const hint = 'Look at its plan, then approve or reject it.'
+  const detail = `The ${kind} ${id} waits for approval.`
+  return [{ level: 'warning', code: 'operation.awaiting-approval', detail, hint, command }]
+}
+
+async function restoreOf(
+  round: Round,
+  backup: BackupRecord,
+): Promise<NonNullable<DatabaseStatus['restore']>> {
+  const engine = engineOf(backup.engine)
+  const took = (Date.parse(backup.endedAt) - Date.parse(backup.startedAt)) / 1000
+  const mark = backup.startedAt.replace(/[-:]/g, '').replace('T', '_').slice(0, 15)
+  const beside = engine.nameBeside(backup.database, mark)
+  return {
+    ...estimate(
+      {
+        connection: backup.connection,
+        engine: backup.engine,
+        engineTitle: engine.title,
+        method: backup.method,
+        bytes: backup.toolBytes,
+        backupSeconds: took > 0 ? took : undefined,
+      },
+      round.measured,
+    ),
+    command: `holdfast restore ${backup.id} --target ${backup.connection} --database ${shellWord(beside)}`,
+  }
+}
+
+function openOperation(operation: OperationRecord): DatabaseStatus['operations'][number] {
+  const { id, kind, state, createdAt, phases, error } = operation
+  const act =
+    state === 'awaiting-approval'
+      ? `approve ${id}`
+      : state === 'parked' || state === 'paused'
+        ? `operation resume ${id}`
+        : `operation watch ${id}`
+  return {
+    id,
+    kind,
+    state,
+    since: createdAt,
+    phase: phases.findLast(phase => phase.state === 'running')?.phase ?? null,
+    error,
+    command: `holdfast ${act}`,
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * What the destinations say right now: do they answer, and is this backup there. Nothing is written, and a store that
+ * does not answer costs seconds, not minutes.
+ */
+import { destinationSecrets, type StoredDestination } from '../../catalog/destinations.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import type { BackupRecord } from '../../model/records.ts'
+import type { StatusProblem } from '../../model/schemas.ts'
+import { readKeySidecars, settled } from '../../storage/backups.ts'
+import { boundTo } from '../../storage/bound.ts'
+import type { Destination } from '../../storage/destination.ts'
+import { openDestination } from '../../storage/index.ts'
+import { wrappedFor } from '../../storage/wrap.ts'
+import type { ApiContext } from '../context.ts'
+
+/** For all of one destination's questions together. */
+const patienceMs = 5000
+
+export interface Look {
+  /** undefined: it answers. */
+  trouble: StatusProblem | undefined
+  /** undefined: not known, as it does not answer. */
+  isThere(backup: BackupRecord): Promise<boolean | undefined>
+  /** Ids of the keys that open the backup; undefined: not known. */
+  keysOf(backup: BackupRecord): Promise<string[] | undefined>
+  close(): Promise<void>
+}
+
+export async function lookAt(context: ApiContext, destination: StoredDestination): Promise<Look> {
+  const signal = AbortSignal.timeout(patienceMs)
+  let opened: Destination | undefined
+  try {
+    opened = await openDestination(destination, await destinationSecrets(context.catalog, destination.name))
+    const here = boundTo(signal, opened)
+    // Written when the destination was added: a directory without it may be a disk that is not mounted.
+    if ((await answered(here.read('installation.json'), signal)) === undefined) {
+      throw new HoldfastError(
+        'destination.missing',
+        `${destination.uri} answers, but holds no installation.json: it is empty, or another place than it was.`,
+      )
+    }
+    const ask = async <T>(question: Promise<T>) => {
+      try {
+        return await answered(question, signal)
+      } catch (error) {
+        if (error instanceof HoldfastError || signal.aborted) return undefined
+        throw error
+      }
+    }
+    const { close } = opened
+    return {
+      trouble: undefined,
+      isThere: async ({ connection, id }) => {
+        const found = await ask(settled(here, connection, id))
+        return found && found.state === 'committed'
+      },
+      keysOf: async ({ connection, id, manifest }) => {
+        const sidecars = await ask(readKeySidecars(here, connection, id, manifest.attemptId))
+        return sidecars?.flatMap(sidecar => sidecar.artifacts.flatMap(({ jwe }) => wrappedFor(jwe)))
+      },
+      close: () => close(),
+    }
+  } catch (error) {
+    await opened?.close()
+    if (!(error instanceof HoldfastError) && !signal.aborted) throw error
+    return { trouble: troubleOf(destination, error), isThere: notKnown, keysOf: notKnown, close: notKnown }
+  }
+}
+
+const notKnown = async () => undefined
+
+/** A store's client may not listen to the signal while it resolves a name or tries again. */
+async function answered<T>(question: Promise<T>, signal: AbortSignal): Promise<T> {
+  question.catch(() => {})
+  return await Promise.race([
+    question,
+    new Promise<never>((_, reject) => {
+      if (signal.aborted) reject(signal.reason)
+      else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+    }),
+  ])
+}
+
+function troubleOf({ name, uri }: StoredDestination, error: unknown): StatusProblem {
+  const { code, detail, hint } =
+    error instanceof HoldfastError
+      ? error.facts()
+      : new HoldfastError(
+          'destination.unreachable',
+          `${uri} did not answer within ${patienceMs / 1000} seconds.`,
+        ).facts()
+  return {
+    level: 'critical',
+    code,
+    detail: `Destination ${name}: ${detail}`,
+    hint,
+    command: `holdfast destination check ${name}`,
+  }
+}

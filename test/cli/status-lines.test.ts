@@ -1,0 +1,176 @@
+/** How the status screen looks: 80 columns, a fleet of a hundred, worst first; and what its estimates are made of. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
+import { estimate, type Measured, secondsOf } from '../../api/status/estimate.ts'
+import { statusLines } from '../../cli/status-lines.ts'
+import type { DatabaseStatus, StatusView } from '../../model/schemas.ts'
+
+const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus => ({
+  connection: name,
+  engine: 'postgresql',
+  address: 'postgres://backup@db.example:5432/x',
+  level,
+  latestBackup: {
+    id: '20261121T031400Z-full-9f3kq2xa',
+    database: name,
+    destination: 'vault',
+    startedAt: '2026-11-21T03:14:00.000Z',
+    ageSeconds: 200_000,
+    toolBytes: 1e9,
+    storedBytes: 2e8,
+    verified: { level: 'checksum', at: '2026-11-21T04:00:00.000Z' },
+    encrypted: true,
+    keyAtHand: true,
+    seen: true,
+  },
+  ageSeconds: 200_000,
+  restore: {
+    seconds: 754,
+    basis: 'restores-of-this',
+    detail: 'measured: 3 restores of this database',
+    command: `holdfast restore 20261121T031400Z-full-9f3kq2xa --target ${name} --database ${name}_20261121_031400`,
+  },
+  operations: [],
+  problems:
+    level === 'healthy'
+      ? [
+          {
+            level: 'note',
+            code: 'backup.not-verified',
+            detail: 'never read back',
+            hint: 'Verify it.',
+            command: 'x',
+          },
+        ]
+      : [
+          {
+            level: level === 'warning' ? 'warning' : 'critical',
+            code: 'destination.full',
+            detail: `The last backup failed: the destination said that there is no room left, ${'and more '.repeat(12)}`,
+            hint: 'Free space or raise the quota there, then start again.',
+            command: 'holdfast operation show op-abcdefghijklmn',
+          },
+        ],
+})
+
+const fleet = (databases: DatabaseStatus[]): StatusView => ({
+  version: '0.1.0',
+  installationId: 'i',
+  instanceId: 'j',
+  fingerprint: 'f',
+  at: '2026-11-23T10:47:20.000Z',
+  level: 'critical',
+  temporal: { reachable: true, namespace: 'default', uiUrl: null, workers: 2 },
+  operations: { open: 0 },
+  databases,
+  destinations: Array.from({ length: 12 }, (_, i) => ({
+    name: `destination-${i}`,
+    uri: 's3://x',
+    readOnly: false,
+    reachable: true,
+    problems: [],
+  })),
+  problems: [],
+})
+
+const seen = (status: StatusView, columns = 80, detailed = false) =>
+  statusLines(status, { columns, detailed, flags: '' }).map(stripVTControlCharacters)
+
+test('a hundred databases: one line each, those in trouble with what is wrong and their command, in 80 columns', () => {
+  const many = [
+    database('crm', 'critical'),
+    database('billing-of-a-very-long-name-that-somebody-chose', 'warning'),
+    ...Array.from({ length: 98 }, (_, i) => database(`shop-${i}`, 'healthy')),
+  ]
+  const lines = seen(fleet(many))
+  assert.equal(lines.filter(line => /^✓ shop-\d+ /.test(line)).length, 98)
+  assert.equal(lines.filter(line => line.includes('$ holdfast restore')).length, 2)
+  assert.ok(lines.findIndex(line => line.startsWith('✗ crm')) < lines.findIndex(line => line.startsWith('!')))
+  for (const line of lines)
+    assert.ok(line.length <= 80 || line.includes('--database'), `${line.length}: ${line}`)
+  assert.ok(lines.length < 130, `${lines.length} lines`)
+  assert.ok(lines.some(line => line.includes('holdfast status DATABASE')))
+})
+
+test('a few databases: each with its command; the flags that reach this Holdfast are in it', () => {
+  const lines = statusLines(fleet([database('shop', 'healthy')]), {
+    columns: 200,
+    detailed: false,
+    flags: ' --profile prod',
+  }).map(stripVTControlCharacters)
+  assert.ok(
+    lines.includes(
+      '    $ holdfast restore 20261121T031400Z-full-9f3kq2xa --target shop --database shop_20261121_031400 --profile prod',
+    ),
+    lines.join('\n'),
+  )
+  assert.ok(
+    lines.some(line => /shop .* 2 d 7 h .*checksum .*~ 12 min 34 s/.test(line)),
+    lines.join('\n'),
+  )
+})
+
+test('nothing of another server reaches the terminal as it is', () => {
+  const hostile = database('shop', 'critical')
+  for (const problem of hostile.problems) problem.detail = 'bad \u001b[2Jthing'
+  assert.ok(
+    statusLines(fleet([hostile]), { columns: 80, detailed: true, flags: '' }).every(
+      line => !line.includes('[2Jthing') || line.includes('�'),
+    ),
+  )
+})
+
+const wanted = {
+  connection: 'shop',
+  engine: 'postgresql',
+  engineTitle: 'PostgreSQL',
+  method: 'logical',
+  bytes: 1e9,
+  backupSeconds: 30,
+}
+const restore = (connection: string, bytes: number, loadSeconds: number, otherSeconds = 2): Measured => ({
+  connection,
+  engine: 'postgresql',
+  method: 'logical',
+  bytes,
+  loadSeconds,
+  otherSeconds,
+})
+
+test('an estimate is of this database’s own restores, else of its engine’s, else of the backup, else not known', () => {
+  const own = estimate(wanted, [restore('shop', 5e8, 50), restore('crm', 1e9, 1000)])
+  assert.deepEqual([own.seconds, own.basis], [102, 'restores-of-this'])
+  const others = estimate(wanted, [
+    restore('crm', 1e9, 1000),
+    { ...restore('x', 1e9, 1), method: 'physical' },
+  ])
+  assert.deepEqual([others.seconds, others.basis], [1002, 'restores-of-engine'])
+  assert.match(others.detail, /one restore of other PostgreSQL databases/)
+  const small = estimate(wanted, [restore('shop', 1e6, 1)])
+  assert.match(small.detail, /the largest 1000 times smaller/)
+  assert.deepEqual(estimate(wanted, []).seconds, 30)
+  assert.equal(estimate(wanted, []).basis, 'backup')
+  assert.deepEqual(estimate({ ...wanted, backupSeconds: undefined }, []).seconds, null)
+})
+
+test('waiting is not restoring', () => {
+  const phase = (name: string, from: number, to?: number) =>
+    ({
+      phase: name,
+      state: 'done',
+      startedAt: new Date(from * 1000).toISOString(),
+      ...(to === undefined ? {} : { endedAt: new Date(to * 1000).toISOString() }),
+    }) as Parameters<typeof secondsOf>[0][number]
+  assert.deepEqual(
+    secondsOf([
+      phase('plan', 0, 1),
+      phase('cleanup', 1, 900),
+      phase('restore', 900, 910),
+      phase('finish', 910, 911),
+    ]),
+    { loadSeconds: 10, otherSeconds: 2 },
+  )
+  assert.equal(secondsOf([phase('plan', 0, 1), phase('restore', 1)]), undefined)
+  assert.equal(secondsOf([phase('plan', 0, 1)]), undefined)
+})
