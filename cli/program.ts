@@ -1,11 +1,13 @@
 /** The one table of commands: --help, the shells' completion, docs/cli.md and the tests are made from it or held to it. */
-import { Command, Help } from 'commander'
+import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { auditCommands } from './commands/audit.ts'
 import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
+import { completionCommand } from './commands/completion.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
+import { doctorCommand } from './commands/doctor.ts'
 import { installCommands } from './commands/install.ts'
 import { keyCommands } from './commands/keys.ts'
 import { loginCommands } from './commands/login.ts'
@@ -15,6 +17,7 @@ import { profileCommands } from './commands/profile.ts'
 import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { serveCommands } from './commands/serve.ts'
+import { statusCommand } from './commands/status.ts'
 import { tokenCommands } from './commands/token.ts'
 import { upCommand } from './commands/up.ts'
 import { userCommands } from './commands/user.ts'
@@ -25,6 +28,8 @@ import { userCommands } from './commands/user.ts'
  */
 const commands: readonly ((program: Command) => void)[] = [
   upCommand,
+  statusCommand,
+  doctorCommand,
   connectionCommands,
   destinationCommands,
   keyCommands,
@@ -41,6 +46,7 @@ const commands: readonly ((program: Command) => void)[] = [
   profileCommands,
   serveCommands,
   installCommands,
+  completionCommand,
 ]
 
 const examples = `
@@ -69,19 +75,3 @@ export function createProgram(): Command {
   for (const add of commands) add(program)
   return program
 }
-
-/** Every command that does something, by its words: `['connection', 'add']`. Hidden ones are left out. */
-export function leavesOf(
-  command: Command,
-  path: readonly string[] = [],
-): { path: string[]; command: Command }[] {
-  const below = visibleCommands(command)
-  if (below.length === 0) return [{ path: [...path], command }]
-  return below.flatMap(child => leavesOf(child, [...path, child.name()]))
-}
-
-const help = new Help()
-
-/** Without `help`, which commander adds by itself. */
-export const visibleCommands = (command: Command): Command[] =>
-  help.visibleCommands(command).filter(child => child.name() !== 'help')

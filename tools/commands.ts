@@ -2,7 +2,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { createProgram, leavesOf } from '../cli/program.ts'
+import { createProgram } from '../cli/program.ts'
+import { leavesOf } from '../cli/tree.ts'
 
 export const commandsPage = join(import.meta.dirname, '../docs/commands.md')
 

@@ -58,24 +58,24 @@ export function userCommands(program: Command): void {
     print(`${user.name}: ${user.role}${user.disabled ? ', disabled' : ''}`)
   }
   group
-    .command('role <name> <role>')
+    .command('role <user> <role>')
     .description('change what a user may do; their tokens follow at once')
     .addHelpText('after', '\nExample:\n  holdfast user role ada operator')
     .action((name: string, role: string, _options: unknown, command: Command) =>
       change(command, name, { role }),
     )
   group
-    .command('disable <name>')
+    .command('disable <user>')
     .description('keep a user out: sessions end, tokens no longer work')
     .addHelpText('after', '\nExample:\n  holdfast user disable ada')
     .action((name: string, _options: unknown, command: Command) => change(command, name, { disabled: true }))
   group
-    .command('enable <name>')
+    .command('enable <user>')
     .description('let a disabled user in again')
     .addHelpText('after', '\nExample:\n  holdfast user enable ada')
     .action((name: string, _options: unknown, command: Command) => change(command, name, { disabled: false }))
 
-  withSecretOptions(group.command('password <name>'))
+  withSecretOptions(group.command('password <user>'))
     .description("set a password: one's own (the current one is asked for) or, as admin, another's")
     .addHelpText('after', '\nExample:\n  holdfast user password ada --secret-prompt')
     .action(async (name: string, options: SecretOptions, command: Command) => {
