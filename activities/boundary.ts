@@ -83,7 +83,10 @@ function translate(error: unknown, signal: AbortSignal): Error {
   })
 }
 
-/** Transient and throttled errors are tried again; what needs an operator or is permanent ends the operation. */
+/**
+ * Transient and throttled errors are tried again by Temporal. The others go to the workflow, with their class: it parks
+ * the operation where an operator is needed, and ends it otherwise.
+ */
 function failure(facts: ErrorFacts): ApplicationFailure {
   const kind = errorClass(facts.code)
   return ApplicationFailure.create({
@@ -91,6 +94,6 @@ function failure(facts: ErrorFacts): ApplicationFailure {
     message: facts.detail,
     // An unknown error may be a passing one: it is tried again, a bounded number of times.
     nonRetryable: !(kind === 'transient' || kind === 'throttled' || facts.code === 'internal'),
-    details: [facts],
+    details: [facts, kind],
   })
 }

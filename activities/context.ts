@@ -17,6 +17,10 @@ export interface WorkerContext {
   destination(name: string): Promise<Destination>
   /** The same for one run of a step: calls of catalog and destinations end with the signal. */
   within(signal: AbortSignal): WorkerContext
+  /** Those that are open are not given out again. */
+  forgetDestinations(): void
+  /** Program that is told of events; none where nobody wants to know. */
+  notifyCommand: string | undefined
 }
 
 /** An open destination is kept this long, so that changed credentials are seen by the next operation. */
@@ -27,6 +31,7 @@ export interface ContextOptions {
   url: string
   workerToken: string
   tempDir: string
+  notifyCommand: string | undefined
 }
 
 export async function openContext(options: ContextOptions): Promise<WorkerContext> {
@@ -53,6 +58,10 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       catalog: catalogClient({ ...server, signal }),
       destination: async name => boundTo(signal, await context.destination(name)),
     }),
+    forgetDestinations() {
+      open.clear()
+    },
+    notifyCommand: options.notifyCommand,
   }
   return context
 }

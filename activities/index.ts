@@ -1,7 +1,7 @@
 /**
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
-import type { ErrorFacts } from '../model/errors.ts'
+import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
@@ -15,6 +15,9 @@ import {
 } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
+import { type Notification, notify } from './notify.ts'
+import { releaseSource } from './park.ts'
+import { pausable } from './pausing.ts'
 import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
@@ -31,13 +34,29 @@ export interface Outcome {
   phases: PhaseRecord[]
 }
 
+/** What the catalog is told of an operation under way. */
+export interface Report {
+  state?: Extract<OperationState, 'running' | 'parked' | 'paused'>
+  phases?: PhaseRecord[]
+  error?: ErrorFacts | null
+  pauseWanted?: boolean
+}
+
 /** Runs the body of a step as its turn. */
 type Turns = <T>(phase: Phase, work: (turn: Turn) => Promise<T>) => Promise<T>
 
 export const createActivities = (worker: WorkerContext, turn: Turns) => {
   /** One run of a step: whatever it asks of others ends when it is to end. */
   const step = <T>(phase: Phase, work: (context: WorkerContext, t: Turn) => Promise<T>): Promise<T> =>
-    turn(phase, t => work(worker.within(t.signal), t))
+    turn(phase, async t => {
+      try {
+        return await work(worker.within(t.signal), t)
+      } catch (error) {
+        // Credentials may be mended while the operation waits: the next run fetches them afresh.
+        if (error instanceof HoldfastError && error.code === 'destination.denied') worker.forgetDestinations()
+        throw error
+      }
+    })
 
   return {
     plan: (input: BackupInput) =>
@@ -48,7 +67,10 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     precheck: (input: BackupInput) => step('precheck', (context, t) => precheckBackup(context, t, input)),
     stream: (input: BackupInput) => step('upload', (context, t) => streamArtifacts(context, t, input)),
     runTool: (input: BackupInput) => step('run tool', (context, t) => runTool(context, t, input)),
-    upload: (input: BackupInput) => step('upload', (context, t) => uploadArtifacts(context, t, input)),
+    upload: (input: BackupInput) =>
+      step('upload', (context, t) =>
+        pausable(context, t, input.operationId, pt => uploadArtifacts(context, pt, input)),
+      ),
     verify: (input: BackupInput, made: Made) =>
       step('verify', (context, t) => verifyArtifacts(context, t, input, made)),
     commit: (input: BackupInput, made: Made) =>
@@ -73,12 +95,19 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('cleanup', (context, t) => cleanupRestore(context, t, input)),
     undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
 
-    verifyBackup: (input: VerifyInput) => step('verify', (context, t) => verifyBackup(context, t, input)),
+    verifyBackup: (input: VerifyInput) =>
+      step('verify', (context, t) =>
+        pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
+      ),
 
     /** Tells the catalog how far the story is. A closed operation changes no more. */
-    report: async (operationId: string, phases: PhaseRecord[]): Promise<void> => {
-      await worker.catalog.updateOperation(operationId, { state: 'running', phases })
+    report: async (operationId: string, report: Report): Promise<void> => {
+      await worker.catalog.updateOperation(operationId, report)
     },
+    /** Lets go of what would hurt the source while the operation stands still. */
+    release: (operationId: string) => step('cleanup', (context, t) => releaseSource(context, t, operationId)),
+    notify: (notification: Notification) =>
+      step('record', (context, t) => notify(context.notifyCommand, notification, t.signal)),
     /** Closes the operation's row. */
     close: (operationId: string, outcome: Outcome) =>
       step('record', async context => {

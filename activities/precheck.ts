@@ -1,6 +1,6 @@
 /**
  * Readiness, before anything is touched: tools, staging, destination, keys, and what the engine itself asks.
- * Every answer is recorded; the first failed one ends the operation with its code.
+ * Every answer is recorded; the first failed one is thrown with its code.
  */
 import type { Command, Step } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
@@ -10,7 +10,7 @@ import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { writerEpoch } from './epoch.ts'
-import { methodOf, stepContext, storedPlan } from './plan.ts'
+import { methodOf, probeServer, type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { runProbe } from './steps.ts'
 
 export interface ChecksSummary {
@@ -24,11 +24,9 @@ export async function precheckBackup(
   input: BackupInput,
 ): Promise<ChecksSummary> {
   const plan = await storedPlan(context, input.operationId, 'backup')
-  const connection = await context.catalog.connection(input.connection)
-  const engine = engineOf(input.engine)
   const checks: CheckResult[] = [
     ...(await toolChecks(context, plan.steps)),
-    ...methodOf(engine, input.method).checks(connection.settings, plan.request, plan.facts),
+    ...(await engineChecks(context, turn, input, plan)),
     await stagingCheck(
       context,
       plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0,
@@ -72,6 +70,26 @@ export async function precheckRestore(
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
   ]
   return await settle(context, input.operationId, checks)
+}
+
+/**
+ * From the plan's facts, which are seconds old. Where they fail, the server is asked anew: the operation may have been
+ * parked for this, and the cause mended.
+ */
+async function engineChecks(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  plan: StoredBackupPlan,
+): Promise<CheckResult[]> {
+  const engine = engineOf(input.engine)
+  const method = methodOf(engine, input.method)
+  const connection = await context.catalog.connection(input.connection)
+  const answered = method.checks(connection.settings, plan.request, plan.facts)
+  if (answered.every(check => check.answer !== 'fail')) return answered
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const facts = await probeServer(steps, engine, connection, 'probe')
+  return method.checks(connection.settings, plan.request, facts)
 }
 
 async function toolChecks(context: WorkerContext, steps: readonly Step[]): Promise<CheckResult[]> {

@@ -36,8 +36,11 @@ export async function runTool(
       }
       // Whoever was suspended may meet the remains of its successor's work, which is none of its business.
       turn.assertLease()
-      // What may pass is tried anew from an empty staging directory.
-      if (error instanceof HoldfastError && errorClass(error.code) === 'transient') {
+      // What may pass, or be mended, is tried anew from an empty staging directory: half of a tool's work is worth nothing.
+      if (
+        error instanceof HoldfastError &&
+        ['transient', 'needs-operator'].includes(errorClass(error.code))
+      ) {
         await context.host.stopOperation(input.operationId)
         await context.host.removeOperation(input.operationId)
       }

@@ -55,8 +55,10 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
       await running.stop()
       // An attempt that failed holds no space any longer.
       if (artifact.uploadId !== null) await giveBack(destination, artifact.key, artifact.uploadId)
-      // A tool that failed closes its pipe: what it said is the cause, not the short stream it left.
-      if (ended?.exits.some(code => code !== 0 && code !== sigpipe))
+      // A tool that failed closes its pipe: what it said is the cause, not the short stream it left. Where the destination
+      // failed it is the other way round: the programs complain that nobody reads any more.
+      const ours = error instanceof HoldfastError && error.code.startsWith('destination.')
+      if (!ours && ended?.exits.some(code => code !== 0 && code !== sigpipe))
         expectSuccess(steps, step, command, ended)
       throw error
     }

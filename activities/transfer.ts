@@ -24,6 +24,8 @@ export interface TransferOptions {
   /** Staged data only. */
   journal?: PartJournal
   existingParts?: PartInfo[]
+  /** Stops between two parts; for what can be made again. */
+  pausing?: AbortSignal
 }
 
 /** Sends every part; does not make the object. */
@@ -44,6 +46,7 @@ export async function sendParts(
     level: artifact.level,
     seal: await sealOf(context, artifact),
     ...(options.journal ? { journal: options.journal } : {}),
+    ...(options.pausing ? { pausing: options.pausing } : {}),
     ...(options.existingParts ? { existingParts: options.existingParts } : {}),
     signal: turn.signal,
     onProgress: ({ storedBytes, toolBytes }) =>

@@ -11,8 +11,8 @@ import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/recor
 import type { Destination, PartInfo } from '../storage/destination.ts'
 import { openJournal } from '../storage/journal.ts'
 import { chooseEncoder, committedAttempt, type Encoder, type Made, openAttempt } from './attempt.ts'
-import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import type { PausableTurn } from './pausing.ts'
 import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream } from './steps.ts'
 import {
@@ -27,7 +27,11 @@ import {
 /** What is kept beside the staged data once every part of an artifact is in the store. */
 type Sent = WrittenFacts & { parts: PartInfo[] }
 
-export async function uploadArtifacts(context: WorkerContext, turn: Turn, input: BackupInput): Promise<Made> {
+export async function uploadArtifacts(
+  context: WorkerContext,
+  turn: PausableTurn,
+  input: BackupInput,
+): Promise<Made> {
   const done = await committedAttempt(context, input)
   if (done) return done
   const plan = await storedPlan(context, input.operationId, 'backup')
@@ -88,7 +92,7 @@ async function findResumable(
 
 async function uploadAs(
   context: WorkerContext,
-  turn: Turn,
+  turn: PausableTurn,
   input: BackupInput,
   plan: StoredBackupPlan,
   attempt: AttemptRecord,
@@ -112,7 +116,7 @@ async function uploadAs(
 
 async function uploadOne(
   context: WorkerContext,
-  turn: Turn,
+  turn: PausableTurn,
   input: BackupInput,
   plan: StoredBackupPlan,
   attempt: AttemptRecord,
@@ -155,6 +159,7 @@ async function uploadOne(
       sizeBytes: plan.facts.sizeBytes,
       journal,
       existingParts,
+      pausing: turn.pausing,
     })
     expectSuccess(steps, { title: step.title, writesTo: 'staging' }, command, await running.result)
     expectWhole(spec, written)

@@ -4,8 +4,8 @@ import { HoldfastError } from '../model/errors.ts'
 import type { BackupRecord, VerifyInput } from '../model/records.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
 import { existsArtifact, hashArtifact } from '../storage/reader.ts'
-import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import type { PausableTurn } from './pausing.ts'
 
 type Verified = NonNullable<BackupRecord['verified']>
 
@@ -15,7 +15,7 @@ type Verified = NonNullable<BackupRecord['verified']>
  */
 export async function verifyBackup(
   context: WorkerContext,
-  turn: Turn,
+  turn: PausableTurn,
   input: VerifyInput,
 ): Promise<Verified> {
   const answer = (ok: boolean, detail: string): Verified => ({
@@ -40,24 +40,26 @@ export async function verifyBackup(
   }
 }
 
-async function look(context: WorkerContext, turn: Turn, input: VerifyInput): Promise<string> {
+async function look(context: WorkerContext, turn: PausableTurn, input: VerifyInput): Promise<string> {
   const destination = await context.destination(input.destination)
   const trusted = await context.catalog.trustedInstallations()
   const { manifest } = await loadBackup(destination, input.sourceConnection, input.backupId, trusted)
+  // A hash cannot be carried over to another run: what was paused is read again from its beginning.
+  const signal = AbortSignal.any([turn.signal, turn.pausing])
   const prefix = backupPrefix(input.sourceConnection, input.backupId)
   const totalBytes = manifest.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0)
   let before = 0
   for (const entry of manifest.artifacts) {
-    turn.signal.throwIfAborted()
+    signal.throwIfAborted()
     const key = `${prefix}${entry.object}`
-    if (input.level === 'exists') await existsArtifact({ destination, key, entry, signal: turn.signal })
+    if (input.level === 'exists') await existsArtifact({ destination, key, entry, signal })
     else {
       const base = before
       await hashArtifact({
         destination,
         key,
         entry,
-        signal: turn.signal,
+        signal,
         onProgress: bytes => turn.progress({ bytes: base + bytes, totalBytes }),
       })
     }

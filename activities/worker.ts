@@ -23,7 +23,12 @@ export async function startWorker(options: {
   const { settings } = options
   const { address, namespace, tls, apiKey } = settings.temporal
   const [steps, connection, workflowBundle] = await Promise.all([
-    openStepsThread({ url: settings.url, workerToken: options.workerToken, tempDir: settings.tempDir }),
+    openStepsThread({
+      url: settings.url,
+      workerToken: options.workerToken,
+      tempDir: settings.tempDir,
+      notifyCommand: settings.notifyCommand,
+    }),
     NativeConnection.connect({
       address: address ?? '127.0.0.1:7233',
       ...(apiKey ? { apiKey } : {}),

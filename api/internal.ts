@@ -99,6 +99,7 @@ const update = z.strictObject({
     })
     .nullable()
     .optional(),
+  pauseWanted: z.boolean().optional(),
   commands: z.array(z.string()).optional(),
   warnings: z.array(z.string()).optional(),
   endedAt: z.string().optional(),
@@ -123,6 +124,7 @@ const args = {
   recordBackup: z.tuple([backup]),
   recordVerification: z.tuple([id, verified]),
   updateOperation: z.tuple([id, update]),
+  pauseWanted: z.tuple([id]),
   closedOperations: z.tuple([z.array(id).max(100_000)]),
 } satisfies Record<keyof WorkerCatalog, z.ZodType>
 

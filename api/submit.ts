@@ -16,7 +16,7 @@ import {
 } from '../catalog/operations.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
-import type { OperationRecord } from '../model/records.ts'
+import type { OperationRecord, Patience } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import type { TemporalAccess } from './temporal.ts'
 
@@ -32,8 +32,26 @@ export const newOperationId = (): string => `op-${readable(randomBytes(14))}`
 /** Fields that every new operation begins with. */
 export const newOperation = (): Pick<
   OperationRecord,
-  'state' | 'runId' | 'phases' | 'checks' | 'error' | 'commands' | 'endedAt'
-> => ({ state: 'queued', runId: null, phases: [], checks: [], error: null, commands: [], endedAt: null })
+  'state' | 'runId' | 'phases' | 'checks' | 'error' | 'pauseWanted' | 'commands' | 'endedAt'
+> => ({
+  state: 'queued',
+  runId: null,
+  phases: [],
+  checks: [],
+  error: null,
+  pauseWanted: false,
+  commands: [],
+  endedAt: null,
+})
+
+/** How long it waits for an operator, and whether from the first step on. */
+export const patienceOf = (
+  { settings }: ApiContext,
+  request: { unattended?: boolean | undefined },
+): Patience => ({
+  unattended: request.unattended ?? false,
+  parkSeconds: settings.parkSeconds,
+})
 
 /**
  * Returns the operation as accepted. Throws `operation.conflict` with the holder when the server's lock is taken and

@@ -46,6 +46,8 @@ export interface TemporalAccess {
   failureOf(workflowId: string, runId: string): Promise<ErrorFacts | undefined>
   /** Who asked for work lately. */
   pollers(): Promise<Poller[]>
+  /** Sends a signal; false when the run has ended. */
+  signal(workflowId: string, runId: string, name: string, ...args: unknown[]): Promise<boolean>
   /** Asks the run to stop. It having ended already is fine. */
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
@@ -247,6 +249,16 @@ export async function openTemporal(
       }),
 
     pollers: () => call('asking for workers', () => pollersOf(connection, namespace), 1500),
+    signal: (workflowId, runId, name, ...args) =>
+      call(`sending ${name} to ${workflowId}`, async () => {
+        try {
+          await client.workflow.getHandle(workflowId, runId).signal(name, ...args)
+          return true
+        } catch (error) {
+          if (error instanceof WorkflowNotFoundError) return false
+          throw error
+        }
+      }),
 
     cancel: (workflowId, runId) =>
       call(`cancelling ${workflowId}`, async () => {

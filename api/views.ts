@@ -77,6 +77,7 @@ export const operationViewOf = (
   checks: operation.checks,
   progress,
   error: operation.error,
+  pauseWanted: operation.pauseWanted,
   warnings: operation.warnings,
   commands: operation.commands,
   createdAt: operation.createdAt,

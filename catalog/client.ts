@@ -53,6 +53,7 @@ export function catalogClient(options: {
     recordBackup: method('recordBackup'),
     recordVerification: method('recordVerification'),
     updateOperation: method('updateOperation'),
+    pauseWanted: method('pauseWanted'),
     closedOperations: method('closedOperations'),
   }
 }

@@ -51,6 +51,7 @@ export async function insertOperation(
       request_key: requestKey,
       created_at: operation.createdAt,
       ended_at: operation.endedAt,
+      pause_wanted: operation.pauseWanted ? 1 : 0,
     })
     .execute()
 }
@@ -147,6 +148,7 @@ export async function updateOperation(
       ...(update.error === undefined
         ? {}
         : { error: update.error === null ? null : JSON.stringify(update.error) }),
+      ...(update.pauseWanted === undefined ? {} : { pause_wanted: update.pauseWanted ? 1 : 0 }),
       ...(update.commands === undefined ? {} : { commands: JSON.stringify(update.commands) }),
       ...(update.warnings === undefined ? {} : { warnings: JSON.stringify(update.warnings) }),
       ...(update.runId === undefined ? {} : { run_id: update.runId }),
@@ -222,5 +224,6 @@ function toOperation(row: Selectable<CatalogTables['operations']>): OperationRec
     warnings: JSON.parse(row.warnings),
     createdAt: row.created_at,
     endedAt: row.ended_at,
+    pauseWanted: row.pause_wanted === 1,
   }
 }

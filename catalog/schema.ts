@@ -57,6 +57,8 @@ export interface CatalogTables {
     request_key: string | null
     created_at: string
     ended_at: string | null
+    /** 0 or 1. */
+    pause_wanted: number
   }
   plans: { operation_id: string; digest: string; plan: string }
   attempts: {

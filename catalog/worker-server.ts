@@ -10,7 +10,7 @@ import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import type { Catalog } from './open.ts'
-import { closedOperations, updateOperation } from './operations.ts'
+import { closedOperations, readOperation, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
@@ -75,6 +75,7 @@ export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCa
     },
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
+    pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
     closedOperations: operationIds => closedOperations(catalog, operationIds),
   }
 }

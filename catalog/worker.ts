@@ -48,6 +48,8 @@ export interface WorkerCatalog {
 
   /** Partial update of the operation's row; a closed row changes no more (returns false). */
   updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>
+  /** Does somebody want the operation to pause? */
+  pauseWanted(operationId: string): Promise<boolean>
   /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
 }

@@ -2,7 +2,7 @@
 import type { WriteStream } from 'node:tty'
 import { stripVTControlCharacters } from 'node:util'
 import type { OperationView } from '../model/schemas.ts'
-import { bytes, clean, duration, padEnd, padStart, paint } from './terminal.ts'
+import { bytes, clean, duration, padEnd, padStart, paint, time } from './terminal.ts'
 
 type PhaseView = OperationView['phases'][number]
 
@@ -63,6 +63,7 @@ export function summaryLines(operation: OperationView): string[] {
     lines.push(`  ${paint(check.answer === 'fail' ? 'red' : 'yellow', check.answer)}  ${clean(check.detail)}`)
     if (check.hint !== undefined) lines.push(`        ${clean(check.hint)}`)
   }
+  if (operation.state === 'parked') return [...lines, ...parkedLines(operation)]
   for (const warning of operation.warnings) lines.push(`  ${paint('yellow', 'warn')}  ${clean(warning)}`)
   const ended = operation.endedAt === null ? Date.now() : Date.parse(operation.endedAt)
   const took = duration(ended - Date.parse(operation.createdAt))
@@ -76,6 +77,16 @@ export function summaryLines(operation: OperationView): string[] {
         : ` · ${clean(operation.target ?? '')} is ready`
   lines.push(`${paint(good ? 'green' : 'red', word)} in ${took}${next}`)
   return lines
+}
+
+/** What it waits for stands in the error that follows. */
+function parkedLines(operation: OperationView): string[] {
+  const until = operation.error?.context?.parkedUntil
+  const limit = typeof until === 'string' ? `; ends as failed after ${time(until)}` : ''
+  return [
+    `${paint('yellow', 'parked')}: it keeps what it has done and waits for you${limit}`,
+    `  go on: holdfast operation resume ${operation.id} · give up: holdfast operation cancel ${operation.id}`,
+  ]
 }
 
 /** Redraws in place; what scrolled away stays as it was. */

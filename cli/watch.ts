@@ -14,11 +14,20 @@ export const isClosed = (operation: OperationView): boolean =>
 /** How many seconds the API may be away while we watch: it comes back after a restart. */
 const patienceSeconds = 60
 
+/** When it was parked; another time is another trouble. */
+const parkedAt = (operation: OperationView) =>
+  operation.state === 'parked' ? operation.error?.context?.parkedAt : undefined
+
 /**
- * Shows the operation until it is closed or parked and returns it. Ctrl-C stops the watching, never the operation: then the
+ * Shows the operation until it is closed or parked and returns it. `known`: it was resumed, and still being shown as
+ * parked as it was then says nothing. Ctrl-C stops the watching, never the operation: then the
  * process says how to go on and ends with 130.
  */
-export async function watch(context: Context, first: OperationView): Promise<OperationView> {
+export async function watch(
+  context: Context,
+  first: OperationView,
+  known?: OperationView,
+): Promise<OperationView> {
   const detach = () => {
     note(
       `\n${first.kind} ${first.id} goes on. Watch it again: holdfast operation watch ${first.id} · cancel it: holdfast operation cancel ${first.id}`,
@@ -30,7 +39,9 @@ export async function watch(context: Context, first: OperationView): Promise<Ope
   try {
     for (let operation = first; ; operation = await ask(context.client, first.id)) {
       show(operation)
-      if (isClosed(operation) || operation.state === 'parked') return operation
+      if (isClosed(operation)) return operation
+      if (operation.state === 'parked' && !(known && parkedAt(operation) === parkedAt(known)))
+        return operation
       await new Promise(resolve => setTimeout(resolve, 250))
     }
   } finally {
@@ -78,7 +89,12 @@ function redrawn() {
 }
 
 /** Starts nothing itself: takes the API's answer to a POST, waits if asked to, shows the end, sets the exit code. */
-export async function follow(context: Context, answer: OperationView, wait: boolean): Promise<void> {
+export async function follow(
+  context: Context,
+  answer: OperationView,
+  wait: boolean,
+  known?: OperationView,
+): Promise<void> {
   if (!wait) {
     if (context.json) printJson(answer)
     else {
@@ -87,7 +103,7 @@ export async function follow(context: Context, answer: OperationView, wait: bool
     }
     return
   }
-  const last = await watch(context, answer)
+  const last = await watch(context, answer, known)
   if (!context.json) for (const line of summaryLines(last)) print(line)
   process.exitCode = exitOf(last)
   if (last.error !== null && process.exitCode !== 0) printError(last.error)

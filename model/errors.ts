@@ -9,7 +9,7 @@ interface ErrorRow {
   class: ErrorClass
   /** HTTP status when the API answers with it. */
   status: number
-  /** Exit code of the CLI (0 done, 1 failed, 2 usage, 3 refused, 4 not found, 5 conflict, 7 cancelled, 8 unreachable). */
+  /** Exit code of the CLI (0 done, 1 failed, 2 usage, 3 refused, 4 not found, 5 conflict, 6 parked, 7 cancelled, 8 unreachable). */
   exit: number
   title: string
   hint: string
@@ -123,6 +123,20 @@ export const errorTable = {
     1,
     'The workflow was ended from outside',
     'Start the operation again; leftovers are removed by `holdfast sweep`.',
+  ),
+  'operation.state': row(
+    'permanent',
+    409,
+    5,
+    'The operation is not in a state for that',
+    'See its state with `holdfast operation show`.',
+  ),
+  'operation.paused': row(
+    'cancelled',
+    409,
+    6,
+    'The operation is paused',
+    'Resume it with `holdfast operation resume`.',
   ),
   // Host and staging (worker or database server file system)
   'host.unreachable': row(
@@ -467,6 +481,13 @@ export const errorTable = {
     8,
     'The Holdfast API does not answer',
     'Start it with `holdfast up`, or set HOLDFAST_URL.',
+  ),
+  'notification.failed': row(
+    'transient',
+    500,
+    1,
+    'Nobody could be notified',
+    'Check the program named by HOLDFAST_NOTIFY_COMMAND.',
   ),
   // Catalog
   'catalog.busy': row(

@@ -43,8 +43,16 @@ export interface DestinationRecord {
   createdAt: string
 }
 
+/** How an operation bears trouble that an operator has to mend. */
+export interface Patience {
+  /** Nobody watches: it parks from the first step on. Otherwise it does not before its work has begun. */
+  unattended: boolean
+  /** How long it stays parked before it ends as failed. */
+  parkSeconds: number
+}
+
 /** How an operation may run; bound when it is accepted. Goes to the workflow as its input. Version it when it changes. */
-export interface BackupInput {
+export interface BackupInput extends Patience {
   version: 1
   operationId: string
   backupId: string
@@ -62,7 +70,7 @@ export interface BackupInput {
   labels: Record<string, string>
 }
 
-export interface RestoreInput {
+export interface RestoreInput extends Patience {
   version: 1
   operationId: string
   backupId: string
@@ -77,7 +85,7 @@ export interface RestoreInput {
   noOwner: boolean
 }
 
-export interface VerifyInput {
+export interface VerifyInput extends Patience {
   version: 1
   operationId: string
   backupId: string
@@ -101,7 +109,10 @@ export interface OperationRecord {
   input: BackupInput | RestoreInput | VerifyInput
   phases: PhaseRecord[]
   checks: CheckResult[]
+  /** Why it ended, or why it is parked. */
   error: ErrorFacts | null
+  /** Somebody asked for a pause; it takes effect at the next boundary. */
+  pauseWanted: boolean
   /** Redacted commands that ran. */
   commands: string[]
   warnings: string[]
@@ -115,6 +126,7 @@ export interface OperationUpdate {
   phases?: PhaseRecord[]
   checks?: CheckResult[]
   error?: ErrorFacts | null
+  pauseWanted?: boolean
   commands?: string[]
   warnings?: string[]
   endedAt?: string

@@ -37,6 +37,9 @@ export const destinationInput = z.strictObject({
   sessionToken: secretValue.optional(),
 })
 
+/** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */
+const unattended = z.boolean().optional()
+
 export const backupInput = z.strictObject({
   connection: slug,
   /** Exactly one so far. */
@@ -57,6 +60,7 @@ export const backupInput = z.strictObject({
       z.string().max(256).refine(noControl, 'must not hold control characters'),
     )
     .optional(),
+  unattended,
 })
 
 export const restoreInput = z.strictObject({
@@ -66,6 +70,7 @@ export const restoreInput = z.strictObject({
   jobs: z.int().min(1).max(64).optional(),
   noOwner: z.boolean().optional(),
   reason: z.string().max(1000).optional(),
+  unattended,
 })
 
 export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
@@ -165,7 +170,10 @@ export const operationView = z.object({
   checks: z.array(checkResult),
   /** Of the running phase; from the activity's heartbeat. */
   progress: progressView.nullable(),
+  /** Why it ended; while it is parked, what has to be mended, with `parkedAt` and `parkedUntil` in its context. */
   error: errorFacts.nullable(),
+  /** Somebody asked for a pause; it takes effect at the next boundary. */
+  pauseWanted: z.boolean(),
   warnings: z.array(z.string()),
   commands: z.array(z.string()),
   createdAt: z.string(),

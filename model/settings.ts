@@ -44,6 +44,10 @@ export interface Settings {
   /** File of certificates that the CLI and workers trust for https, beside those of the system. Absolute. */
   ca: string | undefined
   tempDir: string
+  /** How long an operation that needs an operator waits for one. */
+  parkSeconds: number
+  /** Program that is told when an operation is parked. Absolute. */
+  notifyCommand: string | undefined
   logLevel: 'debug' | 'info' | 'warn' | 'error'
   logFormat: 'pretty' | 'json'
 }
@@ -71,8 +75,26 @@ export function settingsFrom(
     }
     return found
   }
+  const seconds = (name: string, fallback: number) => {
+    const value = text(name)
+    if (value === undefined) return fallback
+    if (!/^[1-9]\d{0,7}$/.test(value)) {
+      throw new HoldfastError(
+        'settings.invalid',
+        `${name} is "${value}"; it must be a whole number of seconds.`,
+      )
+    }
+    return Number(value)
+  }
   const absolute = (path: string) => (isAbsolute(path) ? path : resolve(cwd, path))
 
+  const notifyCommand = text('HOLDFAST_NOTIFY_COMMAND')
+  if (notifyCommand !== undefined && !isAbsolute(notifyCommand)) {
+    throw new HoldfastError(
+      'settings.invalid',
+      `HOLDFAST_NOTIFY_COMMAND is "${notifyCommand}"; it must be the absolute path of a program.`,
+    )
+  }
   const home = absolute(text('HOLDFAST_HOME') ?? '.holdfast')
   const listen = text('HOLDFAST_API_LISTEN') ?? '127.0.0.1:7460'
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:]+)):(\d{1,5})$/.exec(listen)
@@ -124,6 +146,8 @@ export function settingsFrom(
     workerTokenFile: absolute(text('HOLDFAST_WORKER_TOKEN_FILE') ?? join(home, 'worker.token')),
     ca: ca === undefined ? undefined : absolute(ca),
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
+    parkSeconds: seconds('HOLDFAST_PARK_SECONDS', 86_400),
+    notifyCommand,
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),
   }

@@ -37,6 +37,7 @@ interface SenderOptions {
   partBytes?: number
   patienceSeconds?: number
   signal: AbortSignal
+  pausing?: AbortSignal
   onProgress?: (progress: { storedBytes: number; toolBytes: number }) => void
 }
 
@@ -106,6 +107,10 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   }
 
   const flush = async () => {
+    if (options.pausing?.aborted) {
+      await Promise.all(inFlight)
+      throw options.pausing.reason
+    }
     const body = buffer.subarray(0, used)
     const allowed = Math.max(1, Math.min(parallelParts, Math.floor(inFlightBytes / buffer.length)))
     while (inFlight.size >= allowed) await Promise.race(inFlight)

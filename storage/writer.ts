@@ -31,6 +31,8 @@ export interface WriteOptions {
   /** How long a store in trouble is borne before the error is thrown. */
   patienceSeconds?: number
   signal?: AbortSignal
+  /** Once it is aborted, parts on their way still arrive, no other is begun, and its reason is thrown. */
+  pausing?: AbortSignal
   /** Bytes the store has, and how many of the tool's bytes went through the compressor. */
   onProgress?: (progress: { storedBytes: number; toolBytes: number }) => void
 }

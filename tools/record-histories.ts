@@ -3,14 +3,14 @@
  * test. Record anew when workflows change on purpose; a change that must work under running workflows has to replay the
  * histories that are there. What names this machine is replaced.
  */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
 import type { OperationView } from '../model/schemas.ts'
 import { makeShop } from '../test/support/shop.ts'
-import { directory, type Stack, startStack } from '../test/system/stack.ts'
+import { directory, eventually, type Stack, startStack } from '../test/system/stack.ts'
 
 const root = join(import.meta.dirname, '..')
 const target = join(root, 'test/histories')
@@ -69,6 +69,25 @@ async function operations(stack: Stack): Promise<Record<string, OperationView>> 
   await stack.expectOk('POST', `/v1/operations/${unwanted.id}/cancel`, {})
   held.release()
   found['backup-cancelled'] = await expectState(stack, unwanted.id, 'cancelled')
+
+  const vault = join(stack.directory, 'vault')
+  await rename(vault, `${vault}-away`)
+  const parked = await stack.backup({ connection: 'copied', destinations: ['vault'], unattended: true })
+  await stack.parked(parked.id)
+  await rename(`${vault}-away`, vault)
+  await stack.resume(parked.id)
+  found['backup-parked'] = await expectState(stack, parked.id, 'succeeded')
+
+  const stopped = attemptRecorded()
+  const paused = await begin('copied')
+  await stopped.reached
+  await stack.pause(paused.id)
+  stopped.release()
+  await eventually('it is paused', async () =>
+    (await stack.operation(paused.id)).state === 'paused' ? true : undefined,
+  )
+  await stack.resume(paused.id)
+  found['backup-paused'] = await expectState(stack, paused.id, 'succeeded')
 
   // The tool refuses: the file is not a database any more.
   const broken = join(stack.directory, 'broken.db')

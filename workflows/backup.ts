@@ -9,7 +9,7 @@ import { bytes } from './words.ts'
 /** One backup, from request to record. Holds its server's lock by its workflow id. */
 export async function backup(input: BackupInput): Promise<Told> {
   const story = tell(
-    input.operationId,
+    input,
     `backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
   )
   return await toItsEnd(

@@ -8,33 +8,16 @@ import {
 } from '@temporalio/workflow'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { Phase } from '../model/types.ts'
+import { factsOf, failureOf } from './facts.ts'
+import { reasonOfCancel } from './holding.ts'
 import { patient } from './steps.ts'
 import type { Story } from './story.ts'
 
-/** What an error says to people, dug out of Temporal's wrapping. */
-export function factsOf(error: unknown): ErrorFacts {
-  let cause: unknown = error
-  while (cause instanceof ActivityFailure && cause.cause) cause = cause.cause
-  if (cause instanceof ApplicationFailure) {
-    const facts = cause.details?.[0] as ErrorFacts | undefined
-    if (facts?.code) return facts
-  }
-  if (cause instanceof TimeoutFailure) {
-    return {
-      code: 'host.job-lost',
-      detail: `A step gave no sign of life: ${cause.message}.`,
-      hint: 'Check that a worker runs and reaches Temporal; then start the operation again.',
-    }
-  }
-  const detail = cause instanceof Error ? cause.message : String(cause)
-  return { code: 'internal', detail, hint: 'Please report it with the operation id.' }
-}
-
-const cancelledFacts: ErrorFacts = {
+const cancelledFacts = (): ErrorFacts => ({
   code: 'operation.cancelled',
-  detail: 'The operation was cancelled.',
+  detail: reasonOfCancel() ?? 'The operation was cancelled.',
   hint: 'Nothing is left behind; start it again when you are ready.',
-}
+})
 
 /**
  * A step that was asked to stop may end otherwise: its worker dies or shuts down, or it meets what would have been tried
@@ -64,7 +47,7 @@ export async function toItsEnd(
     warnings = await work()
   } catch (error) {
     const cancelled = isCancellation(error) || endedByCancel(error)
-    const facts = cancelled ? cancelledFacts : factsOf(error)
+    const facts = cancelled ? cancelledFacts() : factsOf(error)
     await CancellationScope.nonCancellable(async () => {
       let finished = false
       try {
@@ -77,12 +60,7 @@ export async function toItsEnd(
       await close(operationId, story, state, finished ? null : facts, warnings)
       if (finished) return
       if (cancelled) throw error
-      throw ApplicationFailure.create({
-        type: facts.code,
-        message: facts.detail,
-        nonRetryable: true,
-        details: [facts],
-      })
+      throw failureOf(facts)
     })
     return told(story)
   }

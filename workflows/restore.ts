@@ -7,10 +7,7 @@ import { bytes } from './words.ts'
 
 /** One restore into a new name beside: everything under a temporary name, proven, then renamed. Holds the target server's lock. */
 export async function restore(input: RestoreInput): Promise<Told> {
-  const story = tell(
-    input.operationId,
-    `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
-  )
+  const story = tell(input, `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`)
   return await toItsEnd(
     input.operationId,
     story,

@@ -1,6 +1,18 @@
-/** The steps as workflows call them: names, time limits, how often they are tried. */
+/** The steps as workflows call them: names, time limits, how often they are tried, and what holds them up. */
 import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
+import { held } from './holding.ts'
+
+type Steps = ReturnType<typeof proxyActivities<Activities>>
+
+/** Steps that wait for whoever paused the operation, and park it where an operator is needed. */
+const holding = (steps: Steps): Steps =>
+  new Proxy(steps, {
+    get: (target, name) => {
+      const step = Reflect.get(target, name) as (...args: unknown[]) => Promise<unknown>
+      return (...args: unknown[]) => held(() => step(...args))
+    },
+  })
 
 /** Longer than the worker's heartbeat of one second and any pause of its event loop; see activities/boundary.ts. */
 const heartbeatTimeout = '10s'
@@ -9,29 +21,50 @@ const heartbeatTimeout = '10s'
 const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 /** Seconds of work: probes, plans, small objects. */
-export const quick = proxyActivities<Activities>({
-  startToCloseTimeout: '5m',
-  scheduleToCloseTimeout: '30m',
-  heartbeatTimeout,
-  cancellationType,
-  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s', maximumAttempts: 12 },
-})
+export const quick = holding(
+  proxyActivities<Activities>({
+    startToCloseTimeout: '5m',
+    scheduleToCloseTimeout: '30m',
+    heartbeatTimeout,
+    cancellationType,
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s', maximumAttempts: 12 },
+  }),
+)
 
 /** Moves a database's bytes: as long as it takes, tried again after each kill. */
-export const long = proxyActivities<Activities>({
-  startToCloseTimeout: '7 days',
-  heartbeatTimeout,
-  cancellationType,
-  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
-})
+export const long = holding(
+  proxyActivities<Activities>({
+    startToCloseTimeout: '7 days',
+    heartbeatTimeout,
+    cancellationType,
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
+  }),
+)
 
-/** Cleaning up: patient, because what it leaves behind somebody has to find. */
+/** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
 export const patient = proxyActivities<Activities>({
   startToCloseTimeout: '10m',
   scheduleToCloseTimeout: '1h',
   heartbeatTimeout,
   cancellationType,
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
+})
+
+/** Tells what somebody waits for, for as long as it takes: that the operation stands still, and that it goes on. */
+export const telling = proxyActivities<Activities>({
+  startToCloseTimeout: '1m',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
+})
+
+/** Tries a few times; the operation does not depend on it. */
+export const attempted = proxyActivities<Activities>({
+  startToCloseTimeout: '1m',
+  scheduleToCloseTimeout: '5m',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 3 },
 })
 
 /** Tells the catalog; nothing waits for it but the end. */

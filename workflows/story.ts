@@ -9,11 +9,16 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow'
+import type { ErrorFacts } from '../model/errors.ts'
+import type { Patience } from '../model/records.ts'
 import type { Phase, PhaseRecord } from '../model/types.ts'
 import { operationAttribute, stateAttribute } from './attributes.ts'
-import { local } from './steps.ts'
+import { holdable } from './holding.ts'
+import { attempted, local, telling } from './steps.ts'
 
-export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[] }>('state')
+export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[]; trouble: ErrorFacts | null }>(
+  'state',
+)
 
 export interface Story {
   phases: PhaseRecord[]
@@ -30,26 +35,81 @@ const now = () => new Date().toISOString()
 const seconds = (record: PhaseRecord) =>
   record.endedAt ? `${((Date.parse(record.endedAt) - Date.parse(record.startedAt)) / 1000).toFixed(1)} s` : ''
 
-export function tell(operationId: string, title: string): Story {
+export function tell(input: { operationId: string } & Patience, title: string): Story {
+  const { operationId } = input
   const phases: PhaseRecord[] = []
-  let telling: Promise<void> = Promise.resolve()
+  let tellings: Promise<void> = Promise.resolve()
   let shown = ''
-  setHandler(stateQuery, () => ({ title, phases }))
+  let trouble: ErrorFacts | null = null
+  setHandler(stateQuery, () => ({ title, phases, trouble }))
   const show = () => {
     const lines = phases.map(p => `| ${mark[p.state]} | ${p.phase} | ${p.summary ?? ''} | ${seconds(p)} |`)
-    setCurrentDetails([`**${title}**${shown}`, '', '| | phase | | time |', '|-|-|-|-|', ...lines].join('\n'))
+    const why = trouble ? ['', `**${trouble.code}**: ${trouble.detail}`, '', trouble.hint] : []
+    setCurrentDetails(
+      [`**${title}**${shown}`, ...why, '', '| | phase | | time |', '|-|-|-|-|', ...lines].join('\n'),
+    )
+  }
+  const copied = () => phases.map(p => ({ ...p }))
+  /** One after another, never in the way of the work, and not undone by a cancellation. */
+  const next = (tellIt: () => Promise<unknown>) => {
+    tellings = tellings.then(() =>
+      CancellationScope.nonCancellable(tellIt).then(
+        () => {},
+        () => {
+          // The catalog is told again with the next phase, and in full at the end.
+        },
+      ),
+    )
   }
   /** A workflow task is not finished before its calls of the catalog are: told once per phase, at its beginning. */
   const publish = () => {
     show()
-    const snapshot = phases.map(p => ({ ...p }))
-    // One after another, never in the way of the work, and not undone by a cancellation.
-    telling = telling.then(() =>
-      CancellationScope.nonCancellable(() => local.report(operationId, snapshot)).catch(() => {
-        // The catalog is told again with the next phase, and in full at the end.
-      }),
-    )
+    const snapshot = copied()
+    next(() => local.report(operationId, { state: 'running', phases: snapshot }))
   }
+  const setState = (state: string) => {
+    shown = state === 'running' ? '' : ` — ${state}`
+    // A Temporal that does not know our attributes got none at the start, and would fail the workflow for this one.
+    if (workflowInfo().typedSearchAttributes.get(operationAttribute) !== undefined) {
+      upsertSearchAttributes([{ key: stateAttribute, value: state }])
+    }
+    show()
+  }
+  holdable(
+    {
+      phase: () => phases.at(-1)?.phase,
+      async parked(facts, until) {
+        const parked = { ...facts, context: { ...facts.context, parkedAt: now(), parkedUntil: until } }
+        trouble = parked
+        setState('parked')
+        const snapshot = copied()
+        next(() => telling.report(operationId, { state: 'parked', phases: snapshot, error: parked }))
+        const quietly = () => {
+          // Said in the operation's log.
+        }
+        attempted
+          .notify({ event: 'operation.parked', operation: operationId, title, error: parked })
+          .catch(quietly)
+        await attempted.release(operationId).catch(quietly)
+      },
+      paused() {
+        setState('paused')
+        const snapshot = copied()
+        next(() => telling.report(operationId, { state: 'paused', phases: snapshot }))
+      },
+      goesOn() {
+        trouble = null
+        setState('running')
+        const snapshot = copied()
+        next(() => telling.report(operationId, { state: 'running', phases: snapshot, error: null }))
+      },
+      wanted(pauseWanted) {
+        next(() => telling.report(operationId, { pauseWanted }))
+      },
+      told: () => tellings,
+    },
+    input,
+  )
   return {
     phases,
     async phase(phase, work, summarize) {
@@ -70,13 +130,9 @@ export function tell(operationId: string, title: string): Story {
       }
     },
     state(state) {
-      shown = ` — ${state}`
-      // A Temporal that does not know our attributes got none at the start, and would fail the workflow for this one.
-      if (workflowInfo().typedSearchAttributes.get(operationAttribute) !== undefined) {
-        upsertSearchAttributes([{ key: stateAttribute, value: state }])
-      }
-      show()
+      trouble = null
+      setState(state)
     },
-    told: () => telling,
+    told: () => tellings,
   }
 }

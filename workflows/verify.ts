@@ -5,7 +5,7 @@ import { tell } from './story.ts'
 
 /** Looks at a committed backup. Takes no lock. */
 export async function verify(input: VerifyInput): Promise<Told> {
-  const story = tell(input.operationId, `verify ${input.backupId} (${input.level})`)
+  const story = tell(input, `verify ${input.backupId} (${input.level})`)
   return await toItsEnd(
     input.operationId,
     story,

@@ -10,3 +10,18 @@ export function bytes(count: number): string {
   }
   return `${value.toPrecision(3)} ${units[unit]}`
 }
+
+/** A length of time in the largest unit that says it exactly. */
+export function duration(seconds: number): string {
+  const units = [
+    ['day', 86_400],
+    ['hour', 3600],
+    ['minute', 60],
+  ] as const
+  const [unit, size] = units.find(([, length]) => seconds >= length && seconds % length === 0) ?? [
+    'second',
+    1,
+  ]
+  const count = seconds / size
+  return `${count} ${unit}${count === 1 ? '' : 's'}`
+}

@@ -21,7 +21,7 @@ import { loadKeyring } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'
-import { newOperation, newOperationId, submit, submittedBefore } from '../submit.ts'
+import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, problems } from './answers.ts'
 
@@ -108,7 +108,7 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
       (await submittedBefore(context, requestKey)) ??
       (await submit(
         context,
-        newVerify(await readCommitted(context, c.req.valid('param').id), level),
+        newVerify(context, await readCommitted(context, c.req.valid('param').id), level),
         requestKey,
       ))
     return c.json({ operation: operationViewOf(operation, temporal) }, 202)
@@ -169,6 +169,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
     compressionLevel: request.compressionLevel ?? 3,
     recipients,
     labels: request.labels ?? {},
+    ...patienceOf(context, request),
   }
   return {
     ...newOperation(),
@@ -225,7 +226,7 @@ async function recipientsOf(
   return [...new Set(asked)]
 }
 
-function newVerify(backup: BackupRecord, level: VerifyInput['level']): OperationRecord {
+function newVerify(context: ApiContext, backup: BackupRecord, level: VerifyInput['level']): OperationRecord {
   const input: VerifyInput = {
     version: 1,
     operationId: newOperationId(),
@@ -233,6 +234,7 @@ function newVerify(backup: BackupRecord, level: VerifyInput['level']): Operation
     destination: backup.destination,
     sourceConnection: backup.connection,
     level,
+    ...patienceOf(context, {}),
   }
   return {
     ...newOperation(),

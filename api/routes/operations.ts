@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { isClosed, listOperations, readOperation, updateOperation } from '../../catalog/operations.ts'
+import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import { type OperationView, operationView, page } from '../../model/schemas.ts'
@@ -49,6 +50,25 @@ const cancel = createRoute({
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 
+const pause = createRoute({
+  method: 'post',
+  path: '/v1/operations/{id}/pause',
+  tags,
+  ...requires('operator'),
+  summary: 'Hold an operation at its next boundary: between two steps, or two parts of staged data',
+  request: { params: idParam, body: body(nothing) },
+  responses: { 202: json(operationView, 'Asked'), ...problems },
+})
+const resume = createRoute({
+  method: 'post',
+  path: '/v1/operations/{id}/resume',
+  tags,
+  ...requires('operator'),
+  summary: 'Let a paused or parked operation go on at the step where it stopped',
+  request: { params: idParam, body: body(nothing) },
+  responses: { 202: json(operationView, 'Asked'), ...problems },
+})
+
 export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
   const { catalog, temporal } = context
   app.openapi(list, async c => {
@@ -80,6 +100,29 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
     if (!isClosed(operation.state)) await requestCancel(context, operation)
     return c.json(operationViewOf(await readOperation(catalog, id), temporal), 202)
   })
+  app.openapi(pause, async c => {
+    const { id } = c.req.valid('param')
+    await send(context, id, 'pause')
+    return c.json(operationViewOf(await readOperation(catalog, id), temporal), 202)
+  })
+  app.openapi(resume, async c => {
+    const { id } = c.req.valid('param')
+    await send(context, id, 'resume')
+    return c.json(operationViewOf(await readOperation(catalog, id), temporal), 202)
+  })
+}
+
+/** Temporal keeps the signal: what was answered with 202 reaches the workflow, whoever dies meanwhile. */
+async function send(context: ApiContext, id: string, signal: 'pause' | 'resume'): Promise<void> {
+  const { catalog, temporal } = context
+  const operation = await readOperation(catalog, id)
+  const refusal = (why: string) =>
+    new HoldfastError('operation.state', `Operation ${id} cannot be ${signal}d: ${why}.`)
+  if (isClosed(operation.state)) throw refusal(`it is ${operation.state}`)
+  const run = await temporal.find(operation.workflowId, operation.id)
+  if (!run) throw refusal('it has not begun yet')
+  if (!(await temporal.signal(operation.workflowId, run.runId, signal)))
+    throw refusal('its workflow has ended')
 }
 
 /** With live progress. Throws `request.not-found`. */

@@ -10,7 +10,7 @@ import { accepted, type RestoreRequestInput, restoreInput } from '../../model/sc
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'
-import { newOperation, newOperationId, submit, submittedBefore } from '../submit.ts'
+import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
 import { defaultJobs, readCommitted } from './backups.ts'
@@ -58,6 +58,7 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     serverIdentity: target.serverIdentity,
     jobs: request.jobs ?? defaultJobs(),
     noOwner: request.noOwner ?? false,
+    ...patienceOf(context, request),
   }
   return {
     ...newOperation(),

@@ -13,6 +13,7 @@ import type { OpenDialect } from '../dialect.ts'
 import type { CatalogTables } from '../schema.ts'
 import { up as first } from './0001-first.ts'
 import { up as access } from './0002-access.ts'
+import { up as control } from './0005-control.ts'
 
 export interface Migration {
   version: number
@@ -22,6 +23,7 @@ export interface Migration {
 export const migrations: readonly Migration[] = [
   { version: 1, up: first },
   { version: 2, up: access },
+  { version: 5, up: control },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

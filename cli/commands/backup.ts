@@ -12,6 +12,7 @@ interface BackupOptions {
   encrypt: boolean
   encryptTo?: string[]
   label?: Record<string, string>
+  unattended?: boolean
   wait: boolean
 }
 
@@ -38,6 +39,7 @@ export function backupCommand(program: Command): void {
     .option('--encrypt-to <key...>', 'names of keys; default: every key there is')
     .option('--no-encrypt', 'keep this backup in the clear')
     .option('--label <name=value>', 'a label; may be given again', label)
+    .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText(
@@ -56,6 +58,7 @@ export function backupCommand(program: Command): void {
         ...(options.encrypt ? {} : { encryptTo: [] }),
         ...(options.encryptTo === undefined ? {} : { encryptTo: options.encryptTo }),
         ...(options.label === undefined ? {} : { labels: options.label }),
+        ...(options.unattended ? { unattended: true } : {}),
       })
       await follow(context, operation, options.wait)
     })

@@ -80,6 +80,32 @@ export function operationCommands(program: Command): void {
     })
 
   group
+    .command('pause <operation>')
+    .description('hold an operation at its next boundary: between two steps, or two parts of staged data')
+    .addHelpText('after', '\nExample:\n  holdfast operation pause op-7Qm2vX9f3kW1ab')
+    .action(async (id: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/operations/${encodeURIComponent(id)}/pause`
+      const operation = await context.client.post(operationView, path)
+      if (context.json) return printJson(operation)
+      print(`${operation.id} pauses at its next boundary; go on: holdfast operation resume ${operation.id}`)
+    })
+
+  group
+    .command('resume <operation>')
+    .description('let a paused or parked operation go on at the step where it stopped')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only ask for it')
+    .addHelpText('after', '\nExample:\n  holdfast operation resume op-7Qm2vX9f3kW1ab')
+    .action(async (id: string, options: { wait: boolean }, command: Command) => {
+      const context = contextOf(command)
+      const known = await get(context, id)
+      const path = `/v1/operations/${encodeURIComponent(id)}/resume`
+      const operation = await context.client.post(operationView, path)
+      await follow(context, operation, options.wait, known)
+    })
+
+  group
     .command('cancel <operation>')
     .description('cancel an operation; what it left is cleaned up')
     .option('--wait', 'watch until it ends', true)

@@ -11,6 +11,7 @@ interface RestoreOptions {
   jobs?: number
   owner: boolean
   reason?: string
+  unattended?: boolean
   wait: boolean
 }
 
@@ -23,6 +24,7 @@ export function restoreCommand(program: Command): void {
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
     .option('--reason <text>', 'why; kept with the operation')
+    .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText(
@@ -42,6 +44,7 @@ export function restoreCommand(program: Command): void {
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
         ...(options.owner ? {} : { noOwner: true }),
         ...(options.reason === undefined ? {} : { reason: options.reason }),
+        ...(options.unattended ? { unattended: true } : {}),
       })
       await follow(context, operation, options.wait)
     })

@@ -46,6 +46,8 @@ describe('histories of real runs', () => {
     assert.deepEqual(names.sort(), [
       'backup-cancelled',
       'backup-failed',
+      'backup-parked',
+      'backup-paused',
       'backup-staged',
       'backup-staged-worker-killed',
       'backup-streamed',
@@ -61,6 +63,8 @@ describe('histories of real runs', () => {
       'backup-streamed',
       'backup-staged',
       'backup-staged-worker-killed',
+      'backup-parked',
+      'backup-paused',
       'restore',
       'verify',
     ]) {

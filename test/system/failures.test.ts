@@ -1,4 +1,7 @@
-/** What goes wrong in real life: the right code, a hint, and nothing left behind. */
+/**
+ * What goes wrong in real life: the right code and a hint. Before the work has begun it ends there and nothing is left
+ * behind; what an operator can mend later parks the operation, and it goes on once it is mended.
+ */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
@@ -71,6 +74,30 @@ describe('failures', () => {
     return view
   }
 
+  /** Parked with this code; `mend` mends it; then there is one backup and nothing else. */
+  const expectMended = async (
+    operation: OperationView,
+    code: string,
+    mend: (parked: OperationView) => unknown,
+  ): Promise<OperationView> => {
+    const parked = await stack.parked(operation.id)
+    assert.equal(parked.error?.code, code, JSON.stringify(parked.error))
+    assert.ok(parked.error.hint.length > 10, 'a hint')
+    assert.ok(!JSON.stringify(parked).includes(password), 'no password')
+    assert.deepEqual(pidsIn(operation.id, 'pg_dump'), [], 'nothing holds the source meanwhile')
+    await mend(parked)
+    await stack.resume(operation.id)
+    const view = await stack.ended(operation.id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    assert.equal(view.error, null)
+    expectCleanHost(stack.home, view.id)
+    assert.equal((await stack.backups(view.connection)).filter(one => one.id === view.backup).length, 1)
+    return view
+  }
+
+  const enlarge = (path: string, megabytes: number) =>
+    execFileSync('mount', ['-o', `remount,size=${megabytes}m`, path])
+
   /** The one worker is replaced by one with another environment. */
   const workerWith = async (env: Record<string, string>): Promise<void> => {
     await worker.terminate()
@@ -113,11 +140,7 @@ describe('failures', () => {
     await eventually('pg_dump runs', async () => pidsIn(operation.id, 'pg_dump')[0])
     await postgres.kill9()
     await lock.release()
-    const view = await stack.ended(operation.id)
-    assert.equal(view.state, 'failed')
-    assert.match(view.error?.code ?? '', /^(database\.unreachable|tool\.failed)$/)
-    expectCleanHost(stack.home, view.id)
-    await postgres.restart()
+    await expectMended(operation, 'database.unreachable', () => postgres.restart())
   })
 
   test('a tool is missing', async () => {
@@ -146,12 +169,25 @@ describe('failures', () => {
     const small = await tmpfs('small-destination', 8)
     await stack.expectOk('POST', '/v1/destinations', { name: 'small', uri: small })
     for (const connection of ['lite', 'pg']) {
-      await expectFailed(await stack.backup({ connection, destinations: ['small'] }), 'destination.full')
+      const operation = await stack.backup({ connection, destinations: ['small'] })
+      assert.equal((await stack.parked(operation.id)).error?.code, 'destination.full')
+      await stack.expectOk('POST', `/v1/operations/${operation.id}/cancel`)
+      assert.equal((await stack.ended(operation.id)).state, 'cancelled')
+      expectCleanHost(stack.home, operation.id)
     }
     const left = execFileSync('find', [small, '-type', 'f', '-size', '+8k'], { encoding: 'utf8' })
     assert.equal(left, '', 'nothing large is left in the full destination')
     const markers = execFileSync('find', [small, '-name', 'deleted.json'], { encoding: 'utf8' })
     assert.equal(markers.trim().split('\n').length, 2, 'and both are marked as given up')
+    for (const connection of ['lite', 'pg']) {
+      enlarge(small, 8)
+      await expectMended(
+        await stack.backup({ connection, destinations: ['small'] }),
+        'destination.full',
+        () => enlarge(small, 80),
+      )
+      execFileSync('rm', ['-rf', join(small, connection)])
+    }
   })
 
   test('staging is full: said before, and when the tool meets it', async () => {
@@ -165,9 +201,10 @@ describe('failures', () => {
     // A directory-format dump writes bytea as hexadecimal: twice of what the server's size promises.
     const middle = await tmpfs('middle-staging', 32)
     await workerWith({ HOLDFAST_TEMP_DIR: join(middle, 'staging') })
-    await expectFailed(
+    await expectMended(
       await stack.backup({ connection: 'pg', destinations: ['disk'], format: 'directory' }),
       'staging.full',
+      () => enlarge(middle, 128),
     )
     assert.equal(
       execFileSync('find', [middle, '-type', 'f'], { encoding: 'utf8' }),

@@ -100,8 +100,8 @@ export async function startStack(
     return made
   }
 
-  const startApi = async (): Promise<Process> => {
-    const made = start('api')
+  const startApi = async (extra: Record<string, string> = {}): Promise<Process> => {
+    const made = start('api', extra)
     await eventually('API answers', async () => ((await fetch(`${apiUrl}/readyz`)).ok ? true : undefined))
     return made
   }
@@ -155,8 +155,9 @@ export async function startStack(
     get api() {
       return api
     },
-    async restartApi() {
-      api = await startApi()
+    /** Starts another one; the former must have ended. */
+    async restartApi(extra: Record<string, string> = {}) {
+      api = await startApi(extra)
     },
     call,
     expectOk,
@@ -170,6 +171,21 @@ export async function startStack(
         },
         seconds,
       ),
+    /** Waits until it is parked; one that ended instead says why. */
+    async parked(id: string): Promise<OperationView> {
+      const view = await eventually(
+        `operation ${id} is parked`,
+        async () => {
+          const found = await operation(id)
+          return found.state === 'parked' || closed(found) ? found : undefined
+        },
+        120,
+      )
+      if (closed(view)) throw new Error(`${id} is ${view.state}: ${JSON.stringify(view.error)}`)
+      return view
+    },
+    resume: (id: string) => expectOk<OperationView>('POST', `/v1/operations/${id}/resume`),
+    pause: (id: string) => expectOk<OperationView>('POST', `/v1/operations/${id}/pause`),
     async backup(body: Record<string, unknown>): Promise<OperationView> {
       return (await expectOk<{ operation: OperationView }>('POST', '/v1/backups', body)).operation
     },

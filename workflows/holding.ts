@@ -1,0 +1,127 @@
+/**
+ * What holds an operation up without ending it: an operator's pause, and errors that an operator has to mend. Every step
+ * goes through `held`, so that the operation goes on at the very step where it stopped.
+ */
+import {
+  CancellationScope,
+  CancelledFailure,
+  condition,
+  defineSignal,
+  setHandler,
+} from '@temporalio/workflow'
+import type { ErrorFacts } from '../model/errors.ts'
+import type { Patience } from '../model/records.ts'
+import type { Phase } from '../model/types.ts'
+import { classOf, factsOf, failureOf } from './facts.ts'
+import { duration } from './words.ts'
+
+export const pauseSignal = defineSignal('pause')
+export const resumeSignal = defineSignal('resume')
+/** Like Temporal's own cancellation, and may say why. Whoever sends it by other means than ours may say anything. */
+export const cancelSignal = defineSignal<[reason?: unknown]>('cancel')
+
+/** How holding is shown and told; the story's part. */
+export interface Holder {
+  phase(): Phase | undefined
+  /** Parked until `until`: lets go of what would hurt the source, tells the catalog, notifies. Settles when the source is free. */
+  parked(facts: ErrorFacts, until: string): Promise<void>
+  paused(): void
+  goesOn(): void
+  /** Somebody wants a pause, or no longer does. */
+  wanted(pause: boolean): void
+  /** Settles when the catalog was told everything so far. */
+  told(): Promise<void>
+}
+
+/** Of this workflow: each run of a workflow has its modules to itself. */
+let holder: Holder | undefined
+let patience: Patience = { unattended: false, parkSeconds: 0 }
+let pauseWanted = false
+let resumes = 0
+let cancelReason: string | undefined
+let cancelled = (): boolean => false
+
+/** Called once, at the beginning, in the workflow's own scope. */
+export function holdable(by: Holder, borne: Patience): void {
+  holder = by
+  patience = borne
+  const whole = CancellationScope.current()
+  cancelled = () => whole.consideredCancelled
+  setHandler(pauseSignal, () => {
+    pauseWanted = true
+    by.wanted(true)
+  })
+  setHandler(resumeSignal, () => {
+    pauseWanted = false
+    resumes += 1
+    by.wanted(false)
+  })
+  setHandler(cancelSignal, reason => {
+    if (typeof reason === 'string') cancelReason = reason.slice(0, 500)
+    whole.cancel()
+  })
+}
+
+/** Why it was cancelled, where somebody said so. */
+export const reasonOfCancel = (): string | undefined => cancelReason
+
+/**
+ * Runs one step. Waits before it while a pause is wanted; runs it again after a pause that it stopped for, and after an
+ * operator mended what it failed for.
+ */
+export async function held<T>(work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    await pausedWhileWanted()
+    try {
+      return await work()
+    } catch (error) {
+      if (cancelled()) throw error
+      const facts = factsOf(error)
+      if (facts.code === 'operation.paused') {
+        // It may have been resumed meanwhile: the step must find that in the catalog, or it would stop again.
+        await holder?.told()
+        continue
+      }
+      if (classOf(error) !== 'needs-operator' || !worthKeeping()) throw error
+      await park(facts)
+    }
+  }
+}
+
+/**
+ * Before the work begins there is nothing to keep: who asked for the operation is told at once, and asks again. Where
+ * nobody watches, it waits for somebody.
+ */
+function worthKeeping(): boolean {
+  const phase = holder?.phase()
+  return patience.unattended || !(phase === 'plan' || phase === 'precheck')
+}
+
+async function pausedWhileWanted(): Promise<void> {
+  // From the commit on, and while cleaning up, there is nothing to gain by waiting.
+  if (!pauseWanted || !CancellationScope.current().cancellable) return
+  holder?.paused()
+  await condition(() => !pauseWanted)
+  holder?.goesOn()
+}
+
+async function park(facts: ErrorFacts): Promise<void> {
+  const before = resumes
+  const until = new Date(Date.now() + patience.parkSeconds * 1000).toISOString()
+  const released = holder?.parked(facts, until)
+  try {
+    // Also where a cancellation does not reach, as around a commit: parked there, it must still be heard.
+    await condition(() => resumes > before || cancelled(), patience.parkSeconds * 1000)
+  } finally {
+    await released
+  }
+  if (cancelled()) throw new CancelledFailure('Cancelled while parked')
+  if (resumes === before) throw overdue(facts)
+  holder?.goesOn()
+}
+
+const overdue = (facts: ErrorFacts) =>
+  failureOf({
+    ...facts,
+    detail: `${facts.detail} Nobody resumed the operation within ${duration(patience.parkSeconds)}.`,
+  })
