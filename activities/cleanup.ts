@@ -77,14 +77,6 @@ export async function undoRestore(context: WorkerContext, turn: Turn, input: Res
   await cleanHost(context, input.operationId)
 }
 
-export async function cleanupRestore(
-  context: WorkerContext,
-  _turn: Turn,
-  input: RestoreInput,
-): Promise<void> {
-  await cleanHost(context, input.operationId)
-}
-
 /**
  * Before an operation begins: jobs and staging of operations that are closed (ended from outside, say) are ended. A
  * terminated workflow frees its lock, not its tool.

@@ -6,13 +6,7 @@ import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
 import type { Turn } from './boundary.ts'
-import {
-  abandonBackup,
-  cleanupBackup,
-  cleanupRestore,
-  clearClosedOperations,
-  undoRestore,
-} from './cleanup.ts'
+import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations, undoRestore } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
 import { type Notification, notify } from './notify.ts'
@@ -61,7 +55,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
   return {
     plan: (input: BackupInput) =>
       step('plan', async (context, t) => {
-        await clearClosedOperations(context, t)
+        if (!input.dryRun) await clearClosedOperations(context, t)
         return await planBackup(context, t, input)
       }),
     precheck: (input: BackupInput) => step('precheck', (context, t) => precheckBackup(context, t, input)),
@@ -83,7 +77,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
 
     planRestore: (input: RestoreInput) =>
       step('plan', async (context, t) => {
-        await clearClosedOperations(context, t)
+        if (!input.dryRun) await clearClosedOperations(context, t)
         return await planRestoreFrom(context, t, input)
       }),
     precheckRestore: (input: RestoreInput) =>
@@ -91,8 +85,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     restoreSteps: (input: RestoreInput, ids: string[]) =>
       step('restore', (context, t) => runRestoreSteps(context, t, input, ids)),
     prove: (input: RestoreInput) => step('prove', (context, t) => proveRestore(context, t, input)),
-    cleanupRestore: (input: RestoreInput) =>
-      step('cleanup', (context, t) => cleanupRestore(context, t, input)),
+    /** Ends what still runs for the operation and removes its staging. */
+    cleanHost: (operationId: string) => step('cleanup', context => cleanHost(context, operationId)),
     undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
 
     verifyBackup: (input: VerifyInput) =>

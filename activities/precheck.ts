@@ -9,7 +9,7 @@ import type { BackupInput, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
-import { writerEpoch } from './epoch.ts'
+import { expectWriter, writerEpoch } from './epoch.ts'
 import { methodOf, probeServer, type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { runProbe } from './steps.ts'
 
@@ -37,7 +37,8 @@ export async function precheckBackup(
       async () => {
         const destination = await context.destination(input.destination)
         await destination.check({ signal: turn.signal })
-        await writerEpoch(context, input.destination)
+        if (input.dryRun) await expectWriter(context, input.destination)
+        else await writerEpoch(context, input.destination)
         return destination.uri
       },
     ),

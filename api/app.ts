@@ -18,6 +18,7 @@ import { healthRoutes } from './routes/health.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { planRoutes } from './routes/plans.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { statusRoutes } from './routes/status.ts'
@@ -54,6 +55,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   restoreRoutes(app, context)
   operationRoutes(app, context)
   eventRoutes(app, context)
+  planRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
   userRoutes(app, context)

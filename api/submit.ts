@@ -47,9 +47,10 @@ export const newOperation = (): Pick<
 /** How long it waits for an operator, and whether from the first step on. */
 export const patienceOf = (
   { settings }: ApiContext,
-  request: { unattended?: boolean | undefined },
+  request: { unattended?: boolean | undefined; dryRun?: boolean | undefined },
 ): Patience => ({
-  unattended: request.unattended ?? false,
+  // A dry run is its answer: there is nothing to wait for.
+  unattended: (request.unattended ?? false) && !request.dryRun,
   parkSeconds: settings.parkSeconds,
 })
 

@@ -292,20 +292,16 @@ const attributesOf = (operation: OperationRecord) => [
   { key: attributes.stateAttribute, value: 'running' },
 ]
 
-function summaryOf({
-  kind,
-  input,
-  connection,
-  engine,
-  backupId,
-  destination,
-  targetDatabase,
-}: OperationRecord) {
+function summaryOf(operation: OperationRecord): string {
+  const { kind, input, connection, engine, backupId, destination, targetDatabase } = operation
+  const dry = 'dryRun' in input && input.dryRun ? 'dry run: ' : ''
   if (kind === 'backup') {
     const type = 'type' in input ? input.type : 'full'
-    return `backup ${connection} (${engine}, ${type}) → ${destination}`
+    return `${dry}backup ${connection} (${engine}, ${type}) → ${destination}`
   }
-  if (kind === 'restore') return `restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
+  if (kind === 'restore') {
+    return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
+  }
   return `verify ${backupId} at ${destination}`
 }
 

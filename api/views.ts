@@ -77,6 +77,7 @@ export const operationViewOf = (
   checks: operation.checks,
   progress,
   error: operation.error,
+  dryRun: 'dryRun' in operation.input && operation.input.dryRun,
   pauseWanted: operation.pauseWanted,
   warnings: operation.warnings,
   commands: operation.commands,

@@ -17,7 +17,7 @@ export function heading(operation: OperationView): string {
       : operation.kind === 'restore'
         ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
         : operation.destination
-  return `${paint('bold', operation.kind)} ${operation.backup}  ${clean(where)}`
+  return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${operation.backup}  ${clean(where)}`
 }
 
 /** One phase. `rate` in bytes per second is known while it is being watched. */
@@ -68,9 +68,9 @@ export function summaryLines(operation: OperationView): string[] {
   const ended = operation.endedAt === null ? Date.now() : Date.parse(operation.endedAt)
   const took = duration(ended - Date.parse(operation.createdAt))
   const good = operation.state === 'succeeded'
-  const word = good ? 'done' : operation.state
+  const word = !good ? operation.state : operation.dryRun ? 'dry run: it would begin; checked' : 'done'
   const next =
-    !good || operation.kind === 'verify'
+    !good || operation.dryRun || operation.kind === 'verify'
       ? ''
       : operation.kind === 'backup'
         ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`

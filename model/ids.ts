@@ -27,3 +27,5 @@ export const taskQueue = 'holdfast'
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
 /** Verifying takes no lock: its workflow id is its own. */
 export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`
+/** Neither does a dry run. */
+export const dryRunWorkflowId = (operationId: string): string => `dry-run/${operationId}`

@@ -68,6 +68,8 @@ export interface BackupInput extends Patience {
   /** Names of keys to encrypt for; empty: not encrypted. */
   recipients: string[]
   labels: Record<string, string>
+  /** Checked and planned only. */
+  dryRun: boolean
 }
 
 export interface RestoreInput extends Patience {
@@ -83,6 +85,8 @@ export interface RestoreInput extends Patience {
   serverIdentity: string
   jobs: number
   noOwner: boolean
+  /** Checked and planned only. */
+  dryRun: boolean
 }
 
 export interface VerifyInput extends Patience {

@@ -39,6 +39,8 @@ export const destinationInput = z.strictObject({
 
 /** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */
 const unattended = z.boolean().optional()
+/** Every check and the plan, and then nothing of it is done: no lock is taken, nothing changes on the server or in the store. */
+const dryRun = z.boolean().optional()
 
 export const backupInput = z.strictObject({
   connection: slug,
@@ -61,6 +63,7 @@ export const backupInput = z.strictObject({
     )
     .optional(),
   unattended,
+  dryRun,
 })
 
 export const restoreInput = z.strictObject({
@@ -71,6 +74,7 @@ export const restoreInput = z.strictObject({
   noOwner: z.boolean().optional(),
   reason: z.string().max(1000).optional(),
   unattended,
+  dryRun,
 })
 
 export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
@@ -172,6 +176,8 @@ export const operationView = z.object({
   progress: progressView.nullable(),
   /** Why it ended; while it is parked, what has to be mended, with `parkedAt` and `parkedUntil` in its context. */
   error: errorFacts.nullable(),
+  /** Only checked and planned, nothing done. */
+  dryRun: z.boolean(),
   /** Somebody asked for a pause; it takes effect at the next boundary. */
   pauseWanted: z.boolean(),
   warnings: z.array(z.string()),
@@ -179,6 +185,36 @@ export const operationView = z.object({
   createdAt: z.string(),
   endedAt: z.string().nullable(),
   links: z.object({ self: z.string(), temporal: z.string().nullable() }),
+})
+
+export const planView = z.object({
+  operation: z.string(),
+  kind: z.enum(['backup', 'restore']),
+  /** SHA-256 over the stored plan. It covers the plan's random token: another run has another one. */
+  digest: z.string(),
+  /** In words, what of the target is destroyed. */
+  destroys: z.array(z.string()),
+  steps: z.array(
+    z.object({
+      id: z.string(),
+      title: z.string(),
+      /** As it runs, without secrets. */
+      command: z.string(),
+      /** What the command gets on its standard input, e.g. SQL. */
+      input: z.string().nullable(),
+    }),
+  ),
+  /** Of the database that is backed up, or of the tool's bytes that are restored. */
+  sizeBytes: z.int(),
+  /** Null before the first backup of the connection. */
+  expected: z
+    .object({
+      storedBytes: z.int(),
+      seconds: z.int().nullable(),
+      /** What went like that. */
+      from: z.string(),
+    })
+    .nullable(),
 })
 
 export const backupView = z.object({
@@ -364,6 +400,7 @@ export const accepted = z.object({ operation: operationView })
 export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>
 export type OperationView = z.infer<typeof operationView>
+export type PlanView = z.infer<typeof planView>
 export type BackupView = z.infer<typeof backupView>
 export type DatabaseStatus = z.infer<typeof databaseStatusView>
 export type StatusView = z.infer<typeof statusView>

@@ -10,7 +10,7 @@ import { bytes } from './words.ts'
 export async function backup(input: BackupInput): Promise<Told> {
   const story = tell(
     input,
-    `backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
+    `${input.dryRun ? 'dry run: ' : ''}backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
   )
   return await toItsEnd(
     input.operationId,
@@ -22,11 +22,16 @@ export async function backup(input: BackupInput): Promise<Told> {
         made => made.title,
       )
       const checks = await story.phase('precheck', () => quick.precheck(input), checked)
+      const warnings = [...plan.warnings, ...checks.warnings]
+      if (input.dryRun) {
+        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+        return warnings
+      }
       const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
       await story.phase('verify', () => quick.verify(input, made))
       // From here on the backup may exist: what was asked to stop too late is finished.
       await CancellationScope.nonCancellable(() => finish(story, input, made))
-      return [...plan.warnings, ...checks.warnings]
+      return warnings
     },
     async reason => {
       const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)

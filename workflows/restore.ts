@@ -7,7 +7,10 @@ import { bytes } from './words.ts'
 
 /** One restore into a new name beside: everything under a temporary name, proven, then renamed. Holds the target server's lock. */
 export async function restore(input: RestoreInput): Promise<Told> {
-  const story = tell(input, `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`)
+  const story = tell(
+    input,
+    `${input.dryRun ? 'dry run: ' : ''}restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
+  )
   return await toItsEnd(
     input.operationId,
     story,
@@ -18,6 +21,10 @@ export async function restore(input: RestoreInput): Promise<Told> {
         () => quick.precheckRestore(input),
         ({ passed }) => `${passed} checks passed`,
       )
+      if (input.dryRun) {
+        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+        return checks.warnings
+      }
       for (const run of plan.load) {
         await story.phase(
           'restore',
@@ -40,12 +47,13 @@ export async function restore(input: RestoreInput): Promise<Told> {
           },
           () => `named ${plan.database}`,
         )
-        await story.phase('cleanup', () => patient.cleanupRestore(input))
+        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
       })
       return checks.warnings
     },
     async () => {
-      await patient.undoRestore(input)
+      if (input.dryRun) await patient.cleanHost(input.operationId)
+      else await patient.undoRestore(input)
       return false
     },
   )

@@ -24,6 +24,9 @@ export const problems = {
 
 export const nothing = z.strictObject({})
 export const nameParam = z.object({ name: z.string().regex(slugPattern, 'not a valid name') })
+export const operationParam = z.object({
+  id: z.string().regex(/^op-[A-Za-z0-9]{4,40}$/, 'not an operation id'),
+})
 export const noQuery = z.strictObject({})
 
 export const limitQuery = z

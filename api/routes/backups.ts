@@ -6,7 +6,14 @@ import { readConnection } from '../../catalog/connections.ts'
 import { findDestination, listDestinations } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { backupIdFor, backupIdPattern, serverLock, slugPattern, verifyWorkflowId } from '../../model/ids.ts'
+import {
+  backupIdFor,
+  backupIdPattern,
+  dryRunWorkflowId,
+  serverLock,
+  slugPattern,
+  verifyWorkflowId,
+} from '../../model/ids.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
 import {
   accepted,
@@ -169,6 +176,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
     compressionLevel: request.compressionLevel ?? 3,
     recipients,
     labels: request.labels ?? {},
+    dryRun: request.dryRun ?? false,
     ...patienceOf(context, request),
   }
   return {
@@ -180,7 +188,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
     backupId: input.backupId,
     destination: destination.name,
     targetDatabase: null,
-    workflowId: serverLock(connection.serverIdentity),
+    workflowId: input.dryRun ? dryRunWorkflowId(input.operationId) : serverLock(connection.serverIdentity),
     input,
     warnings: [],
     createdAt: at.toISOString(),

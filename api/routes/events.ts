@@ -5,8 +5,7 @@ import type { Actor } from '../../model/records.ts'
 import { stillHere } from '../actor.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
-import { noQuery, problems } from './answers.ts'
-import { idParam } from './operations.ts'
+import { noQuery, operationParam, problems } from './answers.ts'
 
 /** So often something is sent, so that nobody in between takes the silence for an end. */
 const heartbeatMs = 15_000
@@ -20,7 +19,7 @@ const events = createRoute({
   description:
     'Server-sent events named `operation`; the data is the operation. Send the id of the last one seen as `Last-Event-ID` to go on: a state that was seen is not sent again, and 204 says that there is nothing more to come.',
   request: {
-    params: idParam,
+    params: operationParam,
     query: noQuery,
     headers: z.object({ 'last-event-id': z.string().max(100).optional() }),
   },

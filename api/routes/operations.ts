@@ -8,11 +8,19 @@ import { type OperationView, operationView, page } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
 import { operationViewOf, progressOf } from '../views.ts'
-import { body, cursorOf, cursorQuery, json, limitQuery, nothing, problems } from './answers.ts'
+import {
+  body,
+  cursorOf,
+  cursorQuery,
+  json,
+  limitQuery,
+  nothing,
+  operationParam,
+  problems,
+} from './answers.ts'
 
 const tags = ['operations']
 const progressMs = 1000
-export const idParam = z.object({ id: z.string().regex(/^op-[A-Za-z0-9]{4,40}$/, 'not an operation id') })
 
 const list = createRoute({
   method: 'get',
@@ -37,7 +45,7 @@ const show = createRoute({
   tags,
   ...requires('viewer'),
   summary: 'One operation, with live progress',
-  request: { params: idParam },
+  request: { params: operationParam },
   responses: { 200: json(operationView, 'The operation'), ...problems },
 })
 const cancel = createRoute({
@@ -46,7 +54,7 @@ const cancel = createRoute({
   tags,
   ...requires('operator'),
   summary: 'Ask an operation to stop and clean up; a closed one stays as it is',
-  request: { params: idParam, body: body(nothing) },
+  request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 
@@ -56,7 +64,7 @@ const pause = createRoute({
   tags,
   ...requires('operator'),
   summary: 'Hold an operation at its next boundary: between two steps, or two parts of staged data',
-  request: { params: idParam, body: body(nothing) },
+  request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 const resume = createRoute({
@@ -65,7 +73,7 @@ const resume = createRoute({
   tags,
   ...requires('operator'),
   summary: 'Let a paused or parked operation go on at the step where it stopped',
-  request: { params: idParam, body: body(nothing) },
+  request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 

@@ -4,7 +4,7 @@ import { readConnection } from '../../catalog/connections.ts'
 import { readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { backupIdPattern, serverLock, slugPattern } from '../../model/ids.ts'
+import { backupIdPattern, dryRunWorkflowId, serverLock, slugPattern } from '../../model/ids.ts'
 import type { BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
 import { accepted, type RestoreRequestInput, restoreInput } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
@@ -58,6 +58,7 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     serverIdentity: target.serverIdentity,
     jobs: request.jobs ?? defaultJobs(),
     noOwner: request.noOwner ?? false,
+    dryRun: request.dryRun ?? false,
     ...patienceOf(context, request),
   }
   return {
@@ -69,7 +70,7 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     backupId: backup.id,
     destination: backup.destination,
     targetDatabase: request.target.database,
-    workflowId: serverLock(target.serverIdentity),
+    workflowId: input.dryRun ? dryRunWorkflowId(input.operationId) : serverLock(target.serverIdentity),
     input,
     warnings: [],
     createdAt: new Date().toISOString(),

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { contextOf } from '../context.ts'
+import { showDryRun } from '../dry-run.ts'
 import { follow, start } from '../watch.ts'
 
 interface BackupOptions {
@@ -13,6 +14,7 @@ interface BackupOptions {
   encryptTo?: string[]
   label?: Record<string, string>
   unattended?: boolean
+  dryRun?: boolean
   wait: boolean
 }
 
@@ -39,6 +41,7 @@ export function backupCommand(program: Command): void {
     .option('--encrypt-to <key...>', 'names of keys; default: every key there is')
     .option('--no-encrypt', 'keep this backup in the clear')
     .option('--label <name=value>', 'a label; may be given again', label)
+    .option('--dry-run', 'every check and the plan, and nothing of it is done')
     .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
@@ -59,7 +62,9 @@ export function backupCommand(program: Command): void {
         ...(options.encryptTo === undefined ? {} : { encryptTo: options.encryptTo }),
         ...(options.label === undefined ? {} : { labels: options.label }),
         ...(options.unattended ? { unattended: true } : {}),
+        ...(options.dryRun ? { dryRun: true } : {}),
       })
-      await follow(context, operation, options.wait)
+      if (options.dryRun) await showDryRun(context, operation)
+      else await follow(context, operation, options.wait)
     })
 }

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { connectionView } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
+import { showDryRun } from '../dry-run.ts'
 import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
 
@@ -12,6 +13,7 @@ interface RestoreOptions {
   owner: boolean
   reason?: string
   unattended?: boolean
+  dryRun?: boolean
   wait: boolean
 }
 
@@ -24,6 +26,7 @@ export function restoreCommand(program: Command): void {
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
     .option('--reason <text>', 'why; kept with the operation')
+    .option('--dry-run', 'every check and the plan, and nothing of it is done')
     .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
@@ -45,7 +48,9 @@ export function restoreCommand(program: Command): void {
         ...(options.owner ? {} : { noOwner: true }),
         ...(options.reason === undefined ? {} : { reason: options.reason }),
         ...(options.unattended ? { unattended: true } : {}),
+        ...(options.dryRun ? { dryRun: true } : {}),
       })
-      await follow(context, operation, options.wait)
+      if (options.dryRun) await showDryRun(context, operation)
+      else await follow(context, operation, options.wait)
     })
 }

@@ -64,6 +64,7 @@ export const operation = (id: string, changes: Partial<OperationRecord> = {}): O
     compressionLevel: 3,
     recipients: [],
     labels: {},
+    dryRun: false,
     unattended: false,
     parkSeconds: 60,
   },

@@ -1,0 +1,78 @@
+/** A stored plan as people read it: commands without secrets, what it destroys, how large, how long it took before. */
+import type { StoredBackupPlan, StoredRestorePlan } from '../activities/plan.ts'
+import { showCommand } from '../activities/steps.ts'
+import { listBackups } from '../catalog/backups.ts'
+import { listOperations } from '../catalog/operations.ts'
+import type { Step } from '../engines/engine.ts'
+import type { OperationRecord, StoredPlan } from '../model/records.ts'
+import type { PlanView } from '../model/schemas.ts'
+import type { ApiContext } from './context.ts'
+
+export async function planViewOf(
+  context: ApiContext,
+  operation: OperationRecord,
+  stored: StoredPlan,
+): Promise<PlanView> {
+  const plan = stored.plan as unknown as StoredBackupPlan | StoredRestorePlan
+  const steps = plan.kind === 'restore' ? [...plan.steps, ...plan.finish] : plan.steps
+  return {
+    operation: operation.id,
+    kind: plan.kind,
+    digest: stored.digest,
+    destroys: plan.kind === 'restore' ? plan.destroys : [],
+    steps: steps.map(stepView),
+    ...(plan.kind === 'restore'
+      ? await restoreEstimate(context, operation, plan)
+      : await backupEstimate(context, operation, plan)),
+  }
+}
+
+const stepView = (step: Step) => ({
+  id: step.id,
+  title: step.title,
+  command: showCommand(step.run),
+  input: step.run.input ?? null,
+})
+
+/** As the last backup of the same connection went; the first one knows its size only. */
+async function backupEstimate(
+  { catalog }: ApiContext,
+  { connection }: OperationRecord,
+  plan: StoredBackupPlan,
+) {
+  const [last] = await listBackups(catalog, { connection, state: 'committed' }, undefined, 1)
+  return {
+    sizeBytes: plan.facts.sizeBytes,
+    expected: last
+      ? {
+          storedBytes: last.storedBytes,
+          seconds: secondsBetween(last.startedAt, last.endedAt),
+          from: `backup ${last.id}`,
+        }
+      : null,
+  }
+}
+
+/** Sizes are the manifest's; the time is of the last restore into the same server. */
+async function restoreEstimate(
+  { catalog }: ApiContext,
+  { connection }: OperationRecord,
+  { manifest }: StoredRestorePlan,
+) {
+  const sum = (field: 'toolBytes' | 'storedBytes') =>
+    manifest.artifacts.reduce((total, artifact) => total + artifact[field], 0)
+  const filter = { connection, kind: 'restore', state: 'succeeded' } as const
+  const restores = await listOperations(catalog, filter, undefined, 20)
+  const last = restores.find(one => 'targetDatabase' in one.input && !one.input.dryRun)
+  return {
+    sizeBytes: sum('toolBytes'),
+    expected: {
+      storedBytes: sum('storedBytes'),
+      seconds: last?.endedAt ? secondsBetween(last.createdAt, last.endedAt) : null,
+      from: last ? `restore ${last.id}` : `backup ${manifest.backupId}`,
+    },
+  }
+}
+
+const secondsBetween = (from: string, to: string): number =>
+  Math.ceil((Date.parse(to) - Date.parse(from)) / 1000)
