@@ -11,6 +11,7 @@ import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts
 import { neededRoles, routeOf, withRole } from './roles.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
+import { changeRoutes } from './routes/changes.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
 import { eventRoutes } from './routes/events.ts'
@@ -51,6 +52,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   healthRoutes(app, context)
   connectionRoutes(app, context)
   destinationRoutes(app, context)
+  changeRoutes(app, context)
   backupRoutes(app, context)
   restoreRoutes(app, context)
   operationRoutes(app, context)

@@ -2,10 +2,11 @@ import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { ConnectionRecord } from '../model/records.ts'
 import type { EngineName, MethodName } from '../model/types.ts'
+import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
 import type { CatalogTables } from './schema.ts'
-import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
+import { changeSecrets, putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
 
 const ownerOf = (name: string) => `connection/${name}`
 
@@ -63,12 +64,46 @@ export async function findConnection(catalog: Catalog, name: string): Promise<St
     .selectAll()
     .where('name', '=', name)
     .executeTakeFirst()
-  return row && (await toConnection(catalog, row))
+  return row && (await toConnection(catalog.db, row))
 }
 
 export async function listConnections(catalog: Catalog): Promise<StoredConnection[]> {
   const rows = await catalog.db.selectFrom('connections').selectAll().orderBy('name').execute()
-  return await Promise.all(rows.map(row => toConnection(catalog, row)))
+  return await Promise.all(rows.map(row => toConnection(catalog.db, row)))
+}
+
+export type ConnectionChanges = Pick<
+  StoredConnection,
+  'settings' | 'address' | 'method' | 'serverIdentity' | 'serverVersion'
+>
+
+/**
+ * `check` sees the connection as it is and an open operation that uses it, if there is one; it may throw. Throws
+ * `request.not-found`.
+ */
+export async function changeConnection(
+  catalog: Catalog,
+  name: string,
+  changes: ConnectionChanges,
+  secrets: Record<string, string | null>,
+  check: (current: StoredConnection, usedBy: string | undefined) => void,
+): Promise<StoredConnection> {
+  return await catalog.transaction(async tx => {
+    const row = await tx.selectFrom('connections').selectAll().where('name', '=', name).executeTakeFirst()
+    if (!row) throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)
+    const [usedBy] = await openOperationsUsing(tx, { connection: name })
+    check(await toConnection(tx, row), usedBy)
+    const columns = {
+      settings: JSON.stringify(changes.settings),
+      address: changes.address,
+      method: changes.method,
+      server_identity: changes.serverIdentity,
+      server_version: changes.serverVersion,
+    }
+    await tx.updateTable('connections').set(columns).where('name', '=', name).execute()
+    await changeSecrets(tx, catalog.box, ownerOf(name), secrets)
+    return await toConnection(tx, { ...row, ...columns })
+  })
 }
 
 /** Throws `request.not-found`; `request.in-use` while an operation uses it. Backups made with it stay. */
@@ -88,7 +123,7 @@ export const connectionSecrets = (catalog: Catalog, name: string): Promise<Recor
   readSecrets(catalog.db, catalog.box, ownerOf(name))
 
 async function toConnection(
-  catalog: Catalog,
+  db: CatalogDatabase,
   row: Selectable<CatalogTables['connections']>,
 ): Promise<StoredConnection> {
   return {
@@ -96,7 +131,7 @@ async function toConnection(
     engine: row.engine as EngineName,
     method: row.method as MethodName,
     settings: JSON.parse(row.settings),
-    secretFields: await secretFieldsOf(catalog.db, ownerOf(row.name)),
+    secretFields: await secretFieldsOf(db, ownerOf(row.name)),
     host: row.host,
     serverIdentity: row.server_identity,
     serverVersion: row.server_version,

@@ -2,10 +2,11 @@ import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
+import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
 import type { CatalogTables } from './schema.ts'
-import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
+import { changeSecrets, putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
 
 const ownerOf = (name: string) => `destination/${name}`
 
@@ -66,12 +67,12 @@ export async function findDestination(
     .selectAll()
     .where('name', '=', name)
     .executeTakeFirst()
-  return row && (await toDestination(catalog, row))
+  return row && (await toDestination(catalog.db, row))
 }
 
 export async function listDestinations(catalog: Catalog): Promise<StoredDestination[]> {
   const rows = await catalog.db.selectFrom('destinations').selectAll().orderBy('name').execute()
-  return await Promise.all(rows.map(row => toDestination(catalog, row)))
+  return await Promise.all(rows.map(row => toDestination(catalog.db, row)))
 }
 
 export async function markReadOnly(catalog: Catalog, name: string, readOnly: boolean): Promise<void> {
@@ -80,6 +81,29 @@ export async function markReadOnly(catalog: Catalog, name: string, readOnly: boo
     .set({ read_only: readOnly ? 1 : 0 })
     .where('name', '=', name)
     .execute()
+}
+
+/**
+ * `check` sees the destination as it is and an open operation that uses it, if there is one; it may throw. Throws
+ * `request.not-found`.
+ */
+export async function changeDestination(
+  catalog: Catalog,
+  name: string,
+  settings: StoredDestination['settings'],
+  secrets: Record<string, string | null>,
+  check: (current: StoredDestination, usedBy: string | undefined) => void,
+): Promise<StoredDestination> {
+  return await catalog.transaction(async tx => {
+    const row = await tx.selectFrom('destinations').selectAll().where('name', '=', name).executeTakeFirst()
+    if (!row) throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
+    const [usedBy] = await openOperationsUsing(tx, { destination: name })
+    check(await toDestination(tx, row), usedBy)
+    const columns = { settings: JSON.stringify(settings) }
+    await tx.updateTable('destinations').set(columns).where('name', '=', name).execute()
+    await changeSecrets(tx, catalog.box, ownerOf(name), secrets)
+    return await toDestination(tx, { ...row, ...columns })
+  })
 }
 
 /**
@@ -103,7 +127,7 @@ export const destinationSecrets = (catalog: Catalog, name: string): Promise<Reco
   readSecrets(catalog.db, catalog.box, ownerOf(name))
 
 async function toDestination(
-  catalog: Catalog,
+  db: CatalogDatabase,
   row: Selectable<CatalogTables['destinations']>,
 ): Promise<StoredDestination> {
   return {
@@ -111,7 +135,7 @@ async function toDestination(
     kind: row.kind as DestinationKind,
     uri: row.uri,
     settings: JSON.parse(row.settings),
-    secretFields: await secretFieldsOf(catalog.db, ownerOf(row.name)),
+    secretFields: await secretFieldsOf(db, ownerOf(row.name)),
     createdAt: row.created_at,
     readOnly: row.read_only === 1,
     requestKey: row.request_key,

@@ -16,6 +16,19 @@ export async function putSecrets(
   }
 }
 
+/** `null` forgets a field; those that are not named stay. */
+export async function changeSecrets(
+  db: CatalogDatabase,
+  box: SecretBox,
+  owner: string,
+  changes: Record<string, string | null>,
+): Promise<void> {
+  for (const [field, value] of Object.entries(changes)) {
+    await db.deleteFrom('secrets').where('owner', '=', owner).where('field', '=', field).execute()
+    if (value !== null) await putSecrets(db, box, owner, { [field]: value })
+  }
+}
+
 export async function readSecrets(
   db: CatalogDatabase,
   box: SecretBox,

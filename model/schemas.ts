@@ -22,6 +22,15 @@ export const connectionInput = z.strictObject({
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
 })
 
+/** What is absent stays; a secret that is `null` is forgotten. */
+export const connectionChange = z.strictObject({
+  url: connectionInput.shape.url.optional(),
+  method: connectionInput.shape.method,
+  secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue.nullable()).optional(),
+  /** It is another server than the one that was added, and that is meant. */
+  acceptNewServer: z.boolean().optional(),
+})
+
 export const destinationInput = z.strictObject({
   name: slug,
   /** `file:///dir` or a path; `s3://bucket/prefix`. */
@@ -35,6 +44,16 @@ export const destinationInput = z.strictObject({
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
+})
+
+/** What is absent stays, `null` takes away. The place itself (`uri`) does not change. */
+export const destinationChange = z.strictObject({
+  endpoint: destinationInput.shape.endpoint.nullable(),
+  region: destinationInput.shape.region.nullable(),
+  pathStyle: destinationInput.shape.pathStyle,
+  accessKeyId: destinationInput.shape.accessKeyId.nullable(),
+  secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
+  sessionToken: destinationInput.shape.sessionToken.nullable(),
 })
 
 /** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */
@@ -86,6 +105,8 @@ export const keyInput = z.strictObject({
 })
 
 export type ConnectionInput = z.infer<typeof connectionInput>
+export type ConnectionChange = z.infer<typeof connectionChange>
+export type DestinationChange = z.infer<typeof destinationChange>
 export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>

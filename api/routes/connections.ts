@@ -1,4 +1,4 @@
-import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import {
   connectionSecrets,
   findConnection,
@@ -20,11 +20,12 @@ import {
 } from '../../model/schemas.ts'
 import type { CheckResult, Json, MethodName } from '../../model/types.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { withEtag } from '../etag.ts'
 import { probeConnection } from '../probe.ts'
 import { InvalidRequest, inField } from '../problem.ts'
 import { requires } from '../roles.ts'
 import { connectionViewOf } from '../views.ts'
-import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
+import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
 
 const tags = ['connections']
 
@@ -43,7 +44,9 @@ const list = createRoute({
   tags,
   ...requires('viewer'),
   summary: 'All connections',
-  request: { query: noQuery },
+  request: {
+    query: z.strictObject({ engine: connectionView.shape.engine.max(40).optional(), ...pageQuery }),
+  },
   responses: { 200: json(page(connectionView), 'By name'), ...problems },
 })
 const show = createRoute({
@@ -107,11 +110,16 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
     return c.json(connectionViewOf(connection), 201)
   })
   app.openapi(list, async c => {
-    const items = (await listConnections(catalog)).map(connectionViewOf)
-    return c.json({ items, nextCursor: null }, 200)
+    const { engine, ...place } = c.req.valid('query')
+    const all = await listConnections(catalog)
+    const chosen = engine === undefined ? all : all.filter(one => one.engine === engine)
+    return c.json(
+      pageByKey(chosen, place, one => one.name, connectionViewOf),
+      200,
+    )
   })
   app.openapi(show, async c =>
-    c.json(connectionViewOf(await readConnection(catalog, c.req.valid('param').name)), 200),
+    c.json(withEtag(c, connectionViewOf(await readConnection(catalog, c.req.valid('param').name))), 200),
   )
   app.openapi(remove, async c => {
     await removeConnection(catalog, c.req.valid('param').name)
@@ -134,22 +142,29 @@ function readInput(input: ConnectionInput): {
   const engine = inField('url', () => engineForUrl(input.url))
   const parsed = inField('url', () => engine.parseUrl(input.url))
   const given = input.secrets ?? {}
-  const unknown = Object.keys(given).filter(field => !engine.secretFields.includes(field))
-  if (unknown.length > 0) {
-    const fields = engine.secretFields.join(', ') || 'none'
-    throw new InvalidRequest(
-      unknown.map(field => ({
-        path: `secrets.${field}`,
-        message: `${engine.title} has no such secret (it has: ${fields})`,
-      })),
-    )
-  }
-  const available = Object.keys(engine.methods) as MethodName[]
-  const method = input.method ?? available[0]
-  if (method === undefined || !available.includes(method)) {
-    throw new InvalidRequest([{ path: 'method', message: `${engine.title} has: ${available.join(', ')}` }])
-  }
+  assertSecretFields(engine, given)
+  const method = methodOf(engine, input.method)
   return { engine, settings: parsed.settings as Json, secrets: { ...parsed.secrets, ...given }, method }
+}
+
+export function assertSecretFields(engine: Engine, given: Record<string, unknown>): void {
+  const unknown = Object.keys(given).filter(field => !engine.secretFields.includes(field))
+  if (unknown.length === 0) return
+  const fields = engine.secretFields.join(', ') || 'none'
+  throw new InvalidRequest(
+    unknown.map(field => ({
+      path: `secrets.${field}`,
+      message: `${engine.title} has no such secret (it has: ${fields})`,
+    })),
+  )
+}
+
+/** The engine's first one unless another is asked for. */
+export function methodOf(engine: Engine, asked: MethodName | undefined): MethodName {
+  const available = Object.keys(engine.methods) as MethodName[]
+  const method = asked ?? available[0]
+  if (method !== undefined && available.includes(method)) return method
+  throw new InvalidRequest([{ path: 'method', message: `${engine.title} has: ${available.join(', ')}` }])
 }
 
 async function precheck(context: ApiContext, connection: StoredConnection) {

@@ -27,10 +27,11 @@ import type { Destination } from '../../storage/destination.ts'
 import { openDestination, parseDestinationUri } from '../../storage/index.ts'
 import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { withEtag } from '../etag.ts'
 import { InvalidRequest, inField } from '../problem.ts'
 import { requires } from '../roles.ts'
 import { destinationViewOf } from '../views.ts'
-import { body, json, nameParam, noQuery, nothing, problems } from './answers.ts'
+import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
 
 const tags = ['destinations']
 
@@ -49,7 +50,7 @@ const list = createRoute({
   tags,
   ...requires('viewer'),
   summary: 'All destinations',
-  request: { query: noQuery },
+  request: { query: z.strictObject({ kind: destinationView.shape.kind.max(40).optional(), ...pageQuery }) },
   responses: { 200: json(page(destinationView), 'By name'), ...problems },
 })
 const show = createRoute({
@@ -111,11 +112,16 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     return c.json(destinationViewOf(stored), 201)
   })
   app.openapi(list, async c => {
-    const items = (await listDestinations(catalog)).map(destinationViewOf)
-    return c.json({ items, nextCursor: null }, 200)
+    const { kind, ...place } = c.req.valid('query')
+    const all = await listDestinations(catalog)
+    const chosen = kind === undefined ? all : all.filter(one => one.kind === kind)
+    return c.json(
+      pageByKey(chosen, place, one => one.name, destinationViewOf),
+      200,
+    )
   })
   app.openapi(show, async c =>
-    c.json(destinationViewOf(await readDestination(catalog, c.req.valid('param').name)), 200),
+    c.json(withEtag(c, destinationViewOf(await readDestination(catalog, c.req.valid('param').name))), 200),
   )
   app.openapi(remove, async c => {
     await removeDestination(catalog, c.req.valid('param').name)
@@ -158,7 +164,7 @@ export async function withDestination<T>(
   return await using(destination, await destinationSecrets(catalog, name), act)
 }
 
-async function using<T>(
+export async function using<T>(
   destination: StoredDestination,
   secrets: Record<string, string>,
   act: (opened: Destination) => Promise<T>,

@@ -1,4 +1,4 @@
-import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { writerIdentity } from '../../catalog/installation.ts'
 import type { KeyFile, RecipientFile } from '../../model/manifest.ts'
 import { type KeyView, keyInput, keyView, page } from '../../model/schemas.ts'
@@ -6,7 +6,7 @@ import { homePaths } from '../../model/settings.ts'
 import { createKey, importPublicKey, loadKeyring, recipientOf } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
-import { body, json, noQuery, problems } from './answers.ts'
+import { body, json, pageByKey, pageQuery, problems } from './answers.ts'
 
 const tags = ['keys']
 
@@ -26,7 +26,7 @@ const list = createRoute({
   tags,
   ...requires('viewer'),
   summary: 'All keys',
-  request: { query: noQuery },
+  request: { query: z.strictObject(pageQuery) },
   responses: { 200: json(page(keyView), 'By name'), ...problems },
 })
 
@@ -42,8 +42,15 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiCo
   app.openapi(list, async c => {
     const ring = await loadKeyring(directory)
     const items = [...ring.keys.map(fileView), ...ring.recipients.map(publicView)]
-    items.sort((a, b) => (a.name < b.name ? -1 : 1))
-    return c.json({ items, nextCursor: null }, 200)
+    return c.json(
+      pageByKey(
+        items,
+        c.req.valid('query'),
+        key => key.name,
+        key => key,
+      ),
+      200,
+    )
   })
 }
 

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
-import { connectionCheckView, connectionView, page } from '../../model/schemas.ts'
+import { connectionCheckView, connectionView } from '../../model/schemas.ts'
 import { showChecks } from '../checks.ts'
+import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { absoluteConnectionUrl, holdsPassword } from '../paths.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
@@ -8,6 +9,11 @@ import { fields, note, print, printJson, table, time } from '../terminal.ts'
 
 interface AddOptions extends SecretOptions {
   method?: string
+}
+
+interface ChangeOptions extends AddOptions {
+  to?: string
+  acceptNewServer?: true
 }
 
 export function connectionCommands(program: Command): void {
@@ -46,13 +52,42 @@ export function connectionCommands(program: Command): void {
       else print(`${added.name}: ${added.engine} ${added.serverVersion}, ${added.method}, ${added.address}`)
     })
 
+  withSecretOptions(group.command('change <connection>'))
+    .description('another address, method or password; the server is asked again who it is')
+    .option('--to <url>', 'its new address; needs the password again')
+    .option('--method <method>', 'logical (client tools) or physical (files)')
+    .option('--accept-new-server', 'it is another server than before, and that is meant')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  holdfast connection change shop --secret-prompt\n  holdfast connection change shop --to postgres://backup@db2.example/shop --secret-file /run/pw',
+    )
+    .action(async (name: string, options: ChangeOptions, command: Command) => {
+      const context = contextOf(command)
+      const password = await secretOf(options)
+      const { to, method, acceptNewServer } = options
+      const changed = await context.client.patch(
+        connectionView,
+        `/v1/connections/${encodeURIComponent(name)}`,
+        {
+          ...(to === undefined ? {} : { url: absoluteConnectionUrl(to, process.cwd()) }),
+          ...(method === undefined ? {} : { method }),
+          ...(password === undefined ? {} : { secrets: { password } }),
+          ...(acceptNewServer === undefined ? {} : { acceptNewServer }),
+        },
+      )
+      if (context.json) return printJson(changed)
+      print(
+        `${changed.name}: ${changed.engine} ${changed.serverVersion}, ${changed.method}, ${changed.address}`,
+      )
+    })
+
   group
     .command('list')
     .description('all connections')
     .addHelpText('after', '\nExample:\n  holdfast connection list --json')
     .action(async (_options: unknown, command: Command) => {
       const context = contextOf(command)
-      const { items } = await context.client.get(page(connectionView), '/v1/connections')
+      const items = await allOf(context.client, connectionView, '/v1/connections')
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No connections yet: holdfast connection add NAME URL')
       table(

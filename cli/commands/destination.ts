@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { destinationView, page } from '../../model/schemas.ts'
+import { destinationView } from '../../model/schemas.ts'
+import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { absoluteDestinationUri } from '../paths.ts'
 import { note, print, printJson, table } from '../terminal.ts'
@@ -48,12 +49,38 @@ export function destinationCommands(program: Command): void {
     })
 
   group
+    .command('change <destination>')
+    .description('other credentials, endpoint or region; it must still be the same place')
+    .option('--endpoint <url>', 'address of an S3-compatible store; needs the credentials again')
+    .option('--region <region>', 'its region; needs the credentials again')
+    .option('--credentials-file <file>', 'an AWS credentials file; its [default] section is used')
+    .option('--credentials-env', 'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN from here')
+    .addHelpText(
+      'after',
+      '\nExample:\n  holdfast destination change vault --credentials-file ~/.aws/credentials',
+    )
+    .action(async (name: string, options: AddOptions, command: Command) => {
+      const context = contextOf(command)
+      const changed = await context.client.patch(
+        destinationView,
+        `/v1/destinations/${encodeURIComponent(name)}`,
+        {
+          ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+          ...(options.region === undefined ? {} : { region: options.region }),
+          ...(await credentialsOf(options)),
+        },
+      )
+      if (context.json) return printJson(changed)
+      print(`${changed.name}: ${changed.uri}${changed.endpoint === null ? '' : ` at ${changed.endpoint}`}`)
+    })
+
+  group
     .command('list')
     .description('all destinations')
     .addHelpText('after', '\nExample:\n  holdfast destination list')
     .action(async (_options: unknown, command: Command) => {
       const context = contextOf(command)
-      const { items } = await context.client.get(page(destinationView), '/v1/destinations')
+      const items = await allOf(context.client, destinationView, '/v1/destinations')
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No destinations yet: holdfast destination add NAME URI')
       table(

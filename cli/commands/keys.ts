@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { keyView, page, statusView } from '../../model/schemas.ts'
+import { keyView, statusView } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
+import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
 
@@ -48,7 +49,7 @@ export function keyCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  holdfast keys list')
     .action(async (_options: unknown, command: Command) => {
       const context = contextOf(command)
-      const { items } = await context.client.get(page(keyView), '/v1/keys')
+      const items = await allOf(context.client, keyView, '/v1/keys')
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No keys yet: holdfast keys new NAME')
       table(

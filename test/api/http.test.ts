@@ -43,7 +43,7 @@ describe('HTTP', () => {
     assert.deepEqual([missing.status, missing.code], [404, 'request.not-found'])
     const answer = await t.call<Problem>('PUT', '/v1/connections/shop', {})
     assert.equal(answer.status, 405)
-    assert.equal(answer.headers.get('allow'), 'GET, DELETE')
+    assert.equal(answer.headers.get('allow'), 'GET, DELETE, PATCH')
     assert.equal((await fetch(`${t.api.url}/healthz`, { method: 'POST' })).status, 405)
   })
 
