@@ -1,7 +1,9 @@
 /** What every request passes: headers, log line, size, token, well-formed JSON, Idempotency-Key. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context, MiddlewareHandler, Next } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { forgetRequest, keepAnswer, takeRequest } from '../catalog/idempotency.ts'
+import type { Catalog } from '../catalog/open.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { Actor } from '../model/records.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
@@ -66,6 +68,22 @@ export const withJson: MiddlewareHandler<ApiEnv> = async (c, next) => {
   await next()
 }
 
+const waitMs = 30_000
+const askMs = 200
+
+/** Waits for another process that is at this very request; when it dies, the request is ours. */
+async function takenUp(catalog: Catalog, request: Parameters<typeof takeRequest>[1]) {
+  const until = Date.now() + waitMs
+  for (;;) {
+    const taken = await takeRequest(catalog, request)
+    if (taken.state !== 'elsewhere') return taken
+    if (Date.now() > until) {
+      throw new HoldfastError('request.under-way', 'Another API process is still at this very request.')
+    }
+    await sleep(askMs)
+  }
+}
+
 /**
  * The same key with the same request gets the same answer, also when both come at once or when the first one's process
  * died half-way. Only successes are kept: a refusal had no effect, so its key may be used again.
@@ -76,7 +94,7 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
 
   const answer = async (c: Context<ApiEnv>, next: Next, key: string) => {
     const request = JSON.stringify([c.req.method, c.req.path, await c.req.text()])
-    const taken = await takeRequest(catalog, {
+    const taken = await takenUp(catalog, {
       key,
       hash: catalog.box.fingerprint(request),
       process: context.process,

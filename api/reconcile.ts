@@ -3,7 +3,7 @@
  * noted, sends a cancellation again, and closes rows whose workflow ended without a last word.
  */
 import { findBackup } from '../catalog/backups.ts'
-import { openOperations, updateOperation } from '../catalog/operations.ts'
+import { openOperations, starterOf, updateOperation } from '../catalog/operations.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
@@ -15,6 +15,8 @@ import type { Run } from './temporal.ts'
  * word may still be on its way: only `lastWordSeconds` after its end is it taken for missing.
  */
 async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<void> {
+  // One of the processes is enough; when it dies another one leads.
+  if (!(await context.catalog.presence.lead())) return
   for (const operation of await openOperations(context.catalog)) {
     if (context.starting.has(operation.id)) continue
     try {
@@ -53,9 +55,17 @@ async function settle(
   if (closed) log.warn('operation closed after its workflow', { operation: operation.id, status: run.status })
 }
 
+/** Another process has accepted it and lives: it starts it, or answers why not. */
+async function isStarting({ catalog }: ApiContext, { id }: OperationRecord): Promise<boolean> {
+  const { process, alive } = catalog.presence
+  const starter = await starterOf(catalog, id)
+  return starter !== null && starter !== process && (await alive(starter))
+}
+
 async function withoutWorkflow(context: ApiContext, operation: OperationRecord): Promise<void> {
   const { catalog, log } = context
   const endedAt = new Date().toISOString()
+  if (operation.runId === null && (await isStarting(context, operation))) return
   if (operation.runId === null && operation.state === 'cancelling') {
     await updateOperation(catalog, operation.id, { state: 'cancelled', endedAt })
     return

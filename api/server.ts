@@ -1,7 +1,6 @@
 /**
  * The process that owns the catalog: opens it, answers people, programs and workers, and keeps rows and workflows in step.
  */
-import { randomBytes } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
@@ -10,7 +9,6 @@ import { ensureToken } from '../catalog/tokens.ts'
 import { enterInKeyFiles } from '../catalog/trust.ts'
 import type { Host } from '../hosts/host.ts'
 import { openLocalHost } from '../hosts/index.ts'
-import { readable } from '../model/ids.ts'
 import { homePaths, type Settings } from '../model/settings.ts'
 import { thumbprint } from '../storage/keys.ts'
 import { createApp } from './app.ts'
@@ -107,7 +105,7 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
       })
       return host
     },
-    process: readable(randomBytes(12)),
+    process: catalog.presence.process,
     starting: new Set(),
     events: createEventHub(id => liveView({ catalog, temporal, log }, id)),
     strangers: createStrangers(),

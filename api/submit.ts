@@ -67,7 +67,8 @@ export async function submit(
   await temporal.check()
   starting.add(operation.id)
   try {
-    await insertOperation(catalog, operation, requestKey)
+    const other = await taken(context, operation, requestKey)
+    if (other) return other
     let started: 'ours' | Holder
     try {
       started = await startWorkflow(context, operation)
@@ -87,6 +88,25 @@ export async function submit(
     return await readOperation(catalog, operation.id)
   } finally {
     starting.delete(operation.id)
+  }
+}
+
+/**
+ * Enters the row; or answers what another process made of the same request, which it took up when this one seemed dead.
+ */
+async function taken(
+  { catalog }: ApiContext,
+  operation: OperationRecord,
+  requestKey: string | null,
+): Promise<OperationRecord | undefined> {
+  try {
+    await insertOperation(catalog, operation, requestKey)
+    return undefined
+  } catch (error) {
+    const exists = error instanceof HoldfastError && error.code === 'request.exists'
+    const other = exists && requestKey !== null ? await operationOfRequest(catalog, requestKey) : undefined
+    if (!other) throw error
+    return other
   }
 }
 

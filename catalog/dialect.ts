@@ -10,6 +10,18 @@ export type CatalogDatabase = QueryCreator<CatalogTables>
 
 export type InTransaction = <T>(work: (tx: CatalogDatabase) => Promise<T>) => Promise<T>
 
+/** The processes that work with the catalog. */
+export interface Presence {
+  /** This one: a random id. */
+  process: string
+  /** Whether the process of this id lives. One that lost its way to the catalog counts as dead until it is back. */
+  alive(process: string): Promise<boolean>
+  /** Whether no other process lives. */
+  alone(): Promise<boolean>
+  /** Whether this process is the one that does what one is enough for. */
+  lead(): Promise<boolean>
+}
+
 export interface OpenDialect {
   db: Kysely<CatalogTables>
   /** Several processes, on several machines, may work with it at once. */
@@ -21,6 +33,7 @@ export interface OpenDialect {
   transaction: InTransaction
   /** One transaction, while no other process migrates. */
   migration<T>(work: (tx: Kysely<CatalogTables>) => Promise<T>): Promise<T>
+  presence: Presence
   /** What ties the catalog to its place: a copy elsewhere has another one. Asked after the migrations. */
   binding(): Promise<string>
   close(): Promise<void>

@@ -18,6 +18,8 @@ export type Taken =
   | { state: 'answered'; answer: KeptAnswer }
   /** The key was used for another request. */
   | { state: 'mismatch' }
+  /** Another process is at it, and lives. */
+  | { state: 'elsewhere' }
   /** This very process is at it. */
   | { state: 'under way'; requestKey: string }
 
@@ -52,6 +54,7 @@ export async function takeRequest(
     }
     if (row.taken_by === request.process)
       return { state: 'under way', requestKey: requestKeyOf(row.key, row.created_at) }
+    if (await catalog.presence.alive(row.taken_by)) return { state: 'elsewhere' }
     await tx
       .updateTable('idempotency')
       .set({ taken_by: request.process })
@@ -68,12 +71,17 @@ export async function keepAnswer(catalog: Catalog, key: string, answer: KeptAnsw
     .updateTable('idempotency')
     .set({ status: answer.status, body: answer.body })
     .where('key', '=', key)
+    .where('taken_by', '=', catalog.presence.process)
     .execute()
 }
 
-/** A refused request had no effect: the key may be used again. */
+/** A refused request had no effect: the key may be used again. One that another process has taken up is that one's. */
 export async function forgetRequest(catalog: Catalog, key: string): Promise<void> {
-  await catalog.db.deleteFrom('idempotency').where('key', '=', key).execute()
+  await catalog.db
+    .deleteFrom('idempotency')
+    .where('key', '=', key)
+    .where('taken_by', '=', catalog.presence.process)
+    .execute()
 }
 
 export async function forgetRequestsBefore(catalog: Catalog, time: string): Promise<void> {

@@ -1,8 +1,9 @@
 /**
  * Opens the catalog: schema, installation and secrets. Whoever opens it closes it.
  */
-import { createHash } from 'node:crypto'
-import type { CatalogDatabase, InTransaction, OpenDialect } from './dialect.ts'
+import { createHash, randomBytes } from 'node:crypto'
+import { readable } from '../model/ids.ts'
+import type { CatalogDatabase, InTransaction, OpenDialect, Presence } from './dialect.ts'
 import { ensureInstallation } from './installation.ts'
 import { migrate } from './migrations/index.ts'
 import { isPostgresqlUrl } from './postgresql/address.ts'
@@ -16,6 +17,7 @@ export interface Catalog {
   box: SecretBox
   /** Other API processes may work with it, too. */
   shared: boolean
+  presence: Presence
   /** True when this catalog turned out to be a copy, or moved: destinations are read-only until takeover. */
   newInstance: boolean
   close(): Promise<void>
@@ -40,17 +42,21 @@ export async function openCatalog(options: OpenOptions): Promise<Catalog> {
       .update(await dialect.binding())
       .digest('hex')
     const { newInstance } = await ensureInstallation(dialect.transaction, box, binding)
-    const { db, transaction, shared, close } = dialect
-    return { db, transaction, box, shared, newInstance, close }
+    const { db, transaction, shared, presence, close } = dialect
+    return { db, transaction, box, shared, presence, newInstance, close }
   } catch (error) {
     await dialect.close()
     throw error
   }
 }
 
-export const openDialect = ({
+export function openDialect({
   url,
   machine,
   ownSeconds = 10,
-}: Omit<OpenOptions, 'secretKey'>): Promise<OpenDialect> =>
-  isPostgresqlUrl(url) ? openPostgresql(url) : openSqlite(url, { ownSeconds, machine })
+}: Omit<OpenOptions, 'secretKey'>): Promise<OpenDialect> {
+  const process = readable(randomBytes(12))
+  return isPostgresqlUrl(url)
+    ? openPostgresql(url, process)
+    : openSqlite(url, process, { ownSeconds, machine })
+}

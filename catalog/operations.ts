@@ -24,6 +24,7 @@ export interface OperationCursor {
   id: string
 }
 
+/** Throws `request.exists` when there is one of that id or of that request. */
 export async function insertOperation(
   catalog: Catalog,
   operation: OperationRecord,
@@ -49,6 +50,7 @@ export async function insertOperation(
       commands: JSON.stringify(operation.commands),
       warnings: JSON.stringify(operation.warnings),
       request_key: requestKey,
+      starter: catalog.presence.process,
       created_at: operation.createdAt,
       ended_at: operation.endedAt,
       pause_wanted: operation.pauseWanted ? 1 : 0,
@@ -101,6 +103,16 @@ export async function listOperations(
   }
   const rows = await query.orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit).execute()
   return rows.map(toOperation)
+}
+
+/** The process that accepted it, which may be starting its workflow right now. */
+export async function starterOf(catalog: Catalog, id: string): Promise<string | null> {
+  const row = await catalog.db
+    .selectFrom('operations')
+    .select('starter')
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return row?.starter ?? null
 }
 
 /** Every operation that is not closed, oldest first. */

@@ -55,6 +55,8 @@ export interface CatalogTables {
     commands: string
     warnings: string
     request_key: string | null
+    /** The process that took the request and starts the workflow; the others leave it alone while that one lives. */
+    starter: string | null
     created_at: string
     ended_at: string | null
     /** 0 or 1. */

@@ -1,4 +1,4 @@
-/** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>` or `installation`. */
+/** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>`, `installation` or `keys`. */
 import type { CatalogDatabase } from './dialect.ts'
 import type { SecretBox } from './secrets.ts'
 
@@ -46,6 +46,10 @@ export async function secretFieldsOf(db: CatalogDatabase, owner: string): Promis
     .orderBy('field')
     .execute()
   return rows.map(row => row.field)
+}
+
+export async function removeSecret(db: CatalogDatabase, owner: string, field: string): Promise<void> {
+  await db.deleteFrom('secrets').where('owner', '=', owner).where('field', '=', field).execute()
 }
 
 export async function removeSecrets(db: CatalogDatabase, owner: string): Promise<void> {

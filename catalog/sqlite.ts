@@ -36,6 +36,7 @@ export function catalogPath(url: string): string {
  */
 export async function openSqlite(
   url: string,
+  process: string,
   { ownSeconds, machine }: { ownSeconds: number; machine: string | undefined },
 ): Promise<OpenDialect> {
   const path = catalogPath(url)
@@ -63,6 +64,12 @@ export async function openSqlite(
     // One connection, one transaction at a time: nobody comes between.
     transaction: work => db.transaction().execute(work),
     migration: work => db.transaction().execute(work),
+    presence: {
+      process,
+      alive: async other => other === process,
+      alone: async () => true,
+      lead: async () => true,
+    },
     binding: async () => placeOf(path, machine),
     async close() {
       await db.destroy()

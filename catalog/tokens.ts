@@ -3,7 +3,7 @@
  * may do everything (`home`), and the one of workers. Removing the file and starting again makes a new token.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
@@ -110,31 +110,44 @@ const toToken = (row: Selectable<CatalogTables['tokens']>): TokenRecord => ({
   lastUsedAt: row.last_used_at,
 })
 
-/** Makes sure that the token in the file is the valid one; `made` says that it is new. */
+/**
+ * Makes sure that the token in the file is the valid one; `made` says that it is new. None is made while another API
+ * process lives, which has one: it would be the only valid one.
+ */
 export async function ensureToken(
   catalog: Catalog,
   kind: TokenKind,
   path: string,
 ): Promise<{ made: boolean }> {
+  const { name, role } = fileTokens[kind]
+  const others = !(await catalog.presence.alone())
   let token = await readToken(path)
   const made = token === undefined
   if (token === undefined) {
+    if (others && (await hasToken(catalog, name))) return { made: false }
     token = newToken(kind)
     await mkdir(dirname(path), { recursive: true, mode: 0o700 })
     const beside = `${path}.${randomBytes(6).toString('hex')}`
     await writeFile(beside, `${token}\n`, { mode: 0o600, flag: 'wx', flush: true })
     await rename(beside, path)
   }
-  const { name, role } = fileTokens[kind]
   const row = { sha256: digest(token), created_at: new Date().toISOString() }
-  await catalog.transaction(async tx => {
+  const valid = await catalog.transaction(async tx => {
     const known = await tx.selectFrom('tokens').select('sha256').where('name', '=', name).executeTakeFirst()
-    if (known?.sha256 === row.sha256) return
+    if (known?.sha256 === row.sha256) return true
+    // Another process was quicker.
+    if (known && made && others) return false
     await tx.deleteFrom('tokens').where('name', '=', name).execute()
     await insertFileToken(tx, { id: newTokenId(), kind, name, role, ...row })
+    return true
   })
-  return { made }
+  if (!valid) await rm(path)
+  return { made: made && valid }
 }
+
+const hasToken = async (catalog: Catalog, name: string): Promise<boolean> =>
+  (await catalog.db.selectFrom('tokens').select('id').where('name', '=', name).executeTakeFirst()) !==
+  undefined
 
 const insertFileToken = (
   db: CatalogDatabase,

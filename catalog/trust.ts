@@ -1,6 +1,7 @@
 /** Whose manifests we believe: our own installation's and those of the installations that key files name. */
-import { loadKeyring, trustInstallation } from '../storage/keys.ts'
+import { trustInstallation } from '../storage/keys.ts'
 import { writerIdentity } from './installation.ts'
+import { keyring } from './keys.ts'
 import type { Catalog } from './open.ts'
 
 /** Ed25519 public keys (JWK) by installation id. */
@@ -8,7 +9,7 @@ export async function trustedInstallations(
   catalog: Catalog,
   keysDirectory: string,
 ): Promise<Record<string, Record<string, string>>> {
-  const ring = await loadKeyring(keysDirectory)
+  const ring = await keyring(catalog, keysDirectory)
   const own = await writerIdentity(catalog)
   return Object.assign({}, ...ring.keys.map(key => key.installations), {
     [own.installationId]: own.publicKey,
@@ -23,7 +24,7 @@ export async function trustedInstallations(
 export async function enterInKeyFiles(catalog: Catalog, keysDirectory: string): Promise<string[]> {
   const { installationId, publicKey } = await writerIdentity(catalog)
   const changed: string[] = []
-  for (const { name, installations } of (await loadKeyring(keysDirectory)).keys) {
+  for (const { name, installations } of (await keyring(catalog, keysDirectory)).keys) {
     if (Object.hasOwn(installations, installationId)) continue
     await trustInstallation(keysDirectory, name, installationId, publicKey)
     changed.push(name)

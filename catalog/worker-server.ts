@@ -1,6 +1,6 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
 import { HoldfastError } from '../model/errors.ts'
-import { type Keyring, loadKeyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
+import { type Keyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { unwrapDataKey, wrapDataKey } from '../storage/wrap.ts'
 import { listAttempts, recordAttempt } from './attempts.ts'
@@ -9,6 +9,7 @@ import { connectionSecrets, readConnection } from './connections.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
+import { keyring } from './keys.ts'
 import type { Catalog } from './open.ts'
 import { closedOperations, readOperation, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
@@ -39,13 +40,13 @@ export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCa
 
     async wrapDataKey(dataKey, recipients) {
       const bytes = dataKeyBytes(dataKey)
-      const ring = await loadKeyring(keysDirectory)
+      const ring = await keyring(catalog, keysDirectory)
       const own = await installationKeys(catalog)
       const chosen = recipients.map(name => recipientNamed(ring, name))
       return { jwe: await wrapDataKey(bytes, [...chosen, recipientOf(own.wrapping)]) }
     },
     async unwrapDataKey(jwe) {
-      const ring = await loadKeyring(keysDirectory)
+      const ring = await keyring(catalog, keysDirectory)
       const own = await installationKeys(catalog)
       const keys: OpeningKey[] = [own.wrapping, ...ring.keys]
       return Buffer.from(await unwrapDataKey(jwe, keys)).toString('base64url')

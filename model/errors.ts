@@ -103,6 +103,13 @@ export const errorTable = {
     'This Idempotency-Key was used for another request',
     'Use a new key for a different request.',
   ),
+  'request.under-way': row(
+    'transient',
+    409,
+    5,
+    'This very request is being answered elsewhere',
+    'Send it again with the same Idempotency-Key, to get the same answer.',
+  ),
   'operation.conflict': row(
     'permanent',
     409,

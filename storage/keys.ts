@@ -102,9 +102,7 @@ export async function trustInstallation(
 ): Promise<KeyFile> {
   const key = await loadKeyFile(join(directory, `${name}.json`))
   const trusting = { ...key, installations: { ...key.installations, [installationId]: publicKey } }
-  const temporary = await writeTemporary(directory, trusting)
-  await rename(temporary, join(directory, `${name}.json`))
-  await syncDirectory(directory)
+  await placeKeyFile(directory, `${name}.json`, trusting)
   return trusting
 }
 
@@ -243,6 +241,23 @@ async function writeNew(directory: string, file: string, document: object): Prom
   } finally {
     await rm(temporary, { force: true })
   }
+  await syncDirectory(directory)
+}
+
+/** Puts a key's document there, whole or not at all; over the one that is there. */
+export async function placeKeyFile(
+  directory: string,
+  file: string,
+  document: KeyFile | RecipientFile,
+): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  await rename(await writeTemporary(directory, document), join(directory, file))
+  await syncDirectory(directory)
+}
+
+/** Only for one that nobody was told of yet. */
+export async function removeKeyFile(directory: string, file: string): Promise<void> {
+  await rm(join(directory, file), { force: true })
   await syncDirectory(directory)
 }
 

@@ -4,6 +4,7 @@ import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
 import { findDestination, listDestinations } from '../../catalog/destinations.ts'
+import { keyring } from '../../catalog/keys.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
@@ -24,7 +25,6 @@ import {
   verifyInput,
 } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
-import { loadKeyring } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'
@@ -216,10 +216,10 @@ async function destinationOf({ catalog }: ApiContext, names: readonly string[] |
 
 /** Absent: every key there is, and at least one. An empty list: not encrypted, because somebody said so. */
 async function recipientsOf(
-  { settings }: ApiContext,
+  { catalog, settings }: ApiContext,
   asked: readonly string[] | undefined,
 ): Promise<string[]> {
-  const ring = await loadKeyring(homePaths(settings.home).keys)
+  const ring = await keyring(catalog, homePaths(settings.home).keys)
   const names = [...ring.keys, ...ring.recipients].map(key => key.name).sort()
   if (asked === undefined) {
     if (names.length > 0) return names

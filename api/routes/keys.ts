@@ -1,9 +1,10 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { writerIdentity } from '../../catalog/installation.ts'
+import { addKey, keyring } from '../../catalog/keys.ts'
 import type { KeyFile, RecipientFile } from '../../model/manifest.ts'
 import { type KeyView, keyInput, keyView, page } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
-import { createKey, importPublicKey, loadKeyring, recipientOf } from '../../storage/keys.ts'
+import { createKey, importPublicKey, recipientOf } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
 import { body, json, pageByKey, pageQuery, problems } from './answers.ts'
@@ -34,13 +35,20 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiCo
   const directory = homePaths(settings.home).keys
   app.openapi(add, async c => {
     const { name, publicKey } = c.req.valid('json')
-    if (publicKey !== undefined)
-      return c.json(publicView(await importPublicKey(directory, name, publicKey)), 201)
+    if (publicKey !== undefined) {
+      const made = await addKey(catalog, directory, `${name}.pub.json`, () =>
+        importPublicKey(directory, name, publicKey),
+      )
+      return c.json(publicView(made), 201)
+    }
     const { installationId, publicKey: own } = await writerIdentity(catalog)
-    return c.json(fileView(await createKey(directory, name, { [installationId]: own })), 201)
+    const made = await addKey(catalog, directory, `${name}.json`, () =>
+      createKey(directory, name, { [installationId]: own }),
+    )
+    return c.json(fileView(made), 201)
   })
   app.openapi(list, async c => {
-    const ring = await loadKeyring(directory)
+    const ring = await keyring(catalog, directory)
     const items = [...ring.keys.map(fileView), ...ring.recipients.map(publicView)]
     return c.json(
       pageByKey(

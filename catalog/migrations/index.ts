@@ -14,6 +14,7 @@ import type { CatalogTables } from '../schema.ts'
 import { up as first } from './0001-first.ts'
 import { up as access } from './0002-access.ts'
 import { up as control } from './0005-control.ts'
+import { up as shared } from './0006-shared.ts'
 
 export interface Migration {
   version: number
@@ -24,6 +25,7 @@ export const migrations: readonly Migration[] = [
   { version: 1, up: first },
   { version: 2, up: access },
   { version: 5, up: control },
+  { version: 6, up: shared },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -7,26 +7,26 @@ import type { CatalogTables } from '../schema.ts'
 import { type Address, readAddress } from './address.ts'
 import { Dialect } from './compiler.ts'
 import { leftNothing } from './errors.ts'
+import { lockSpace } from './locks.ts'
 import { openPool } from './pool.ts'
+import { openPresence } from './presence.ts'
 
-/** Advisory locks of ours: the first of their two numbers. */
-const lockSpace = 0x486f6c64
 const migrationLock = 1
 
 /** A transaction that others keep coming between is tried again for this long. */
 const transactionSeconds = 10
 
-export async function openPostgresql(url: string): Promise<OpenDialect> {
+export async function openPostgresql(url: string, process: string): Promise<OpenDialect> {
   const address = readAddress(url)
   const open = (limits: Parameters<typeof openPool>[1]) =>
     new Kysely<CatalogTables>({ dialect: new Dialect({ pool: openPool(address, limits) }) })
   const db = open({ connections: 10, statementMs: 20_000 })
-  try {
-    await expectUsable(db, address)
-  } catch (error) {
-    await db.destroy()
-    throw error
-  }
+  const presence = await expectUsable(db, address)
+    .then(() => openPresence(address, process))
+    .catch(async error => {
+      await db.destroy()
+      throw error
+    })
   return {
     db,
     shared: true,
@@ -57,12 +57,16 @@ export async function openPostgresql(url: string): Promise<OpenDialect> {
       }
     },
     binding: () => placeOf(db),
-    close: () => db.destroy(),
+    presence,
+    async close() {
+      await presence.close()
+      await db.destroy()
+    },
   }
 }
 
 async function lock(tx: Transaction<CatalogTables>, number: number): Promise<void> {
-  await sql`select pg_advisory_xact_lock(${sql.lit(lockSpace)}, ${sql.lit(number)})`.execute(tx)
+  await sql`select pg_advisory_xact_lock(${sql.lit(lockSpace + 2)}, ${sql.lit(number)})`.execute(tx)
 }
 
 async function expectUsable(db: Kysely<CatalogTables>, { words }: Address): Promise<void> {

@@ -54,8 +54,10 @@ export function openPool(address: Address, limits: Limits): PostgresPool {
           query_timeout: limits.statementMs + 5000,
         }),
   })
-  // An idle connection that ends is replaced when the next one is needed.
-  pool.on('error', () => undefined)
+  // A connection that ends is replaced when the next one is needed; what was under way on it is told by its own error.
+  const quiet = () => undefined
+  pool.on('error', quiet)
+  pool.on('connect', client => client.on('error', quiet))
 
   const connect = async (until: number): Promise<pg.PoolClient> => {
     for (;;) {
@@ -88,13 +90,9 @@ function guarded(
   let client = first
   let inTransaction = false
   let broken = false
-  const quiet = () => undefined
-  client.on('error', quiet)
   const replace = async (until: number) => {
-    client.removeListener('error', quiet)
     client.release(true)
     client = await connect(until)
-    client.on('error', quiet)
     broken = false
   }
   const query = async <R>(sql: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<R>> => {
@@ -123,7 +121,6 @@ function guarded(
   return {
     query: query as PostgresPoolClient['query'],
     release(destroy) {
-      client.removeListener('error', quiet)
       client.release(destroy || broken || inTransaction)
     },
   }
