@@ -4,6 +4,7 @@ import type { Context } from 'hono'
 import { withActor, withWorkerToken } from './actor.ts'
 import { withAudit, withBegunAudit } from './audited.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
+import { docsHeaders, docsPage } from './docs-page.ts'
 import { internalRoutes } from './internal.ts'
 import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson } from './middleware.ts'
 import { withHost, withOrigin } from './origin.ts'
@@ -28,6 +29,16 @@ import { userRoutes } from './routes/users.ts'
 import { version } from './version.ts'
 
 const mebibyte = 1024 * 1024
+
+const described = {
+  openapi: '3.1.0',
+  info: {
+    title: 'Holdfast',
+    version,
+    description: 'Durable database backup and restore. Errors are problem+json with stable codes.',
+  },
+  security: [{ bearer: [] }, { session: [] }],
+}
 
 export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>({
@@ -74,14 +85,17 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
     name: 'holdfast_session',
     description: 'Over TLS `__Host-holdfast_session`. Changes need the header X-CSRF-Token, too.',
   })
-  app.doc31('/openapi.json', {
-    openapi: '3.1.0',
-    info: {
-      title: 'Holdfast',
-      version,
-      description: 'Durable database backup and restore. Errors are problem+json with stable codes.',
-    },
-    security: [{ bearer: [] }, { session: [] }],
+  // Made once, when somebody first asks: it takes a while, and everybody may ask.
+  let description: string | undefined
+  const describe = (): string => {
+    description ??= JSON.stringify(app.getOpenAPI31Document(described))
+    return description
+  }
+  let page: string | undefined
+  app.get('/openapi.json', c => c.body(describe(), 200, { 'content-type': 'application/json' }))
+  app.get('/docs', c => {
+    page ??= docsPage(JSON.parse(describe()))
+    return c.body(page, 200, docsHeaders)
   })
   app.route('/internal/v1', internalRoutes(context))
 

@@ -1,5 +1,6 @@
 /** What every request passes: tokens, methods, sizes, JSON, headers. No Temporal is there. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { request } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import type { Problem } from '../../model/schemas.ts'
@@ -207,5 +208,21 @@ describe('HTTP', () => {
       assert.ok(route.summary, `${method} ${path} has no summary`)
       if (path.startsWith('/v1/')) assert.ok(route.responses.default, `${method} ${path} has no problem`)
     }
+  })
+
+  test('/docs shows every route, without a script and with nothing from elsewhere', async () => {
+    const answer = await fetch(`${t.api.url}/docs`)
+    assert.equal(answer.headers.get('content-type'), 'text/html; charset=utf-8')
+    const page = await answer.text()
+    const { paths } = (await (await fetch(`${t.api.url}/openapi.json`)).json()) as { paths: object }
+    for (const path of Object.keys(paths)) assert.ok(page.includes(`<code>${path}</code>`), path)
+    assert.doesNotMatch(page, /<script|<link|<img|@import|url\(|https?:|javascript:| on[a-z]+=/i)
+    // The one style is allowed by its hash, and nothing else is.
+    const style = /<style>([\s\S]*)<\/style>/.exec(page)?.[1] ?? ''
+    const hash = createHash('sha256').update(style).digest('base64')
+    assert.equal(
+      answer.headers.get('content-security-policy'),
+      `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    )
   })
 })
