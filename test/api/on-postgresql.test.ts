@@ -1,3 +1,3 @@
 import { suitesOnPostgresql } from '../support/catalogs.ts'
 
-suitesOnPostgresql(import.meta.dirname, ['several.test.ts'])
+suitesOnPostgresql(import.meta.dirname, ['schemathesis.test.ts', 'several.test.ts'])
