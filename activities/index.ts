@@ -3,6 +3,7 @@
  */
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts'
+import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
 import type { Turn } from './boundary.ts'
@@ -93,6 +94,10 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('verify', (context, t) =>
         pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
       ),
+
+    /** Asks for the operation of a due time. Whatever goes wrong is tried again: the API says when it is too late. */
+    startDue: (input: ScheduledInput & { dueAt: string }): Promise<DueAnswer> =>
+      worker.catalog.startDue({ scheduleId: input.scheduleId, dueAt: input.dueAt }),
 
     /** Tells the catalog how far the story is. A closed operation changes no more. */
     report: async (operationId: string, report: Report): Promise<void> => {

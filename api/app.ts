@@ -22,6 +22,7 @@ import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { planRoutes } from './routes/plans.ts'
 import { restoreRoutes } from './routes/restores.ts'
+import { scheduleRoutes } from './routes/schedules.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -69,6 +70,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   operationRoutes(app, context)
   eventRoutes(app, context)
   planRoutes(app, context)
+  scheduleRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
   userRoutes(app, context)

@@ -10,6 +10,7 @@ import { backupView, operationView } from '../model/schemas.ts'
 import { homePaths } from '../model/settings.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
+import { startDue } from './schedules/start.ts'
 
 const name = z.string().regex(slugPattern)
 const id = z.string().min(1).max(200)
@@ -126,10 +127,14 @@ const args = {
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
   closedOperations: z.tuple([z.array(id).max(100_000)]),
+  startDue: z.tuple([z.strictObject({ scheduleId: id, dueAt: z.iso.datetime() })]),
 } satisfies Record<keyof WorkerCatalog, z.ZodType>
 
 export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
-  const catalog = workerCatalog(context.catalog, homePaths(context.settings.home).keys)
+  const catalog: WorkerCatalog = {
+    ...workerCatalog(context.catalog, homePaths(context.settings.home).keys),
+    startDue: due => startDue(context, due),
+  }
   const app = new Hono<ApiEnv>()
   app.post('/:method', async c => {
     const method = c.req.param('method')

@@ -4,19 +4,26 @@
  */
 import { findBackup } from '../catalog/backups.ts'
 import { openOperations, starterOf, updateOperation } from '../catalog/operations.ts'
+import { giveRunBack } from '../catalog/schedule-runs.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
+import { keepSchedules } from './schedules/rounds.ts'
 import { conflictOf, startWorkflow } from './submit.ts'
 import type { Run } from './temporal.ts'
+
+/** One of the processes is enough; when it dies another one leads. */
+async function oneRound(context: ApiContext, lastWordSeconds: number): Promise<void> {
+  if (!(await context.catalog.presence.lead())) return
+  await reconcile(context, lastWordSeconds)
+  await keepSchedules(context)
+}
 
 /**
  * One round over every open operation. One that cannot be settled now does not keep the others. A workflow's own last
  * word may still be on its way: only `lastWordSeconds` after its end is it taken for missing.
  */
 async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<void> {
-  // One of the processes is enough; when it dies another one leads.
-  if (!(await context.catalog.presence.lead())) return
   for (const operation of await openOperations(context.catalog)) {
     if (context.starting.has(operation.id)) continue
     try {
@@ -75,6 +82,8 @@ async function withoutWorkflow(context: ApiContext, operation: OperationRecord):
     if (started === 'ours') log.info('operation started after a restart', { operation: operation.id })
     else {
       const { code, detail, hint } = (await conflictOf(context, operation, started)).facts()
+      // A schedule's run has patience: it waits for the server again.
+      if (await giveRunBack(catalog, operation.id, detail, started.operationId ?? null)) return
       await updateOperation(catalog, operation.id, {
         state: 'failed',
         error: { code, detail, hint },
@@ -134,7 +143,7 @@ export function startReconciler(
   let round: Promise<void> = Promise.resolve()
   const next = (afterMs: number) => {
     timer = setTimeout(() => {
-      round = reconcile(context, lastWordSeconds)
+      round = oneRound(context, lastWordSeconds)
         .catch(error => {
           context.log.error('reconciling failed', {
             reason: error instanceof Error ? (error.stack ?? error.message) : String(error),

@@ -146,7 +146,7 @@ export async function startWorkflow(
 }
 
 /** Who saw the former operation end may start the next one at once. */
-async function isOver(catalog: Catalog, { operationId }: Holder): Promise<boolean> {
+export async function isOver(catalog: Catalog, { operationId }: Holder): Promise<boolean> {
   const row = operationId === undefined ? undefined : await findOperation(catalog, operationId)
   return row !== undefined && isClosed(row.state)
 }

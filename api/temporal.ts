@@ -22,6 +22,7 @@ import type { OperationRecord } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import * as attributes from '../workflows/attributes.ts'
 import { createLog, type Log } from './log.ts'
+import { openSchedules, type TemporalSchedules } from './temporal-schedules.ts'
 
 /** One run of a workflow that carries an operation. */
 export interface Run {
@@ -52,6 +53,7 @@ export interface TemporalAccess {
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
   uiLink(workflowId: string, runId: string | null): string | null
+  schedules: TemporalSchedules
   close(): Promise<void>
 }
 
@@ -274,6 +276,13 @@ export async function openTemporal(
       const place = [namespace, 'workflows', workflowId, runId].map(encodeURIComponent).join('/')
       return `${uiUrl.replace(/\/+$/, '')}/namespaces/${place}/history`
     },
+
+    schedules: openSchedules(client, call, {
+      ready: attributesReady,
+      lost: error => {
+        if (isAttributeTrouble(error)) registered = undefined
+      },
+    }),
 
     async close() {
       closing.abort()

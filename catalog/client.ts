@@ -55,6 +55,7 @@ export function catalogClient(options: {
     updateOperation: method('updateOperation'),
     pauseWanted: method('pauseWanted'),
     closedOperations: method('closedOperations'),
+    startDue: method('startDue'),
   }
 }
 

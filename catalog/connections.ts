@@ -5,6 +5,7 @@ import type { EngineName, MethodName } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
+import { schedulesUsing } from './schedules.ts'
 import type { CatalogTables } from './schema.ts'
 import { changeSecrets, putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
 
@@ -106,11 +107,13 @@ export async function changeConnection(
   })
 }
 
-/** Throws `request.not-found`; `request.in-use` while an operation uses it. Backups made with it stay. */
+/** Throws `request.not-found`; `request.in-use` while an operation or a schedule uses it. Backups made with it stay. */
 export async function removeConnection(catalog: Catalog, name: string): Promise<void> {
   await catalog.transaction(async tx => {
     const [user] = await openOperationsUsing(tx, { connection: name })
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses connection ${name}.`)
+    const [schedule] = await schedulesUsing(tx, { connection: name })
+    if (schedule) throw new HoldfastError('request.in-use', `Schedule ${schedule} uses connection ${name}.`)
     const gone = await tx.deleteFrom('connections').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
       throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)

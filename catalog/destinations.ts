@@ -5,6 +5,7 @@ import type { DestinationKind } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
+import { schedulesUsing } from './schedules.ts'
 import type { CatalogTables } from './schema.ts'
 import { changeSecrets, putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
 
@@ -108,12 +109,14 @@ export async function changeDestination(
 
 /**
  * Forgets a destination with what the catalog knows of the backups there; the objects stay, and a rebuild finds them
- * again. Throws `request.not-found`; `request.in-use` while an operation uses it.
+ * again. Throws `request.not-found`; `request.in-use` while an operation or a schedule uses it.
  */
 export async function removeDestination(catalog: Catalog, name: string): Promise<void> {
   await catalog.transaction(async tx => {
     const [user] = await openOperationsUsing(tx, { destination: name })
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses destination ${name}.`)
+    const [schedule] = await schedulesUsing(tx, { destination: name })
+    if (schedule) throw new HoldfastError('request.in-use', `Schedule ${schedule} uses destination ${name}.`)
     const gone = await tx.deleteFrom('destinations').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
       throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)

@@ -155,4 +155,46 @@ export interface CatalogTables {
     body: string | null
     created_at: string
   }
+  schedules: {
+    /** Random: a schedule made again under a former name is another one. */
+    id: string
+    name: string
+    kind: string
+    connection: string
+    destination: string | null
+    options: string
+    spec: string
+    jitter_seconds: number
+    overlap: string
+    catch_up_seconds: number
+    start_deadline_seconds: number
+    start_at: string | null
+    end_at: string | null
+    paused: number
+    note: string | null
+    /** Grows with every edit. */
+    revision: number
+    /** Every due time up to here has its row in `schedule_runs`. */
+    checked_until: string
+    /** What Temporal was last told. */
+    carried: string | null
+    /** When and how Temporal was last found to hold something else. */
+    drift: string | null
+    request_key: string | null
+    created_at: string
+    updated_at: string
+  }
+  schedule_runs: {
+    schedule_id: string
+    due_at: string
+    /** Follows from schedule and due time: one due time never becomes two operations. */
+    operation_id: string
+    state: string
+    taken_at: string | null
+    deadline_at: string | null
+    reason: string | null
+    detail: string | null
+    holder: string | null
+    triggered_by: string | null
+  }
 }

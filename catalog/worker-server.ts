@@ -16,7 +16,8 @@ import { readPlan, storePlan } from './plans.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
-export function workerCatalog(catalog: Catalog, keysDirectory: string): WorkerCatalog {
+/** All but what needs Temporal, too: see api/internal.ts. */
+export function workerCatalog(catalog: Catalog, keysDirectory: string): Omit<WorkerCatalog, 'startDue'> {
   return {
     async connection(name) {
       const { address: _address, requestKey: _key, ...record } = await readConnection(catalog, name)

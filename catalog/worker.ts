@@ -13,6 +13,7 @@ import type {
   StoredPlan,
   WriterIdentity,
 } from '../model/records.ts'
+import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
 
 export interface WorkerCatalog {
@@ -52,4 +53,7 @@ export interface WorkerCatalog {
   pauseWanted(operationId: string): Promise<boolean>
   /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
+
+  /** Asks for the operation of one due time of a schedule. However often it is asked, there is one operation. */
+  startDue(due: { scheduleId: string; dueAt: string }): Promise<DueAnswer>
 }

@@ -16,6 +16,7 @@ import { operationCommands } from './commands/operation.ts'
 import { profileCommands } from './commands/profile.ts'
 import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
+import { scheduleCommands } from './commands/schedule.ts'
 import { serveCommands } from './commands/serve.ts'
 import { statusCommand } from './commands/status.ts'
 import { tokenCommands } from './commands/token.ts'
@@ -38,6 +39,7 @@ const commands: readonly ((program: Command) => void)[] = [
   restoreCommand,
   recoverCommand,
   operationCommands,
+  scheduleCommands,
   maintenanceCommands,
   userCommands,
   tokenCommands,

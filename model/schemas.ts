@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import { slugPattern } from './ids.ts'
 
-const slug = z
+export const slug = z
   .string()
   .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit')
 const secretValue = z.string().max(4096)

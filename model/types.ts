@@ -18,6 +18,7 @@
  * plan          the exact steps of one operation, as data, with the identity of what they touch and a digest
  * role          what somebody may do at most: `viewer` < `operator` < `approver` < `admin`, each includes those before it
  * actor         who asks: a user or a token, with its role
+ * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
  * operation     one backup, restore or verify, from request to outcome; runs as one workflow
  */
 

@@ -134,7 +134,11 @@ export async function readCommitted({ catalog }: ApiContext, id: string): Promis
   return backup
 }
 
-async function newBackup(context: ApiContext, request: BackupRequestInput): Promise<OperationRecord> {
+export async function newBackup(
+  context: ApiContext,
+  request: BackupRequestInput,
+  operationId = newOperationId(),
+): Promise<OperationRecord> {
   const connection = await readConnection(context.catalog, request.connection)
   const engine = engineOf(connection.engine)
   const method = engine.methods[connection.method]
@@ -163,7 +167,7 @@ async function newBackup(context: ApiContext, request: BackupRequestInput): Prom
   const at = new Date()
   const input: BackupInput = {
     version: 1,
-    operationId: newOperationId(),
+    operationId,
     backupId: backupIdFor(at, 'full', randomBytes(8)),
     connection: connection.name,
     engine: connection.engine,
@@ -234,10 +238,15 @@ async function recipientsOf(
   return [...new Set(asked)]
 }
 
-function newVerify(context: ApiContext, backup: BackupRecord, level: VerifyInput['level']): OperationRecord {
+export function newVerify(
+  context: ApiContext,
+  backup: BackupRecord,
+  level: VerifyInput['level'],
+  operationId = newOperationId(),
+): OperationRecord {
   const input: VerifyInput = {
     version: 1,
-    operationId: newOperationId(),
+    operationId,
     backupId: backup.id,
     destination: backup.destination,
     sourceConnection: backup.connection,

@@ -23,7 +23,7 @@ export const wholeNumber = (text: string): number => {
   return Number(text)
 }
 
-const label = (text: string, before: Record<string, string> = {}): Record<string, string> => {
+export const label = (text: string, before: Record<string, string> = {}): Record<string, string> => {
   const at = text.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('It must be NAME=VALUE.')
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) }
