@@ -103,7 +103,11 @@ async function keyRows(rows: Section, directory: string): Promise<void> {
       rows.warn('keys', `${files}: others may read it.`, `chmod 600 ${files}`)
     } else if (keys.length === 0) {
       rows.pass('keys', `${recipients.map(one => one.name).join(', ')}: can encrypt; none opens backups here`)
-    } else rows.pass('keys', `${keys.map(one => one.name).join(', ')} open backups; keep copies elsewhere`)
+    } else
+      rows.pass(
+        'keys',
+        `backups are opened by ${keys.map(one => one.name).join(', ')}; keep copies elsewhere`,
+      )
   })
 }
 

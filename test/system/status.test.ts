@@ -65,6 +65,22 @@ describe('status', () => {
     assert.match(stdout, /✗ shop +never\n.*\n.*\n +\$ holdfast backup shop\n/)
   })
 
+  test('doctor finds the services of this machine', async () => {
+    const { code, stdout } = await cli('doctor', '--json')
+    const { findings } = JSON.parse(stdout) as {
+      findings: { section: string; title: string; answer: string; detail: string }[]
+    }
+    const rows = findings.filter(one => ['api', 'temporal'].includes(one.section))
+    assert.deepEqual(
+      rows.filter(one => one.answer !== 'pass'),
+      [],
+    )
+    assert.ok(rows.some(one => one.title === 'workers'))
+    assert.match(rows.find(one => one.title === 'temporal')?.detail ?? '', /server \d+\.\d+/)
+    assert.ok(!stdout.includes(stack.token))
+    assert.ok(code === 0 || code === 1, stdout)
+  })
+
   test('a backup: its moment, its age, its key; the time a restore takes is first that of the backup', async () => {
     const id = await backUp()
     const one = await ofShop()
