@@ -13,7 +13,7 @@ import { openDestination } from '../../storage/index.ts'
 import { wrappedFor } from '../../storage/wrap.ts'
 import type { ApiContext } from '../context.ts'
 
-/** For all of one destination's questions together. */
+/** For one question; a destination that left one unanswered is not asked again in this round. */
 const patienceMs = 5000
 
 export interface Look {
@@ -27,23 +27,27 @@ export interface Look {
 }
 
 export async function lookAt(context: ApiContext, destination: StoredDestination): Promise<Look> {
-  const signal = AbortSignal.timeout(patienceMs)
   let opened: Destination | undefined
+  const signal = AbortSignal.timeout(patienceMs)
   try {
     opened = await openDestination(destination, await destinationSecrets(context.catalog, destination.name))
-    const here = boundTo(signal, opened)
+    const store = opened
     // Written when the destination was added: a directory without it may be a disk that is not mounted.
-    if ((await answered(here.read('installation.json'), signal)) === undefined) {
+    if ((await answered(boundTo(signal, store).read('installation.json'), signal)) === undefined) {
       throw new HoldfastError(
         'destination.missing',
         `${destination.uri} answers, but holds no installation.json: it is empty, or another place than it was.`,
       )
     }
-    const ask = async <T>(question: Promise<T>) => {
+    let silent = false
+    const ask = async <T>(question: (here: Destination) => Promise<T>): Promise<T | undefined> => {
+      if (silent) return undefined
+      const own = AbortSignal.timeout(patienceMs)
       try {
-        return await answered(question, signal)
+        return await answered(question(boundTo(own, store)), own)
       } catch (error) {
-        if (error instanceof HoldfastError || signal.aborted) return undefined
+        silent ||= own.aborted
+        if (error instanceof HoldfastError || own.aborted) return undefined
         throw error
       }
     }
@@ -51,11 +55,11 @@ export async function lookAt(context: ApiContext, destination: StoredDestination
     return {
       trouble: undefined,
       isThere: async ({ connection, id }) => {
-        const found = await ask(settled(here, connection, id))
+        const found = await ask(here => settled(here, connection, id))
         return found && found.state === 'committed'
       },
       keysOf: async ({ connection, id, manifest }) => {
-        const sidecars = await ask(readKeySidecars(here, connection, id, manifest.attemptId))
+        const sidecars = await ask(here => readKeySidecars(here, connection, id, manifest.attemptId))
         return sidecars?.flatMap(sidecar => sidecar.artifacts.flatMap(({ jwe }) => wrappedFor(jwe)))
       },
       close: () => close(),
