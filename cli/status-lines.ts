@@ -100,6 +100,12 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
       lines.push(...wrapped(`restore time: ${restore.detail}`, '    ', screen.columns))
     }
   }
+  for (const { name, words, next } of few ? one.schedules : []) {
+    if (next === null) continue
+    lines.push(
+      ...wrapped(`next backup ${time(next).slice(0, 16)} (${name}: ${words})`, '    ', screen.columns),
+    )
+  }
   const told = one.problems.filter(problem => screen.detailed || problem.level !== 'note')
   for (const problem of told) lines.push(...problemLines(problem, '    ', screen))
   for (const operation of one.operations) {

@@ -367,6 +367,16 @@ export const databaseStatusView = z.object({
     })
     .nullable(),
   operations: z.array(openOperationView),
+  /** Of backups. */
+  schedules: z.array(
+    z.object({
+      name: z.string(),
+      words: z.string(),
+      paused: z.boolean(),
+      next: z.string().nullable(),
+      lastMissed: z.object({ dueAt: z.string(), reason: z.string() }).nullable(),
+    }),
+  ),
   problems: z.array(statusProblem),
 })
 

@@ -4,6 +4,7 @@ import { listConnections } from '../../catalog/connections.ts'
 import { listDestinations, type StoredDestination } from '../../catalog/destinations.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
 import { listOperations, openOperations } from '../../catalog/operations.ts'
+import { listSchedules } from '../../catalog/schedules.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { type StatusProblem, type StatusView, statusView } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
@@ -53,7 +54,15 @@ async function statusNow(context: ApiContext): Promise<StatusView> {
   const looks = new Map<string, Look>(looked)
   try {
     const open = await openOperations(catalog)
-    const round: Round = { context, now, looks, keyring, measured: await measuredRestores(context), open }
+    const round: Round = {
+      context,
+      now,
+      looks,
+      keyring,
+      measured: await measuredRestores(context),
+      open,
+      schedules: Map.groupBy(await listSchedules(catalog), one => one.connection),
+    }
     const connections = await listConnections(catalog)
     const known = new Set(connections.map(({ name }) => name))
     const lost = (await connectionsOfBackups(catalog)).filter(name => !known.has(name))

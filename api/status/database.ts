@@ -4,12 +4,14 @@ import type { StoredConnection } from '../../catalog/connections.ts'
 import { findOperation, listOperations } from '../../catalog/operations.ts'
 import { engineOf } from '../../engines/index.ts'
 import type { BackupRecord, OperationRecord } from '../../model/records.ts'
+import type { ScheduleRecord } from '../../model/schedules.ts'
 import type { DatabaseStatus, StatusProblem } from '../../model/schemas.ts'
 import { shellWord } from '../../model/shell.ts'
 import type { Keyring } from '../../storage/keys.ts'
 import type { ApiContext } from '../context.ts'
 import { estimate, type Measured } from './estimate.ts'
 import type { Look } from './look.ts'
+import { brokenPromises, scheduledBackups, shownSchedule } from './schedules.ts'
 
 /** What one round of the screen has found out already. */
 export interface Round {
@@ -19,11 +21,13 @@ export interface Round {
   keyring: Keyring
   measured: readonly Measured[]
   open: readonly OperationRecord[]
+  /** By connection. */
+  schedules: ReadonlyMap<string, readonly ScheduleRecord[]>
 }
 
 /** Backups that are looked at until one can be restored. */
 const depth = 10
-/** Without a schedule there is no promise to be late for; a day is what people expect. */
+/** Without a schedule there is no promise to be late for; a day is what people expect then. */
 const oldSeconds = 26 * 3600
 
 export const levels = ['healthy', 'warning', 'critical'] as const
@@ -49,8 +53,15 @@ export async function statusOf(
   const ageSeconds =
     found && Math.max(0, Math.floor((round.now.getTime() - Date.parse(found.startedAt)) / 1000))
   const operations = round.open.filter(one => one.connection === name)
+  const scheduled = await scheduledBackups(catalog, round.schedules.get(name) ?? [])
+  const underWay = operations.some(one => one.kind === 'backup')
+  for (const one of scheduled) problems.push(...brokenPromises(one, found?.startedAt, round.now, underWay))
   if (found === undefined) problems.push(nothingToRestore(name, backups.length, connection !== undefined))
-  else problems.push(...worries(round, found, latest, ageSeconds ?? 0, operations))
+  else problems.push(...worries(round, found, latest))
+  const promised = scheduled.some(({ schedule }) => !schedule.paused)
+  if (found !== undefined && (ageSeconds ?? 0) > oldSeconds && !promised && !underWay) {
+    problems.push(old(name, ageSeconds ?? 0))
+  }
   if (connection === undefined && found !== undefined) problems.push(noConnection(name))
   problems.push(...(await lastFailure(round, name, found)), ...operations.flatMap(waiting))
   const severity = (problem: StatusProblem) => (problem.level === 'note' ? 0 : levels.indexOf(problem.level))
@@ -64,6 +75,7 @@ export async function statusOf(
     ageSeconds: ageSeconds ?? null,
     restore: found === undefined ? null : await restoreOf(round, found),
     operations: operations.map(openOperation),
+    schedules: scheduled.map(one => shownSchedule(one, round.now)),
     problems,
   }
 }
@@ -149,6 +161,17 @@ function nothingToRestore(name: string, damaged: number, connected: boolean): St
   }
 }
 
+function old(name: string, ageSeconds: number): StatusProblem {
+  const days = Math.floor(ageSeconds / 86_400) || 1
+  return {
+    level: 'warning',
+    code: 'backup.old',
+    detail: `The latest backup is ${days === 1 ? 'a day' : `${days} days`} old, and no schedule makes the next one.`,
+    hint: `Make one now, and let a schedule make the others (holdfast schedule add --help).`,
+    command: `holdfast backup ${name}`,
+  }
+}
+
 const noConnection = (name: string): StatusProblem => ({
   level: 'warning',
   code: 'request.not-found',
@@ -157,13 +180,7 @@ const noConnection = (name: string): StatusProblem => ({
   command: `holdfast connection add ${name} URL`,
 })
 
-function worries(
-  { looks }: Round,
-  backup: BackupRecord,
-  judged: Judged | undefined,
-  ageSeconds: number,
-  operations: readonly OperationRecord[],
-): StatusProblem[] {
+function worries({ looks }: Round, backup: BackupRecord, judged: Judged | undefined): StatusProblem[] {
   const problems: StatusProblem[] = []
   const trouble = looks.get(backup.destination)?.trouble
   if (judged?.seen === null) {
@@ -173,16 +190,6 @@ function worries(
       detail: `Backup ${backup.id} cannot be reached now: destination ${backup.destination} does not answer.`,
       hint: trouble?.hint ?? 'Check the destination.',
       command: `holdfast destination check ${backup.destination}`,
-    })
-  }
-  const underWay = operations.some(one => one.kind === 'backup')
-  if (ageSeconds > oldSeconds && !underWay) {
-    problems.push({
-      level: 'warning',
-      code: 'backup.old',
-      detail: `The latest backup is ${Math.floor(ageSeconds / 86_400) || 1} day(s) old.`,
-      hint: 'Make one now.',
-      command: `holdfast backup ${backup.connection}`,
     })
   }
   if (backup.verified === null) {

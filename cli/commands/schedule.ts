@@ -97,7 +97,7 @@ export function scheduleCommands(program: Command): void {
       upcoming(added)
     })
 
-  withWhen(group.command('edit <name>'))
+  withWhen(group.command('edit <schedule>'))
     .description('change what is given; the rest stays')
     .addHelpText('after', '\nExample:\n  holdfast schedule edit nightly --at 03:00 --catch-up 6h')
     .action(async (name: string, options: Options, command: Command) => {
@@ -136,7 +136,7 @@ export function scheduleCommands(program: Command): void {
     })
 
   group
-    .command('show <name>')
+    .command('show <schedule>')
     .description('one schedule: what comes, what ran, what was missed and why')
     .addHelpText('after', '\nExample:\n  holdfast schedule show nightly')
     .action(async (name: string, _options: unknown, command: Command) => {
@@ -147,7 +147,7 @@ export function scheduleCommands(program: Command): void {
     })
 
   group
-    .command('pause <name>')
+    .command('pause <schedule>')
     .description('let it come due no more; what runs goes on')
     .option('--note <text>', 'why')
     .addHelpText('after', '\nExample:\n  holdfast schedule pause nightly --note "until the move is done"')
@@ -159,7 +159,7 @@ export function scheduleCommands(program: Command): void {
     })
 
   group
-    .command('resume <name>')
+    .command('resume <schedule>')
     .description('let it come due again')
     .addHelpText('after', '\nExample:\n  holdfast schedule resume nightly')
     .action(async (name: string, _options: unknown, command: Command) => {
@@ -171,7 +171,7 @@ export function scheduleCommands(program: Command): void {
     })
 
   group
-    .command('trigger <name>')
+    .command('trigger <schedule>')
     .description('run it now and watch it, as if it had been asked for by hand')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
@@ -182,7 +182,7 @@ export function scheduleCommands(program: Command): void {
     })
 
   group
-    .command('remove <name>')
+    .command('remove <schedule>')
     .description('forget a schedule; operations and backups stay')
     .addHelpText('after', '\nExample:\n  holdfast schedule remove nightly')
     .action(async (name: string, _options: unknown, command: Command) => {

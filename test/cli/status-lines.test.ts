@@ -3,7 +3,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { estimate, type Measured, secondsOf } from '../../api/status/estimate.ts'
+import { brokenPromises } from '../../api/status/schedules.ts'
 import { statusLines } from '../../cli/status-lines.ts'
+import type { ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
 import type { DatabaseStatus, StatusView } from '../../model/schemas.ts'
 
 const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus => ({
@@ -32,6 +34,15 @@ const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus 
     command: `holdfast restore 20261121T031400Z-full-9f3kq2xa --target ${name} --database ${name}_20261121_031400`,
   },
   operations: [],
+  schedules: [
+    {
+      name: 'nightly',
+      words: 'daily at 02:30 Europe/Berlin',
+      paused: false,
+      next: '2026-11-24T01:30:00Z',
+      lastMissed: null,
+    },
+  ],
   problems:
     level === 'healthy'
       ? [
@@ -173,4 +184,64 @@ test('waiting is not restoring', () => {
   )
   assert.equal(secondsOf([phase('plan', 0, 1), phase('restore', 1)]), undefined)
   assert.equal(secondsOf([phase('plan', 0, 1)]), undefined)
+})
+
+const schedule: ScheduleRecord = {
+  id: 'x',
+  name: 'nightly',
+  kind: 'backup',
+  connection: 'shop',
+  destination: 'vault',
+  options: {},
+  spec: { at: ['02:30'], timeZone: 'Europe/Berlin' },
+  jitterSeconds: 0,
+  overlap: 'skip',
+  catchUpSeconds: 3600,
+  startDeadlineSeconds: 3600,
+  startAt: null,
+  endAt: null,
+  paused: false,
+  note: null,
+  revision: 1,
+  checkedUntil: '2026-11-01T00:00:00.000Z',
+  carried: null,
+  drift: null,
+  requestKey: null,
+  createdAt: '2026-11-01T00:00:00.000Z',
+  updatedAt: '2026-11-01T00:00:00.000Z',
+}
+
+test('a schedule that was not kept is said, with grace for what has just begun', () => {
+  const now = new Date('2026-11-21T08:00:00Z')
+  const codes = (
+    latestAt: string | undefined,
+    change: Partial<ScheduleRecord> = {},
+    underWay = false,
+    at = now,
+  ) =>
+    brokenPromises(
+      { schedule: { ...schedule, ...change }, lastMissed: undefined },
+      latestAt,
+      at,
+      underWay,
+    ).map(problem => problem.code)
+  assert.deepEqual(codes('2026-11-21T01:30:05Z'), [])
+  assert.deepEqual(codes('2026-11-20T01:30:05Z'), ['schedule.behind'])
+  assert.deepEqual(codes('2026-11-20T01:30:05Z', {}, true), [])
+  assert.deepEqual(
+    codes('2026-11-20T01:30:05Z', {}, false, new Date('2026-11-21T02:30:00Z')),
+    [],
+    'an hour late',
+  )
+  assert.deepEqual(codes(undefined), ['schedule.behind'])
+  assert.deepEqual(codes('2026-11-21T01:30:05Z', { paused: true }), ['schedule.paused'])
+  const lastMissed = {
+    dueAt: '2026-11-20T01:30:00.000Z',
+    reason: 'server-busy',
+    detail: 'held by op-x',
+  } as ScheduleRun
+  const [missed] = brokenPromises({ schedule, lastMissed }, '2026-11-19T01:30:05Z', now, false)
+  assert.equal(missed?.code, 'schedule.missed')
+  assert.match(missed.detail, /held by op-x/)
+  assert.deepEqual(brokenPromises({ schedule, lastMissed }, '2026-11-21T01:30:05Z', now, false), [])
 })
