@@ -95,10 +95,11 @@ const matches = (rule: Rule, date: Date): boolean =>
 function timesOn(zone: Zone, rule: Rule, date: number): number[] {
   if (!matches(rule, new Date(date))) return []
   const everyHour = rule.hours.length === allHours
+  const steady = zone.steady(date)
   return rule.hours.flatMap(hour =>
     rule.minutes.flatMap(minute => {
       const local = date + hour * hourMs + minute * 60_000
-      const real = zone.instants(local)
+      const real = steady === undefined ? zone.instants(local) : [local - steady]
       if (everyHour) return real
       return real[0] ?? zone.shifted(local)
     }),
@@ -134,6 +135,8 @@ interface Zone {
   offset(instant: number): number
   /** The instants at which the zone's clock shows this: none in a gap, two in a repeated hour, in order. */
   instants(local: number): number[]
+  /** The offset all through a local date; undefined when the clock may change then. Asking the zone is slow. */
+  steady(date: number): number | undefined
   /** What a local time in a gap means: the clock as it went before the change. */
   shifted(local: number): number
   /** Local dates on which the clock changes. */
@@ -173,6 +176,10 @@ function openZone(name: string): Zone {
           .filter(instant => instant + offset(instant) === local),
       )
       return [...found].sort((a, b) => a - b)
+    },
+    steady(date) {
+      const [before, later] = [offset(date - dayMs), offset(date + 2 * dayMs)]
+      return before === later ? before : undefined
     },
     shifted: local => local - around(local)[0],
     changes(after, until) {

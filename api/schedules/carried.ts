@@ -77,11 +77,22 @@ export const starterSummary = ({ name, kind, connection, destination }: Schedule
 /** One moment as an interval: as long as from 1970 until then, so that it is next due as long after it again. */
 const moment = (time: number) => ({ everySeconds: time / 1000, offsetSeconds: 0 })
 
+const known = new Map<string, number[]>()
+
+/** Asked in each round, for the same answer. */
+function oddFrom(spec: ScheduleRecord['spec'], from: number): number[] {
+  const key = JSON.stringify([spec, from])
+  const odd = known.get(key) ?? oddTimes(spec, from, from + aheadDays * 86_400_000).slice(0, mostOddTimes)
+  if (known.size >= 1000) known.clear()
+  known.set(key, odd)
+  return odd
+}
+
 export function carriedOf(schedule: ScheduleRecord, installation: string, now: Date): Carried {
   const { spec } = schedule
   // By the month, so that what Temporal is told does not change from one round to the next.
   const from = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1)
-  const odd = oddTimes(spec, from, from + aheadDays * 86_400_000).slice(0, mostOddTimes)
+  const odd = oddFrom(spec, from)
   return {
     calendars: rulesOf(spec).map(rule => ({ seconds: [0], ...rule, years: [] })),
     intervals:
