@@ -10,6 +10,8 @@ import type { Turn } from './boundary.ts'
 import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations, undoRestore } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
+import { type HookOutcome, runHook } from './hooks.ts'
+import { logOf } from './log.ts'
 import { type Notification, notify } from './notify.ts'
 import { releaseSource } from './park.ts'
 import { pausable } from './pausing.ts'
@@ -23,7 +25,7 @@ import { verifyBackup } from './verify.ts'
 
 /** How an operation ended, for its row in the catalog. */
 export interface Outcome {
-  state: Extract<OperationState, 'succeeded' | 'failed' | 'cancelled'>
+  state: Extract<OperationState, 'succeeded' | 'partial' | 'failed' | 'cancelled'>
   error: ErrorFacts | null
   warnings: string[]
   phases: PhaseRecord[]
@@ -90,6 +92,9 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     cleanHost: (operationId: string) => step('cleanup', context => cleanHost(context, operationId)),
     undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
 
+    hook: (operationId: string, name: string, outcome: HookOutcome | null) =>
+      step('hooks', (context, t) => runHook(context, t, operationId, name, outcome)),
+
     verifyBackup: (input: VerifyInput) =>
       step('verify', (context, t) =>
         pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
@@ -106,7 +111,15 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     /** Lets go of what would hurt the source while the operation stands still. */
     release: (operationId: string) => step('cleanup', (context, t) => releaseSource(context, t, operationId)),
     notify: (notification: Notification) =>
-      step('record', (context, t) => notify(context.notifyCommand, notification, t.signal)),
+      step('record', async (context, t) => {
+        try {
+          await notify(context.notifyCommand, notification, t.signal)
+        } catch (error) {
+          if (error instanceof HoldfastError)
+            await logOf(context, notification.operation, {})('notification', error.message)
+          throw error
+        }
+      }),
     /** Closes the operation's row. */
     close: (operationId: string, outcome: Outcome) =>
       step('record', async context => {

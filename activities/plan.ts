@@ -21,6 +21,8 @@ import type { BackupInput, ConnectionRecord, RestoreInput } from '../model/recor
 import type { Json, MethodName } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { type HookSummary, type PlannedHook, planHooks, summarizeHooks } from './hooks.ts'
+import { logTool } from './log.ts'
 import { runProbe, type StepContext, showCommand } from './steps.ts'
 
 export interface StoredBackupPlan extends BackupPlan {
@@ -30,6 +32,7 @@ export interface StoredBackupPlan extends BackupPlan {
   startedAt: string
   request: BackupRequest
   facts: ServerFacts
+  hooks: PlannedHook[]
 }
 
 export interface StoredRestorePlan extends RestorePlan {
@@ -39,6 +42,7 @@ export interface StoredRestorePlan extends RestorePlan {
   target: RestoreTarget
   targetFacts: ServerFacts
   manifest: Manifest
+  hooks: PlannedHook[]
 }
 
 /** What a workflow learns of a plan: enough to tell the story, nothing large. */
@@ -49,6 +53,7 @@ export interface PlanSummary {
   sizeBytes: number
   title: string
   warnings: string[]
+  hooks: HookSummary[]
 }
 
 export const stepContext = (
@@ -66,6 +71,7 @@ export const stepContext = (
   fence: turn.fence,
   assertLease: turn.assertLease,
   secret: async ref => (await context.catalog.connectionSecrets(ref.connection))[ref.field],
+  heard: (title, text) => logTool(context, operation, title, text),
 })
 
 export const methodOf = (engine: Engine, method: MethodName): Method => {
@@ -153,6 +159,7 @@ export async function planBackup(
     startedAt,
     request,
     facts,
+    hooks: await planHooks(context, 'backup', engine, connection, null),
     ...planned,
   })
   return summarize(plan, digest)
@@ -164,6 +171,7 @@ const summarize = (plan: StoredBackupPlan, digest: string): PlanSummary => ({
   sizeBytes: plan.facts.sizeBytes,
   title: plan.steps.map(step => step.title).join(', '),
   warnings: [],
+  hooks: summarizeHooks(plan.hooks),
 })
 
 /** What a workflow learns of a restore's plan: the runs of steps, in order, each restarting as one. */
@@ -173,6 +181,7 @@ export interface RestoreSummary {
   /** Give the restored database its name, each recorded by itself. */
   finish: string[]
   database: string
+  hooks: HookSummary[]
 }
 
 export async function planRestore(
@@ -210,6 +219,7 @@ export async function planRestore(
     target,
     targetFacts,
     manifest,
+    hooks: await planHooks(context, 'restore', engine, connection, target.database),
     ...planned,
   })
   return summarizeRestore(plan, digest)
@@ -220,6 +230,7 @@ const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSumma
   load: runsOf(plan.steps),
   finish: plan.finish.map(step => step.id),
   database: plan.target.database,
+  hooks: summarizeHooks(plan.hooks),
 })
 
 /** Consecutive steps of one group make one run; every other step is a run of its own. */

@@ -22,6 +22,8 @@ export interface StepContext {
   fence: number
   /** undefined: the connection stores no such secret. */
   secret(ref: SecretRef): Promise<string | undefined>
+  /** Told what a tool printed on standard error, also when all went well. */
+  heard?(title: string, text: string): Promise<void>
   /** Called before each program is started: throws if this run of the step was superseded. */
   assertLease(): void
 }
@@ -97,6 +99,17 @@ export function expectSuccess(
   })
 }
 
+/** The same for a step of the plan: what it said goes to the operation's log first. */
+export async function succeeded(
+  context: StepContext,
+  step: Pick<Step, 'title' | 'writesTo'>,
+  command: Command,
+  result: CommandResult,
+): Promise<void> {
+  await context.heard?.(step.title, result.stderrTail)
+  expectSuccess(context, step, command, result)
+}
+
 /** Questions and small acts are answered within this; proofs may take as long as they take. */
 const shortSeconds = 120
 
@@ -166,7 +179,7 @@ async function runAttached(context: StepContext, step: Step): Promise<void> {
     secrets: await secretsOf(context, step.run),
   })
   running.stdout.resume()
-  expectSuccess(context, step, step.run, await running.result)
+  await succeeded(context, step, step.run, await running.result)
 }
 
 /**
@@ -194,7 +207,7 @@ export async function runDetached(
   })
   const status = await follow(context, job, onPoll)
   if (!status.result) throw lost()
-  expectSuccess(context, step, step.run, status.result)
+  await succeeded(context, step, step.run, status.result)
 }
 
 async function follow(context: StepContext, job: JobId, onPoll: () => Promise<void>) {
@@ -233,7 +246,7 @@ async function runFed(context: StepContext, step: Step, compressed: Readable): P
     if (early) expectSuccess(context, step, command, early)
     throw error
   }
-  expectSuccess(context, step, command, await feed.result)
+  await succeeded(context, step, command, await feed.result)
 }
 
 const isBrokenPipe = (error: unknown): boolean =>

@@ -13,7 +13,7 @@ import { chooseEncoder, committedAttempt, giveBack, type Made, openAttempt } fro
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { stepContext, storedPlan } from './plan.ts'
-import { expectSuccess, pipeOf, startStream } from './steps.ts'
+import { expectSuccess, pipeOf, startStream, succeeded } from './steps.ts'
 import { completeObject, entryFor, expectWhole, sendParts } from './transfer.ts'
 
 export async function streamArtifacts(context: WorkerContext, turn: Turn, input: BackupInput): Promise<Made> {
@@ -45,7 +45,7 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
         turn,
         sizeBytes: plan.facts.sizeBytes,
       })
-      expectSuccess(steps, step, command, await running.result)
+      await succeeded(steps, step, command, await running.result)
       expectWhole(spec, written)
       await completeObject(destination, artifact, written, turn)
       made.artifacts.push(entryFor(input, attempt, spec, artifact, written))

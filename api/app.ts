@@ -17,6 +17,7 @@ import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
+import { hookRoutes } from './routes/hooks.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
@@ -63,6 +64,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
 
   healthRoutes(app, context)
   connectionRoutes(app, context)
+  hookRoutes(app, context)
   destinationRoutes(app, context)
   changeRoutes(app, context)
   backupRoutes(app, context)

@@ -74,6 +74,7 @@ const phases = [
   'probe',
   'plan',
   'precheck',
+  'hooks',
   'stage',
   'run tool',
   'upload',
@@ -107,6 +108,15 @@ const update = z.strictObject({
   runId: z.string().optional(),
 })
 
+const hookRun = z.strictObject({
+  name,
+  startedAt: z.iso.datetime(),
+  endedAt: z.iso.datetime().nullable(),
+  ok: z.boolean().nullable(),
+  detail: z.string(),
+})
+const logEntry = z.strictObject({ id, at: z.iso.datetime(), source: z.string().max(200), text: z.string() })
+
 const args = {
   connection: z.tuple([name]),
   connectionSecrets: z.tuple([name]),
@@ -126,6 +136,10 @@ const args = {
   recordVerification: z.tuple([id, verified]),
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
+  hooks: z.tuple([name]),
+  hookRun: z.tuple([id, name]),
+  recordHookRun: z.tuple([id, hookRun]),
+  appendLog: z.tuple([id, logEntry]),
   closedOperations: z.tuple([z.array(id).max(100_000)]),
   startDue: z.tuple([z.strictObject({ scheduleId: id, dueAt: z.iso.datetime() })]),
 } satisfies Record<keyof WorkerCatalog, z.ZodType>

@@ -21,6 +21,11 @@ export async function planViewOf(
     digest: stored.digest,
     destroys: plan.kind === 'restore' ? plan.destroys : [],
     steps: steps.map(stepView),
+    hooks: plan.hooks.map(({ connection: _connection, run, ...hook }) => ({
+      ...hook,
+      command: showCommand(run),
+      input: run.input ?? null,
+    })),
     ...(plan.kind === 'restore'
       ? await restoreEstimate(context, operation, plan)
       : await backupEstimate(context, operation, plan)),

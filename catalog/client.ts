@@ -54,6 +54,10 @@ export function catalogClient(options: {
     recordVerification: method('recordVerification'),
     updateOperation: method('updateOperation'),
     pauseWanted: method('pauseWanted'),
+    hooks: method('hooks'),
+    hookRun: method('hookRun'),
+    recordHookRun: method('recordHookRun'),
+    appendLog: method('appendLog'),
     closedOperations: method('closedOperations'),
     startDue: method('startDue'),
   }

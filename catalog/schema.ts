@@ -62,6 +62,26 @@ export interface CatalogTables {
     /** 0 or 1. */
     pause_wanted: number
   }
+  /** Hooks of a connection, as one list: JSON of `Hook[]`. */
+  hooks: { connection: string; hooks: string }
+  hook_runs: {
+    operation_id: string
+    name: string
+    started_at: string
+    ended_at: string | null
+    /** 0 or 1. */
+    ok: number | null
+    detail: string
+  }
+  operation_log: {
+    operation_id: string
+    /** Counts up within the operation. */
+    seq: number
+    entry_id: string
+    at: string
+    source: string
+    text: string
+  }
   plans: { operation_id: string; digest: string; plan: string }
   attempts: {
     attempt_id: string

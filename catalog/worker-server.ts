@@ -8,8 +8,10 @@ import { recordBackup, recordVerification } from './backups.ts'
 import { connectionSecrets, readConnection } from './connections.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
+import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import { keyring } from './keys.ts'
+import { appendLog } from './log.ts'
 import type { Catalog } from './open.ts'
 import { closedOperations, readOperation, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
@@ -78,6 +80,10 @@ export function workerCatalog(catalog: Catalog, keysDirectory: string): Omit<Wor
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
     pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
+    hooks: connection => listHooks(catalog, connection),
+    hookRun: (operationId, hook) => findHookRun(catalog, operationId, hook),
+    recordHookRun: (operationId, run) => recordHookRun(catalog, operationId, run),
+    appendLog: (operationId, entry) => appendLog(catalog, operationId, entry),
     closedOperations: operationIds => closedOperations(catalog, operationIds),
   }
 }

@@ -9,6 +9,9 @@ import type {
   BackupRecord,
   ConnectionRecord,
   DestinationRecord,
+  Hook,
+  HookRun,
+  LogEntry,
   OperationUpdate,
   StoredPlan,
   WriterIdentity,
@@ -51,6 +54,13 @@ export interface WorkerCatalog {
   updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>
   /** Does somebody want the operation to pause? */
   pauseWanted(operationId: string): Promise<boolean>
+  /** Hooks of a connection, in their order. */
+  hooks(connection: string): Promise<Hook[]>
+  hookRun(operationId: string, hook: string): Promise<HookRun | undefined>
+  /** Upserts by name; one that has ended stays as it ended. */
+  recordHookRun(operationId: string, run: HookRun): Promise<void>
+  /** Told twice, it is kept once; beyond a bound it is dropped, and the log says so. */
+  appendLog(operationId: string, entry: LogEntry): Promise<void>
   /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
 

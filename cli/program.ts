@@ -8,6 +8,7 @@ import { completionCommand } from './commands/completion.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { hookCommands } from './commands/hook.ts'
 import { installCommands } from './commands/install.ts'
 import { keyCommands } from './commands/keys.ts'
 import { loginCommands } from './commands/login.ts'
@@ -32,6 +33,7 @@ const commands: readonly ((program: Command) => void)[] = [
   statusCommand,
   doctorCommand,
   connectionCommands,
+  hookCommands,
   destinationCommands,
   keyCommands,
   backupCommand,

@@ -231,6 +231,16 @@ export interface Engine<Connection = unknown> {
    * Like `probe`, for the server a restore writes to: it answers although the connection's own database (file) is gone.
    */
   probeTarget(connection: string, settings: Connection): Probe<ServerFacts>
+  /**
+   * SQL of the operator's through the engine's own client, with the connection's credentials; ends at the first error.
+   * `own`: the connection's database; `server`: where that may not exist; or a database by its name (path).
+   */
+  statement(
+    connection: string,
+    settings: Connection,
+    sql: string,
+    place: 'own' | 'server' | { database: string },
+  ): Command
   /** What a failed command of this engine means (authentication, unreachable, full target …); undefined: tool.failed. */
   explain(
     result: CommandResult,

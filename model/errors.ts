@@ -424,6 +424,13 @@ export const errorTable = {
     'The tool was stopped by a signal',
     'It is run again by itself; if it recurs, look for the out-of-memory killer.',
   ),
+  'hook.failed': row(
+    'permanent',
+    500,
+    1,
+    'A hook failed',
+    'See what it printed with `holdfast operation log`; correct it, or let its failure only warn.',
+  ),
   // Restores
   'restore.target-exists': row(
     'permanent',

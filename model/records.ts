@@ -198,6 +198,43 @@ export interface WriterIdentity {
   publicKey: Record<string, string>
 }
 
+/** Something of the operator's that runs around a backup or a restore. */
+export interface Hook {
+  /** Unique among the hooks of its connection. */
+  name: string
+  of: 'backup' | 'restore'
+  at: 'before' | 'after'
+  /** `always`: also after the operation failed or was cancelled. For `after` only. */
+  when: 'success' | 'always'
+  /** A program with its arguments, run without a shell on the host of the tools; or SQL through the engine's own client. */
+  run: { argv: [string, ...string[]] } | { sql: string }
+  /** Environment variables of the program whose values are secrets of the connection: variable to field. */
+  secretEnv: Record<string, string>
+  timeoutSeconds: number
+  /** What its failure means for the operation. */
+  onFailure: 'fail' | 'warn'
+}
+
+/** How a hook went. Recorded when it begins and when it has ended; one that has ended is not run again. */
+export interface HookRun {
+  name: string
+  startedAt: string
+  endedAt: string | null
+  ok: boolean | null
+  detail: string
+}
+
+/** One entry of an operation's log: what a hook or a tool printed. */
+export interface LogEntry {
+  /** Names the entry within its operation: told twice, it is kept once. */
+  id: string
+  at: string
+  /** Who printed it: `hook NAME`, `pg_dump, custom format`. */
+  source: string
+  /** Secrets of the connection are replaced. */
+  text: string
+}
+
 /** The stored, digested plan of an operation. */
 export interface StoredPlan {
   operationId: string

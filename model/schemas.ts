@@ -96,6 +96,44 @@ export const restoreInput = z.strictObject({
   dryRun,
 })
 
+/** Something of the operator's around backups and restores of a connection. */
+export const hook = z
+  .strictObject({
+    name: slug,
+    of: z.enum(['backup', 'restore']),
+    at: z.enum(['before', 'after']),
+    /** `always`: also after the operation failed or was cancelled. */
+    when: z.enum(['success', 'always']).default('success'),
+    run: z.union([
+      z.strictObject({
+        /** A program and its arguments; no shell. Never a secret: see `secretEnv`. */
+        argv: z.tuple([databaseName], z.string().max(32_768)),
+      }),
+      z.strictObject({ sql: z.string().min(1).max(65_536) }),
+    ]),
+    /** Variables of the program whose values are secrets of the connection: `{"PGPASSWORD": "password"}`. */
+    secretEnv: z
+      .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/), z.string().regex(/^[a-zA-Z]{1,32}$/))
+      .default({}),
+    timeoutSeconds: z.int().min(1).max(86_400).default(60),
+    onFailure: z.enum(['fail', 'warn']).default('fail'),
+  })
+  .refine(one => one.at === 'after' || one.when === 'success', {
+    path: ['when'],
+    message: 'only hooks that run after an operation can run always',
+  })
+  .refine(one => 'argv' in one.run || Object.keys(one.secretEnv).length === 0, {
+    path: ['secretEnv'],
+    message: "SQL runs with the connection's own credentials",
+  })
+/** The whole list, in the order in which they run. */
+export const hooksInput = z.strictObject({
+  items: z
+    .array(hook)
+    .max(32)
+    .refine(all => new Set(all.map(one => one.name)).size === all.length, 'names must differ'),
+})
+
 export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
 
 export const keyInput = z.strictObject({
@@ -225,6 +263,18 @@ export const planView = z.object({
       input: z.string().nullable(),
     }),
   ),
+  /** Run around them on the host. */
+  hooks: z.array(
+    z.object({
+      name: z.string(),
+      at: z.enum(['before', 'after']),
+      when: z.enum(['success', 'always']),
+      onFailure: z.enum(['fail', 'warn']),
+      timeoutSeconds: z.int(),
+      command: z.string(),
+      input: z.string().nullable(),
+    }),
+  ),
   /** Of the database that is backed up, or of the tool's bytes that are restored. */
   sizeBytes: z.int(),
   /** Null before the first backup of the connection. */
@@ -236,6 +286,15 @@ export const planView = z.object({
       from: z.string(),
     })
     .nullable(),
+})
+
+export const hooksView = z.object({ items: z.array(hook) })
+export const logEntryView = z.object({
+  seq: z.int(),
+  at: z.string(),
+  /** Who printed it, e.g. `hook stop-writers`. */
+  source: z.string(),
+  text: z.string(),
 })
 
 export const backupView = z.object({

@@ -56,6 +56,7 @@ export type Phase =
   | 'probe'
   | 'plan'
   | 'precheck'
+  | 'hooks'
   | 'stage'
   | 'run tool'
   | 'upload'

@@ -107,14 +107,14 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   }
 
   const flush = async () => {
-    if (options.pausing?.aborted) {
-      await Promise.all(inFlight)
-      throw options.pausing.reason
-    }
     const body = buffer.subarray(0, used)
     const allowed = Math.max(1, Math.min(parallelParts, Math.floor(inFlightBytes / buffer.length)))
     while (inFlight.size >= allowed) await Promise.race(inFlight)
     signal.throwIfAborted()
+    if (options.pausing?.aborted) {
+      await Promise.all(inFlight)
+      throw options.pausing.reason
+    }
     if (number > capabilities.maxParts) {
       throw new HoldfastError(
         'destination.misconfigured',

@@ -1,6 +1,7 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
 import type { BackupInput } from '../model/records.ts'
+import { type Hooks, hooksOf } from './hooks.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
@@ -27,15 +28,17 @@ export async function backup(input: BackupInput): Promise<Told> {
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
         return warnings
       }
+      const hooks = hooksOf(story, input.operationId, plan.hooks)
+      await hooks.before()
       const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
       await story.phase('verify', () => quick.verify(input, made))
       // From here on the backup may exist: what was asked to stop too late is finished.
-      await CancellationScope.nonCancellable(() => finish(story, input, made))
+      await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
       return warnings
     },
     async reason => {
       const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
-      if (committed) await quick.record(input)
+      if (committed) await patient.record(input)
       return committed
     },
   )
@@ -55,13 +58,14 @@ async function staged(story: Story, input: BackupInput): Promise<Made> {
   return await story.phase('upload', () => long.upload(input), stored)
 }
 
-async function finish(story: Story, input: BackupInput, made: Made): Promise<void> {
+async function finish(story: Story, input: BackupInput, made: Made, hooks: Hooks): Promise<void> {
   const committed = await story.phase(
     'commit',
     () => quick.commit(input, made),
     ({ toolBytes, storedBytes }) => `${bytes(toolBytes)} as ${bytes(storedBytes)}`,
   )
   await story.phase('record', () => patient.record(input))
+  await hooks.after()
   await story.phase('cleanup', () => patient.cleanup(input, committed.attemptId))
 }
 

@@ -51,6 +51,7 @@ export async function toItsEnd(
     await CancellationScope.nonCancellable(async () => {
       let finished = false
       try {
+        await story.whenGivenUp(cancelled ? 'cancelled' : 'failed')
         finished = await story.phase('cleanup', () => givenUp(facts))
       } catch (cleanup) {
         const left = factsOf(cleanup)
@@ -64,7 +65,8 @@ export async function toItsEnd(
     })
     return told(story)
   }
-  await CancellationScope.nonCancellable(() => close(operationId, story, 'succeeded', null, warnings))
+  const state = story.flaw ? 'partial' : 'succeeded'
+  await CancellationScope.nonCancellable(() => close(operationId, story, state, story.flaw, warnings))
   return told(story)
 }
 
@@ -74,11 +76,16 @@ const told = (story: Story): Told =>
 async function close(
   operationId: string,
   story: Story,
-  state: 'succeeded' | 'failed' | 'cancelled',
+  state: 'succeeded' | 'partial' | 'failed' | 'cancelled',
   error: ErrorFacts | null,
   warnings: string[],
 ): Promise<void> {
   story.state(state)
   await story.told()
-  await patient.close(operationId, { state, error, warnings, phases: story.phases })
+  await patient.close(operationId, {
+    state,
+    error,
+    warnings: [...warnings, ...story.warnings],
+    phases: story.phases,
+  })
 }

@@ -1,5 +1,6 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { RestoreInput } from '../model/records.ts'
+import { hooksOf } from './hooks.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { tell } from './story.ts'
@@ -25,6 +26,8 @@ export async function restore(input: RestoreInput): Promise<Told> {
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
         return checks.warnings
       }
+      const hooks = hooksOf(story, input.operationId, plan.hooks)
+      await hooks.before()
       for (const run of plan.load) {
         await story.phase(
           'restore',
@@ -47,6 +50,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
           },
           () => `named ${plan.database}`,
         )
+        await hooks.after()
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
       })
       return checks.warnings

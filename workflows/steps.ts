@@ -41,6 +41,14 @@ export const long = holding(
   }),
 )
 
+/** As long as it takes, and never held up: what the operator wants run after a failure. */
+export const unheld = proxyActivities<Activities>({
+  startToCloseTimeout: '2 days',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
+})
+
 /** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
 export const patient = proxyActivities<Activities>({
   startToCloseTimeout: '10m',

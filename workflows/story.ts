@@ -22,6 +22,12 @@ export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[]; tr
 
 export interface Story {
   phases: PhaseRecord[]
+  /** Shown with the outcome. */
+  warnings: string[]
+  /** The work is done and stands, and yet something of it went wrong. */
+  flaw: ErrorFacts | null
+  /** Called first when the work failed or was cancelled. */
+  whenGivenUp: (outcome: 'failed' | 'cancelled') => Promise<void>
   /** Tells a phase: when it began, how it went. `summarize` puts its result in a few words. */
   phase<T>(phase: Phase, work: () => Promise<T>, summarize?: (result: T) => string | undefined): Promise<T>
   state(state: string): void
@@ -112,6 +118,9 @@ export function tell(input: { operationId: string } & Patience, title: string): 
   )
   return {
     phases,
+    warnings: [],
+    flaw: null,
+    whenGivenUp: async () => {},
     async phase(phase, work, summarize) {
       const record: PhaseRecord = { phase, state: 'running', startedAt: now() }
       phases.push(record)

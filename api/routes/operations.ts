@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { readLog } from '../../catalog/log.ts'
 import { isClosed, listOperations, readOperation, updateOperation } from '../../catalog/operations.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
-import { type OperationView, operationView, page } from '../../model/schemas.ts'
+import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
 import { operationViewOf, progressOf } from '../views.ts'
@@ -21,6 +22,11 @@ import {
 
 const tags = ['operations']
 const progressMs = 1000
+const logCursor = z
+  .string()
+  .regex(/^\d{1,9}$/, 'not a cursor of this list')
+  .transform(Number)
+  .optional()
 
 const list = createRoute({
   method: 'get',
@@ -77,6 +83,19 @@ const resume = createRoute({
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 
+const log = createRoute({
+  method: 'get',
+  path: '/v1/operations/{id}/log',
+  tags,
+  ...requires('viewer'),
+  summary: 'What hooks and tools printed, oldest first',
+  request: {
+    params: operationParam,
+    query: z.strictObject({ cursor: logCursor, limit: limitQuery }),
+  },
+  responses: { 200: json(page(logEntryView), 'A page'), ...problems },
+})
+
 export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
   const { catalog, temporal } = context
   app.openapi(list, async c => {
@@ -102,6 +121,14 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
     )
   })
   app.openapi(show, async c => c.json(await liveView(context, c.req.valid('param').id), 200))
+  app.openapi(log, async c => {
+    const { id } = await readOperation(catalog, c.req.valid('param').id)
+    const { cursor = 0, limit = 50 } = c.req.valid('query')
+    const found = await readLog(catalog, id, cursor, limit + 1)
+    const items = found.slice(0, limit).map(({ id: _id, ...entry }) => entry)
+    const last = found.length > limit ? items.at(-1) : undefined
+    return c.json({ items, nextCursor: last ? String(last.seq) : null }, 200)
+  })
   app.openapi(cancel, async c => {
     const { id } = c.req.valid('param')
     const operation = await readOperation(catalog, id)

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type OperationView, operationView, page } from '../../model/schemas.ts'
+import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
 import { type Context, contextOf } from '../context.ts'
 import { heading, phaseLine, summaryLines } from '../operation-lines.ts'
 import { clean, duration, note, print, printJson, table, time } from '../terminal.ts'
@@ -77,6 +77,24 @@ export function operationCommands(program: Command): void {
     .action(async (id: string, _options: unknown, command: Command) => {
       const context = contextOf(command)
       await follow(context, await get(context, id), true)
+    })
+
+  group
+    .command('log <operation>')
+    .description('what hooks and tools printed')
+    .addHelpText('after', '\nExample:\n  holdfast operation log op-7Qm2vX9f3kW1ab')
+    .action(async (id: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/operations/${encodeURIComponent(id)}/log`
+      for (let cursor: string | null | undefined; cursor !== null; ) {
+        const query = { limit: '200', ...(cursor === undefined ? {} : { cursor }) }
+        const answer = await context.client.get(page(logEntryView), path, query)
+        for (const entry of answer.items) {
+          if (context.json) printJson(entry)
+          else print(`${time(entry.at)}  ${clean(entry.source)}\n${clean(entry.text.trimEnd())}\n`)
+        }
+        cursor = answer.nextCursor
+      }
     })
 
   group

@@ -2,6 +2,7 @@
 import type { Engine } from '../engine.ts'
 import { checks, planBackup } from './backup.ts'
 import { tools } from './client.ts'
+import { psql } from './client.ts'
 import {
   describe,
   nameBeside,
@@ -46,4 +47,15 @@ export const postgresql: Engine<PostgresqlConnection> = {
   probe,
   probeTarget,
   explain,
+  statement: (connection, settings, sql, place) =>
+    psql(
+      connection,
+      settings,
+      place === 'own'
+        ? settings.database
+        : place === 'server'
+          ? settings.maintenanceDatabase
+          : place.database,
+      sql,
+    ),
 }

@@ -6,6 +6,7 @@ import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './conne
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
 import { planRestore } from './restore.ts'
+import { writingShell } from './shell.ts'
 import { dropKept, existing } from './swap.ts'
 import { proofs, targetChecks } from './target.ts'
 
@@ -60,4 +61,6 @@ export const sqlite: Engine<SqliteConnection> = {
   probe,
   probeTarget,
   explain,
+  statement: (_connection, settings, sql, place) =>
+    writingShell(typeof place === 'string' ? settings.path : place.database, sql),
 }

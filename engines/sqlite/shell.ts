@@ -28,6 +28,29 @@ export function readOnlyShell(path: string, input: string, options: { safe: bool
   }
 }
 
+/** SQL on an existing database that may change it; dot-commands that touch other files are refused. */
+export function writingShell(path: string, input: string): Command {
+  return {
+    stages: [
+      {
+        argv: [
+          'sqlite3',
+          '-init',
+          '/dev/null',
+          '-batch',
+          '-bail',
+          '-safe',
+          '-cmd',
+          `.timeout ${busyMilliseconds}`,
+          // Never creates a file.
+          `file:${path.split('/').map(encodeURIComponent).join('/')}?mode=rw`,
+        ],
+      },
+    ],
+    input,
+  }
+}
+
 /** Installs, for hints. */
 export const installs: Record<string, string> = {
   sqlite3:

@@ -167,7 +167,9 @@ export async function startStack(
         `operation ${id} ends`,
         async () => {
           const view = await operation(id)
-          return closed(view) ? view : undefined
+          if (closed(view)) return view
+          // The last one that was seen is in the error.
+          throw new Error(`it is ${view.state}, ${JSON.stringify([view.phases.at(-1), view.progress])}`)
         },
         seconds,
       ),
