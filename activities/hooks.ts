@@ -38,8 +38,14 @@ export async function planHooks(
     const secrets = Object.entries(secretEnv).map(
       ([variable, field]) => [variable, { connection: connection.name, field }] as const,
     )
+    const [program = '', ...words] = run.argv
     return {
-      stages: [{ argv: run.argv, ...(secrets.length > 0 ? { secretEnv: Object.fromEntries(secrets) } : {}) }],
+      stages: [
+        {
+          argv: [program, ...words],
+          ...(secrets.length > 0 ? { secretEnv: Object.fromEntries(secrets) } : {}),
+        },
+      ],
     }
   }
   return hooks

@@ -8,6 +8,7 @@ import { giveRunBack } from '../catalog/schedule-runs.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
+import { endHolder, preempts } from './preempt.ts'
 import { keepSchedules } from './schedules/rounds.ts'
 import { conflictOf, startWorkflow } from './submit.ts'
 import type { Run } from './temporal.ts'
@@ -80,7 +81,7 @@ async function withoutWorkflow(context: ApiContext, operation: OperationRecord):
   if (operation.runId === null && operation.state === 'queued') {
     const started = await startWorkflow(context, operation)
     if (started === 'ours') log.info('operation started after a restart', { operation: operation.id })
-    else {
+    else if (!(preempts(operation) && (await endHolder(context, operation, started.operationId)))) {
       const { code, detail, hint } = (await conflictOf(context, operation, started)).facts()
       // A schedule's run has patience: it waits for the server again.
       if (await giveRunBack(catalog, operation.id, detail, started.operationId ?? null)) return

@@ -18,6 +18,7 @@ import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import type { OperationRecord, Patience } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
+import { endHolder, preempts, reservedFor } from './preempt.ts'
 import type { TemporalAccess } from './temporal.ts'
 
 /**
@@ -26,6 +27,7 @@ import type { TemporalAccess } from './temporal.ts'
  */
 const leavingSeconds = 15
 const againMs = 100
+const preemptAnswerMs = 3000
 
 export const newOperationId = (): string => `op-${readable(randomBytes(14))}`
 
@@ -65,6 +67,7 @@ export async function submit(
 ): Promise<OperationRecord> {
   const { catalog, temporal, starting, log } = context
   await temporal.check()
+  if (preempts(operation)) return await submitPreempting(context, operation, requestKey)
   starting.add(operation.id)
   try {
     const other = await taken(context, operation, requestKey)
@@ -110,6 +113,49 @@ async function taken(
   }
 }
 
+/**
+ * Who waits for the answer gets it as soon as the restore has begun or was refused; where the backup takes its time to end,
+ * the restore is accepted and stays `queued` until it has. If this process dies meanwhile, the next one goes on.
+ */
+async function submitPreempting(
+  context: ApiContext,
+  operation: OperationRecord,
+  requestKey: string | null,
+): Promise<OperationRecord> {
+  const { catalog, starting, log } = context
+  const other = await taken(context, operation, requestKey)
+  if (other) return other
+  starting.add(operation.id)
+  const begun = beginPreempting(context, operation)
+    .catch(error => {
+      log.warn('a restore was accepted but its start is not confirmed', {
+        operation: operation.id,
+        reason: error instanceof Error ? error.message : String(error),
+      })
+    })
+    .finally(() => starting.delete(operation.id))
+  await Promise.race([begun, sleep(preemptAnswerMs)])
+  return await readOperation(catalog, operation.id)
+}
+
+/** Tries until the restore has begun, was cancelled, or finds the lock with somebody it may not end. */
+async function beginPreempting(context: ApiContext, operation: OperationRecord): Promise<void> {
+  const { catalog } = context
+  for (;;) {
+    const { state } = await readOperation(catalog, operation.id)
+    if (state === 'cancelling') await updateOperation(catalog, operation.id, { state: 'cancelled' })
+    if (state !== 'queued') return
+    const started = await startWorkflow(context, operation)
+    if (started === 'ours') return
+    if (!(await endHolder(context, operation, started.operationId))) {
+      const error = (await conflictOf(context, operation, started)).facts()
+      await updateOperation(catalog, operation.id, { state: 'failed', error })
+      return
+    }
+    await sleep(againMs)
+  }
+}
+
 /** What an earlier process made of this very request before it died. */
 export async function submittedBefore(
   context: ApiContext,
@@ -128,6 +174,8 @@ export async function startWorkflow(
   const { catalog, temporal } = context
   const until = Date.now() + leavingSeconds * 1000
   for (;;) {
+    const first = await reservedFor(catalog, operation)
+    if (first) return { operationId: first.id, type: first.kind, startedAt: new Date(first.createdAt) }
     const started = await temporal.start(operation)
     if (started !== 'taken') {
       await updateOperation(catalog, operation.id, { runId: started.runId })

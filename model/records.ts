@@ -87,6 +87,8 @@ export interface RestoreInput extends Patience {
   noOwner: boolean
   /** Checked and planned only. */
   dryRun: boolean
+  /** Ends a backup that holds the server. */
+  preempt: boolean
 }
 
 export interface VerifyInput extends Patience {
@@ -207,7 +209,7 @@ export interface Hook {
   /** `always`: also after the operation failed or was cancelled. For `after` only. */
   when: 'success' | 'always'
   /** A program with its arguments, run without a shell on the host of the tools; or SQL through the engine's own client. */
-  run: { argv: [string, ...string[]] } | { sql: string }
+  run: { argv: string[] } | { sql: string }
   /** Environment variables of the program whose values are secrets of the connection: variable to field. */
   secretEnv: Record<string, string>
   timeoutSeconds: number

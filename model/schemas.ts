@@ -94,6 +94,8 @@ export const restoreInput = z.strictObject({
   reason: z.string().max(1000).optional(),
   unattended,
   dryRun,
+  /** A backup that holds the server is cancelled, and the restore is the next to have it. */
+  preempt: z.boolean().optional(),
 })
 
 /** Something of the operator's around backups and restores of a connection. */
@@ -107,9 +109,24 @@ export const hook = z
     run: z.union([
       z.strictObject({
         /** A program and its arguments; no shell. Never a secret: see `secretEnv`. */
-        argv: z.tuple([databaseName], z.string().max(32_768)),
+        argv: z
+          .array(
+            z
+              .string()
+              .max(32_768)
+              .refine(text => !text.includes('\0'), 'must not hold a zero byte'),
+          )
+          .min(1)
+          .max(256)
+          .refine(([program]) => program !== '' && !program?.startsWith('-'), 'begins with a program'),
       }),
-      z.strictObject({ sql: z.string().min(1).max(65_536) }),
+      z.strictObject({
+        sql: z
+          .string()
+          .min(1)
+          .max(65_536)
+          .refine(text => !text.includes('\0'), 'must not hold a zero byte'),
+      }),
     ]),
     /** Variables of the program whose values are secrets of the connection: `{"PGPASSWORD": "password"}`. */
     secretEnv: z

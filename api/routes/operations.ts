@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { readLog } from '../../catalog/log.ts'
-import { isClosed, listOperations, readOperation, updateOperation } from '../../catalog/operations.ts'
+import { isClosed, listOperations, readOperation } from '../../catalog/operations.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
+import { requestCancel } from '../cancel.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
 import { operationViewOf, progressOf } from '../views.ts'
@@ -185,15 +186,4 @@ async function liveProgress(
   const enough = new AbortController()
   const patience = sleep(progressMs, null, { signal: enough.signal }).catch(() => null)
   return await Promise.race([asked, patience]).finally(() => enough.abort())
-}
-
-/** The wish is in the row before it is sent: if we die in between, the reconciler sends it. */
-async function requestCancel(context: ApiContext, operation: OperationRecord): Promise<void> {
-  const { catalog, temporal } = context
-  await updateOperation(catalog, operation.id, { state: 'cancelling' })
-  const run = await temporal.find(operation.workflowId, operation.id)
-  if (run?.status === 'RUNNING') await temporal.cancel(operation.workflowId, run.runId)
-  else if (!run && operation.runId === null && !context.starting.has(operation.id)) {
-    await updateOperation(catalog, operation.id, { state: 'cancelled' })
-  }
 }

@@ -59,6 +59,7 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     jobs: request.jobs ?? defaultJobs(),
     noOwner: request.noOwner ?? false,
     dryRun: request.dryRun ?? false,
+    preempt: request.preempt ?? false,
     ...patienceOf(context, request),
   }
   return {

@@ -14,6 +14,7 @@ interface RestoreOptions {
   reason?: string
   unattended?: boolean
   dryRun?: boolean
+  preempt?: boolean
   wait: boolean
 }
 
@@ -26,6 +27,7 @@ export function restoreCommand(program: Command): void {
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
     .option('--reason <text>', 'why; kept with the operation')
+    .option('--preempt', 'cancel a backup that holds the server, and be the next')
     .option('--dry-run', 'every check and the plan, and nothing of it is done')
     .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
     .option('--wait', 'watch until it ends', true)
@@ -49,6 +51,7 @@ export function restoreCommand(program: Command): void {
         ...(options.reason === undefined ? {} : { reason: options.reason }),
         ...(options.unattended ? { unattended: true } : {}),
         ...(options.dryRun ? { dryRun: true } : {}),
+        ...(options.preempt ? { preempt: true } : {}),
       })
       if (options.dryRun) await showDryRun(context, operation)
       else await follow(context, operation, options.wait)

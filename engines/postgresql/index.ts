@@ -1,8 +1,7 @@
 /** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged). docs/engines/postgresql.md. */
 import type { Engine } from '../engine.ts'
 import { checks, planBackup } from './backup.ts'
-import { tools } from './client.ts'
-import { psql } from './client.ts'
+import { psql, tools } from './client.ts'
 import {
   describe,
   nameBeside,
