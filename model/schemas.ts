@@ -175,6 +175,7 @@ const phaseRecord = z.object({
   endedAt: z.string().optional(),
   bytes: z.int().optional(),
   summary: z.string().optional(),
+  heldMs: z.number().optional(),
 })
 const checkResult = z.object({
   id: z.string(),

@@ -93,6 +93,8 @@ export interface PhaseRecord {
   endedAt?: string
   bytes?: number
   summary?: string
+  /** Of the time between the two: parked or paused. */
+  heldMs?: number
 }
 
 /** A check's answer. `code` is in the table of error codes when the answer is not `pass`. */

@@ -47,6 +47,7 @@ export function tell(input: { operationId: string } & Patience, title: string): 
   let tellings: Promise<void> = Promise.resolve()
   let shown = ''
   let trouble: ErrorFacts | null = null
+  let heldSince: string | undefined
   setHandler(stateQuery, () => ({ title, phases, trouble }))
   const show = () => {
     const lines = phases.map(p => `| ${mark[p.state]} | ${p.phase} | ${p.summary ?? ''} | ${seconds(p)} |`)
@@ -87,6 +88,7 @@ export function tell(input: { operationId: string } & Patience, title: string): 
       async parked(facts, until) {
         const parked = { ...facts, context: { ...facts.context, parkedAt: now(), parkedUntil: until } }
         trouble = parked
+        heldSince = now()
         setState('parked')
         const snapshot = copied()
         next(() => telling.report(operationId, { state: 'parked', phases: snapshot, error: parked }))
@@ -99,12 +101,18 @@ export function tell(input: { operationId: string } & Patience, title: string): 
         await attempted.release(operationId).catch(quietly)
       },
       paused() {
+        heldSince = now()
         setState('paused')
         const snapshot = copied()
         next(() => telling.report(operationId, { state: 'paused', phases: snapshot }))
       },
       goesOn() {
         trouble = null
+        const held = phases.at(-1)
+        if (heldSince !== undefined && held?.state === 'running') {
+          held.heldMs = (held.heldMs ?? 0) + Date.parse(now()) - Date.parse(heldSince)
+        }
+        heldSince = undefined
         setState('running')
         const snapshot = copied()
         next(() => telling.report(operationId, { state: 'running', phases: snapshot, error: null }))

@@ -37,10 +37,10 @@ export function secondsOf(
 ): Pick<Measured, 'loadSeconds' | 'otherSeconds'> | undefined {
   let loadSeconds = 0
   let otherSeconds = 0
-  for (const { phase, startedAt, endedAt, state } of phases) {
+  for (const { phase, startedAt, endedAt, state, heldMs = 0 } of phases) {
     if (!work.includes(phase) || state === 'skipped') continue
     if (endedAt === undefined) return undefined
-    const seconds = Math.max(0, Date.parse(endedAt) - Date.parse(startedAt)) / 1000
+    const seconds = Math.max(0, Date.parse(endedAt) - Date.parse(startedAt) - heldMs) / 1000
     if (phase === 'restore' || phase === 'fetch') loadSeconds += seconds
     else otherSeconds += seconds
   }

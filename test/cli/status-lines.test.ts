@@ -182,6 +182,8 @@ test('waiting is not restoring', () => {
     ]),
     { loadSeconds: 10, otherSeconds: 2 },
   )
+  const held = { ...phase('restore', 0, 100), heldMs: 90_000 }
+  assert.deepEqual(secondsOf([held]), { loadSeconds: 10, otherSeconds: 0 })
   assert.equal(secondsOf([phase('plan', 0, 1), phase('restore', 1)]), undefined)
   assert.equal(secondsOf([phase('plan', 0, 1)]), undefined)
 })

@@ -158,6 +158,48 @@ describe('status', () => {
     assert.equal((await status()).level, 'healthy')
   })
 
+  test('what is parked is said with the command that resumes it, and resumed by it; the wait does not count as work', async () => {
+    await rename(disk, `${disk}.away`)
+    const { id } = await stack.backup({ connection: 'shop', destinations: ['disk'], unattended: true })
+    await stack.parked(id)
+    await rename(`${disk}.away`, disk)
+    const one = await ofShop()
+    assert.equal(one.level, 'warning')
+    assert.deepEqual(codes(one), ['destination.missing'])
+    const { stdout } = await cli('status')
+    assert.match(stdout, /backup parked.*since/)
+    const shown = /^ +\$ holdfast (operation resume \S+)$/m.exec(stdout)?.[1]
+    assert.equal(shown, `operation resume ${id}`, stdout)
+    assert.equal((await cli(...shown.split(' '))).code, 0)
+    const ended = await stack.ended(id)
+    assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
+    assert.ok(ended.phases.some(phase => (phase.heldMs ?? 0) > 0))
+    assert.equal((await ofShop()).level, 'healthy')
+  })
+
+  test('a schedule: what comes next; paused, it is said', async () => {
+    const spec = { at: ['02:30'], timeZone: 'Europe/Berlin' }
+    await stack.expectOk('POST', '/v1/schedules', {
+      name: 'nightly',
+      connection: 'shop',
+      destination: 'disk',
+      spec,
+    })
+    const one = await ofShop()
+    assert.equal(one.level, 'healthy', JSON.stringify(one.problems))
+    const [schedule] = one.schedules
+    assert.equal(schedule?.name, 'nightly')
+    assert.match(schedule.next ?? '', /T0[01]:30:00\.000Z$/)
+    assert.match((await cli('status')).stdout, /next backup \d{4}-\d\d-\d\d .*nightly/)
+    await stack.expectOk('POST', '/v1/schedules/nightly/pause', { note: 'moving house' })
+    const paused = await ofShop()
+    assert.deepEqual(codes(paused), ['schedule.paused'])
+    assert.match(paused.problems[0]?.detail ?? '', /moving house/)
+    assert.equal((await cli('status')).code, 1)
+    await stack.call('DELETE', '/v1/schedules/nightly')
+    assert.equal((await ofShop()).level, 'healthy')
+  })
+
   test('the last failure stays until a backup succeeds', async () => {
     await rename(shop, `${shop}.away`)
     const failed = await stack.ended((await stack.backup({ connection: 'shop', destinations: ['disk'] })).id)
