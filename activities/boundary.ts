@@ -15,6 +15,8 @@ export interface Turn {
   signal: AbortSignal
   /** Grows with every run of this step, also across resets: the newest run has the highest. */
   fence: number
+  /** The run of the workflow that this step belongs to. A reset makes another one. */
+  runId: string
   /** Says how far the step has come; travels with the next heartbeat. */
   progress(update: Partial<Omit<Progress, 'startedAt'>>): void
   /**
@@ -48,6 +50,7 @@ export async function turn<T>(work: (turn: Turn) => Promise<T>): Promise<T> {
     return await work({
       signal: AbortSignal.any([context.cancellationSignal, lost.signal]),
       fence: context.info.currentAttemptScheduledTimestampMs,
+      runId: context.info.workflowExecution?.runId ?? '',
       progress(update) {
         Object.assign(progress, update)
         if (update.phase !== undefined) beat()

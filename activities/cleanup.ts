@@ -3,14 +3,10 @@
  * now is left to `holdfast sweep`, and said.
  */
 
-import { engineOf } from '../engines/index.ts'
-import { HoldfastError } from '../model/errors.ts'
-import type { BackupInput, RestoreInput } from '../model/records.ts'
+import type { BackupInput } from '../model/records.ts'
 import { abandon, removeOtherAttempts, settled } from '../storage/backups.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
-import { stepContext, storedPlan } from './plan.ts'
-import { expectSuccess, runCommand } from './steps.ts'
 
 /** Stops what still runs for the operation and removes its staging. */
 export async function cleanHost(context: WorkerContext, operationId: string): Promise<void> {
@@ -51,30 +47,6 @@ export async function abandonBackup(
     reason,
   })
   return { committed: false }
-}
-
-/** Takes back what a restore has made so far; only what carries the plan's token. */
-export async function undoRestore(context: WorkerContext, turn: Turn, input: RestoreInput): Promise<void> {
-  await context.host.stopOperation(input.operationId)
-  const stored = await context.catalog.plan(input.operationId)
-  if (stored) {
-    const plan = await storedPlan(context, input.operationId, 'restore')
-    const engine = engineOf(input.targetEngine)
-    const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-    for (const [index, command] of plan.undo.entries()) {
-      const result = await runCommand(steps, `undo-${index}`, command)
-      try {
-        expectSuccess(steps, { title: 'remove the unfinished restore' }, command, result)
-      } catch (error) {
-        // The server is away: taking back is tried again for as long as the activity may, as an outage passes.
-        if (error instanceof HoldfastError && error.code === 'database.unreachable') {
-          throw new HoldfastError('host.unreachable', error.message, { hint: error.hint })
-        }
-        throw error
-      }
-    }
-  }
-  await cleanHost(context, input.operationId)
 }
 
 /**

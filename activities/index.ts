@@ -7,7 +7,7 @@ import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
 import type { Turn } from './boundary.ts'
-import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations, undoRestore } from './cleanup.ts'
+import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
 import { type HookOutcome, runHook } from './hooks.ts'
@@ -20,6 +20,7 @@ import { precheckBackup, precheckRestore } from './precheck.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
+import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
 import { uploadArtifacts } from './upload.ts'
 import { verifyBackup } from './verify.ts'
 
@@ -87,9 +88,38 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('precheck', (context, t) => precheckRestore(context, t, input)),
     restoreSteps: (input: RestoreInput, ids: string[]) =>
       step('restore', (context, t) => runRestoreSteps(context, t, input, ids)),
-    prove: (input: RestoreInput) => step('prove', (context, t) => proveRestore(context, t, input)),
     /** Ends what still runs for the operation and removes its staging. */
     cleanHost: (operationId: string) => step('cleanup', context => cleanHost(context, operationId)),
+    prove: (input: RestoreInput, place: 'temporary' | 'swapped') =>
+      step('prove', (context, t) => proveRestore(context, t, input, place)),
+    /** From now on the plan may be approved; answers until when. */
+    wantApproval: (input: RestoreInput, planDigest: string) =>
+      step('approval', async context => {
+        const targetName = input.targetDatabase
+        return await context.catalog.wantApproval(input.operationId, { planDigest, targetName })
+      }),
+    weighApproval: (operationId: string, approvalId: string) =>
+      step('approval', context => context.catalog.weighApproval(operationId, approvalId)),
+    expireApproval: (operationId: string) =>
+      step('approval', context => context.catalog.expireApproval(operationId)),
+    withdrawRequest: (operationId: string) =>
+      step('cleanup', async context => {
+        await context.catalog.withdrawApproval(operationId)
+        await cleanHost(context, operationId)
+      }),
+    /** The operation goes on in another workflow. */
+    follow: (operationId: string, workflowId: string, runId: string) =>
+      step('queue', async context => {
+        await context.catalog.updateOperation(operationId, { workflowId, runId })
+      }),
+    useApproval: (input: RestoreInput) => step('approval', (context, t) => useApproval(context, t, input)),
+    openSafetyBackup: (restoreId: string) =>
+      step('safety backup', (context, t) => context.catalog.openSafetyBackup(restoreId, t.runId)),
+    swapStep: (input: RestoreInput, which: 'exchange' | 'open') =>
+      step('swap', (context, t) => swapStep(context, t, input, which)),
+    recordKept: (input: RestoreInput) => step('finish', (context, t) => recordKept(context, t, input)),
+    keptFor: (operationId: string) => step('cleanup', (context, t) => keptFor(context, t, operationId)),
+    dropKept: (operationId: string) => step('cleanup', (context, t) => dropKept(context, t, operationId)),
     undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
 
     hook: (operationId: string, name: string, outcome: HookOutcome | null) =>

@@ -8,10 +8,12 @@ import type {
   BackupPlan,
   BackupRequest,
   Engine,
+  ExistingTarget,
   Method,
   RestorePlan,
   RestoreTarget,
   ServerFacts,
+  Step,
 } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
@@ -108,7 +110,7 @@ async function store<Plan extends StoredBackupPlan | StoredRestorePlan>(
   const text = canonical(plan)
   const digest = createHash('sha256').update(text).digest('hex')
   const stored = await context.catalog.storePlan({ operationId, digest, plan: JSON.parse(text) as Json })
-  const steps = plan.kind === 'restore' ? [...plan.steps, ...plan.finish] : plan.steps
+  const steps = plan.kind === 'restore' ? restoreStepsOf(plan) : plan.steps
   await context.catalog.updateOperation(operationId, { commands: steps.map(step => showCommand(step.run)) })
   return { plan: stored.plan as unknown as Plan, digest: stored.digest }
 }
@@ -180,8 +182,19 @@ export interface RestoreSummary {
   load: { title: string; steps: string[] }[]
   /** Give the restored database its name, each recorded by itself. */
   finish: string[]
+  /** Something is there under that name: the plan replaces it. */
+  swap: { prepare: string[]; kept: string } | null
   database: string
   hooks: HookSummary[]
+}
+
+/** The stored plan, as it was approved: its text is hashed again, whatever its row says. */
+export async function approvedPlan(
+  context: WorkerContext,
+  operationId: string,
+): Promise<{ digest: string; plan: StoredRestorePlan }> {
+  const plan = await storedPlan(context, operationId, 'restore')
+  return { digest: createHash('sha256').update(canonical(plan)).digest('hex'), plan }
 }
 
 export async function planRestore(
@@ -204,12 +217,16 @@ export async function planRestore(
   const token = newToken()
   const steps = stepContext(context, turn, input.operationId, engine, token)
   const targetFacts = await probeServer(steps, engine, connection, 'probeTarget')
+  const replaces = input.overwriteExisting
+    ? await existingTarget(steps, method, connection, input.targetDatabase)
+    : undefined
   const target: RestoreTarget = {
     connection: input.targetConnection,
     database: input.targetDatabase,
     token,
     jobs: input.jobs,
     noOwner: input.noOwner,
+    ...(replaces ? { replaces } : {}),
   }
   const planned = method.planRestore(connection.settings, target, manifest, targetFacts)
   const { plan, digest } = await store<StoredRestorePlan>(context, input.operationId, {
@@ -225,10 +242,28 @@ export async function planRestore(
   return summarizeRestore(plan, digest)
 }
 
+async function existingTarget(
+  steps: StepContext,
+  method: Method,
+  connection: ConnectionRecord,
+  database: string,
+): Promise<ExistingTarget | undefined> {
+  const probe = method.existing(connection.settings, connection.name, database)
+  return probe.read(await runProbe(steps, 'existing', probe.commands))
+}
+
+/** Every step of a restore that may be run by its id. */
+export const restoreStepsOf = (plan: RestorePlan): Step[] => [
+  ...plan.steps,
+  ...plan.finish,
+  ...(plan.swap ? [...plan.swap.prepare, plan.swap.exchange, plan.swap.open] : []),
+]
+
 const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSummary => ({
   digest,
   load: runsOf(plan.steps),
   finish: plan.finish.map(step => step.id),
+  swap: plan.swap ? { prepare: plan.swap.prepare.map(step => step.id), kept: plan.swap.kept.name } : null,
   database: plan.target.database,
   hooks: summarizeHooks(plan.hooks),
 })

@@ -10,7 +10,14 @@ import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
-import { methodOf, probeServer, type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
+import {
+  methodOf,
+  probeServer,
+  restoreStepsOf,
+  type StoredBackupPlan,
+  stepContext,
+  storedPlan,
+} from './plan.ts'
 import { runProbe } from './steps.ts'
 
 export interface ChecksSummary {
@@ -66,7 +73,7 @@ export async function precheckRestore(
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const probe = method.targetChecks(connection.settings, plan.target, plan.manifest)
   const checks: CheckResult[] = [
-    ...(await toolChecks(context, [...plan.steps, ...plan.finish])),
+    ...(await toolChecks(context, restoreStepsOf(plan))),
     await stagingCheck(context, 0),
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
   ]

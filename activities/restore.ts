@@ -9,7 +9,14 @@ import { backupPrefix, loadBackup } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
-import { methodOf, planRestore, type RestoreSummary, stepContext, storedPlan } from './plan.ts'
+import {
+  methodOf,
+  planRestore,
+  type RestoreSummary,
+  restoreStepsOf,
+  stepContext,
+  storedPlan,
+} from './plan.ts'
 import { runProbe, runStep } from './steps.ts'
 
 const loadFor = async (context: WorkerContext, input: RestoreInput) =>
@@ -64,6 +71,8 @@ export async function runRestoreSteps(
   ids: readonly string[],
 ): Promise<{ bytes: number }> {
   const plan = await storedPlan(context, input.operationId, 'restore')
+  // Asked again by a Temporal that was put back to an earlier time: the copy is in its place, and is not made twice.
+  if (plan.swap && (await isExchanged(context, input))) return { bytes: 0 }
   const engine = engineOf(input.targetEngine)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const destination = await context.destination(input.destination)
@@ -71,7 +80,7 @@ export async function runRestoreSteps(
   await context.host.files.ensureDirectory(context.host.stagingDir(input.operationId))
   // An earlier run of this step may live on (a suspended worker): its programs end before ours begin.
   turn.assertLease()
-  await stopAttached(context, input.operationId, plan.steps.concat(plan.finish), ids)
+  await stopAttached(context, input.operationId, restoreStepsOf(plan), ids)
   let total = 0
   const readingOf = (name: string) => {
     const entry = plan.manifest.artifacts.find(artifact => artifact.name === name)
@@ -92,7 +101,7 @@ export async function runRestoreSteps(
     return openArtifact({ ...reading, dataKey: await dataKeyOf(context, plan.manifest, keys, name) })
   }
   for (const id of ids) {
-    const step = [...plan.steps, ...plan.finish].find(one => one.id === id)
+    const step = restoreStepsOf(plan).find(one => one.id === id)
     if (!step) throw new HoldfastError('internal', `The stored plan has no step "${id}".`)
     turn.assertLease()
     turn.progress({ note: step.title })
@@ -125,19 +134,21 @@ async function stopAttached(
   }
 }
 
-/** Compares the restored database, still under its temporary name, with the manifest. */
+/** Compares the restored database with the manifest: under its temporary name, or in the place of the old one. */
 export async function proveRestore(
   context: WorkerContext,
   turn: Turn,
   input: RestoreInput,
+  place: 'temporary' | 'swapped',
 ): Promise<{ passed: number }> {
   const plan = await storedPlan(context, input.operationId, 'restore')
+  if (place === 'temporary' && plan.swap && (await isExchanged(context, input))) return { passed: 0 }
   const engine = engineOf(input.targetEngine)
   const connection = await context.catalog.connection(input.targetConnection)
   const method = methodOf(engine, plan.manifest.method as MethodName)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-  const probe = method.proofs(connection.settings, plan.target, plan.manifest)
-  const checks = probe.read(await runProbe(steps, 'prove', probe.commands, 'no limit'))
+  const probe = method.proofs(connection.settings, plan.target, plan.manifest, place)
+  const checks = probe.read(await runProbe(steps, `prove-${place}`, probe.commands, 'no limit'))
   await context.catalog.updateOperation(input.operationId, { checks })
   const failed = checks.find(check => check.answer === 'fail')
   if (failed) {
@@ -148,3 +159,6 @@ export async function proveRestore(
   }
   return { passed: checks.filter(check => check.answer === 'pass').length }
 }
+
+const isExchanged = async (context: WorkerContext, input: RestoreInput): Promise<boolean> =>
+  (await context.catalog.destructiveSteps(input.operationId)).exchange === 'finished'

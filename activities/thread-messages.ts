@@ -7,7 +7,14 @@ import type { LastBeat } from './lease.ts'
 export type StepName = keyof Activities
 
 export type ToThread =
-  | { start: number; name: StepName; input: readonly unknown[]; fence: number; lastBeat: LastBeat }
+  | {
+      start: number
+      name: StepName
+      input: readonly unknown[]
+      fence: number
+      runId: string
+      lastBeat: LastBeat
+    }
   | { abort: number; reason: ThrownFacts }
 
 export type FromThread =

@@ -17,13 +17,14 @@ port.on('message', (message: ToThread) => {
   else void run(message)
 })
 
-async function run({ start: of, name, input, fence, lastBeat }: Extract<ToThread, { start: number }>) {
+async function run({ start: of, name, input, fence, runId, lastBeat }: Extract<ToThread, { start: number }>) {
   const cancelled = new AbortController()
   const lost = new AbortController()
   stops.set(of, cancelled)
   const turn: Turn = {
     signal: AbortSignal.any([cancelled.signal, lost.signal]),
     fence,
+    runId,
     lastBeat,
     assertLease: leaseOf(name, lastBeat, cancelled.signal, lost),
     progress: progress => tell({ of, progress }),

@@ -78,7 +78,7 @@ export async function openStepsThread(options: ContextOptions): Promise<StepsThr
           reject(error)
         },
       })
-      post({ start: id, name, input, fence: turn.fence, lastBeat: turn.lastBeat })
+      post({ start: id, name, input, fence: turn.fence, runId: turn.runId, lastBeat: turn.lastBeat })
       if (turn.signal.aborted) abort()
       else turn.signal.addEventListener('abort', abort, { once: true })
     })

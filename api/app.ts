@@ -10,6 +10,7 @@ import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson } from './m
 import { withHost, withOrigin } from './origin.ts'
 import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { neededRoles, routeOf, withRole } from './roles.ts'
+import { approvalRoutes } from './routes/approvals.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { changeRoutes } from './routes/changes.ts'
@@ -69,6 +70,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   changeRoutes(app, context)
   backupRoutes(app, context)
   restoreRoutes(app, context)
+  approvalRoutes(app, context)
   operationRoutes(app, context)
   eventRoutes(app, context)
   planRoutes(app, context)

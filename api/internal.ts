@@ -82,11 +82,17 @@ const phases = [
   'commit',
   'record',
   'fetch',
+  'approval',
+  'queue',
+  'safety backup',
   'restore',
   'prove',
+  'swap',
   'finish',
   'cleanup',
 ] as const
+
+const destructiveStep = z.enum(['exchange', 'open'])
 
 const update = z.strictObject({
   state: operationView.shape.state.optional(),
@@ -106,6 +112,7 @@ const update = z.strictObject({
   warnings: z.array(z.string()).optional(),
   endedAt: z.string().optional(),
   runId: z.string().optional(),
+  workflowId: z.string().max(1000).optional(),
 })
 
 const hookRun = z.strictObject({
@@ -134,6 +141,34 @@ const args = {
   trustedInstallations: z.tuple([]),
   recordBackup: z.tuple([backup]),
   recordVerification: z.tuple([id, verified]),
+  wantApproval: z.tuple([
+    id,
+    z.strictObject({ planDigest: z.string().max(100), targetName: z.string().max(4096) }),
+  ]),
+  weighApproval: z.tuple([id, z.string().max(200)]),
+  expireApproval: z.tuple([id]),
+  withdrawApproval: z.tuple([id]),
+  useApproval: z.tuple([id, z.strictObject({ approvalId: id, runId: id, planDigest: z.string().max(100) })]),
+  beginDestructive: z.tuple([id, destructiveStep, id]),
+  finishDestructive: z.tuple([id, z.enum(['exchange', 'open', 'roll-back'])]),
+  destructiveSteps: z.tuple([id]),
+  beginRollBack: z.tuple([id]),
+  recordKept: z.tuple([
+    z.strictObject({
+      operationId: id,
+      state: z.literal('kept'),
+      connection: name,
+      name: z.string().min(1).max(8192),
+      identity: z.string().min(1).max(200),
+      look: z.string().max(20_000),
+      goBack: z.string().max(20_000),
+      keepUntil: z.iso.datetime(),
+      endedAt: z.null(),
+    }),
+  ]),
+  kept: z.tuple([id]),
+  endKept: z.tuple([id, z.enum(['dropped', 'gone'])]),
+  openSafetyBackup: z.tuple([id, id]),
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
   hooks: z.tuple([name]),

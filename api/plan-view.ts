@@ -1,5 +1,5 @@
 /** A stored plan as people read it: commands without secrets, what it destroys, how large, how long it took before. */
-import type { StoredBackupPlan, StoredRestorePlan } from '../activities/plan.ts'
+import { restoreStepsOf, type StoredBackupPlan, type StoredRestorePlan } from '../activities/plan.ts'
 import { showCommand } from '../activities/steps.ts'
 import { listBackups } from '../catalog/backups.ts'
 import { listOperations } from '../catalog/operations.ts'
@@ -14,7 +14,7 @@ export async function planViewOf(
   stored: StoredPlan,
 ): Promise<PlanView> {
   const plan = stored.plan as unknown as StoredBackupPlan | StoredRestorePlan
-  const steps = plan.kind === 'restore' ? [...plan.steps, ...plan.finish] : plan.steps
+  const steps = plan.kind === 'restore' ? restoreStepsOf(plan) : plan.steps
   return {
     operation: operation.id,
     kind: plan.kind,

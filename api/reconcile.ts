@@ -2,13 +2,24 @@
  * Brings rows and workflows together again: starts what was promised and not started, adopts what was started and not
  * noted, sends a cancellation again, and closes rows whose workflow ended without a last word.
  */
+
+import { decidedUnheard } from '../catalog/approvals.ts'
 import { findBackup } from '../catalog/backups.ts'
-import { openOperations, starterOf, updateOperation } from '../catalog/operations.ts'
+import { listKept } from '../catalog/kept.ts'
+import {
+  findOperation,
+  isClosed,
+  openOperations,
+  readOperation,
+  starterOf,
+  updateOperation,
+} from '../catalog/operations.ts'
 import { giveRunBack } from '../catalog/schedule-runs.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import { endHolder, preempts } from './preempt.ts'
+import { tellDecision } from './routes/approvals.ts'
 import { keepSchedules } from './schedules/rounds.ts'
 import { conflictOf, startWorkflow } from './submit.ts'
 import type { Run } from './temporal.ts'
@@ -38,6 +49,16 @@ async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<
       if (unreachable) return
     }
   }
+  await catchUp(context)
+}
+
+/** What was written down and may not have been done: decisions that a workflow has not heard of, removals to come. */
+async function catchUp(context: ApiContext): Promise<void> {
+  const { catalog, temporal } = context
+  for (const approval of await decidedUnheard(catalog)) {
+    await tellDecision(context, await readOperation(catalog, approval.operationId), approval)
+  }
+  for (const kept of await listKept(catalog)) await temporal.retire(kept.operationId)
 }
 
 async function settle(
@@ -46,6 +67,9 @@ async function settle(
   lastWordSeconds: number,
 ): Promise<void> {
   const { catalog, temporal, log } = context
+  if ('partOf' in operation.input && operation.input.partOf) {
+    return await withRestore(context, operation, operation.input.partOf)
+  }
   const run = await temporal.find(operation.workflowId, operation.id)
   if (!run) return await withoutWorkflow(context, operation)
   if (run.runId !== operation.runId) {
@@ -68,6 +92,23 @@ async function isStarting({ catalog }: ApiContext, { id }: OperationRecord): Pro
   const { process, alive } = catalog.presence
   const starter = await starterOf(catalog, id)
   return starter !== null && starter !== process && (await alive(starter))
+}
+
+/** A safety backup is made by its restore's workflow, and ends with it at the latest. */
+async function withRestore(context: ApiContext, operation: OperationRecord, restoreId: string) {
+  const restore = await findOperation(context.catalog, restoreId)
+  if (restore && !isClosed(restore.state)) return
+  const committed = await findBackup(context.catalog, operation.backupId)
+  await updateOperation(
+    context.catalog,
+    operation.id,
+    committed
+      ? { state: 'succeeded' }
+      : {
+          state: 'failed',
+          error: ended(`The restore ${restoreId} ended before its safety backup was made.`),
+        },
+  )
 }
 
 async function withoutWorkflow(context: ApiContext, operation: OperationRecord): Promise<void> {

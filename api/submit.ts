@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CatalogDatabase } from '../catalog/dialect.ts'
 import type { Catalog } from '../catalog/open.ts'
 import {
   findOperation,
@@ -64,13 +65,15 @@ export async function submit(
   context: ApiContext,
   operation: OperationRecord,
   requestKey: string | null,
+  /** Rows that belong to the operation. */
+  also?: (tx: CatalogDatabase) => Promise<void>,
 ): Promise<OperationRecord> {
   const { catalog, temporal, starting, log } = context
   await temporal.check()
   if (preempts(operation)) return await submitPreempting(context, operation, requestKey)
   starting.add(operation.id)
   try {
-    const other = await taken(context, operation, requestKey)
+    const other = await taken(context, operation, requestKey, also)
     if (other) return other
     let started: 'ours' | Holder
     try {
@@ -101,9 +104,10 @@ async function taken(
   { catalog }: ApiContext,
   operation: OperationRecord,
   requestKey: string | null,
+  also?: (tx: CatalogDatabase) => Promise<void>,
 ): Promise<OperationRecord | undefined> {
   try {
-    await insertOperation(catalog, operation, requestKey)
+    await insertOperation(catalog, operation, requestKey, also)
     return undefined
   } catch (error) {
     const exists = error instanceof HoldfastError && error.code === 'request.exists'

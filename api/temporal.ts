@@ -17,8 +17,8 @@ import {
 } from '@temporalio/client'
 import { ApplicationFailure } from '@temporalio/common'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
-import { taskQueue } from '../model/ids.ts'
-import type { OperationRecord } from '../model/records.ts'
+import { requestWorkflowId, retireWorkflowId, taskQueue } from '../model/ids.ts'
+import type { OperationRecord, RetireInput } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import * as attributes from '../workflows/attributes.ts'
 import { createLog, type Log } from './log.ts'
@@ -49,6 +49,8 @@ export interface TemporalAccess {
   pollers(): Promise<Poller[]>
   /** Sends a signal; false when the run has ended. */
   signal(workflowId: string, runId: string, name: string, ...args: unknown[]): Promise<boolean>
+  /** Starts what removes the kept copy of an operation; one that runs goes on. */
+  retire(operationId: string): Promise<void>
   /** Asks the run to stop. It having ended already is fine. */
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
@@ -158,7 +160,7 @@ export async function openTemporal(
   })
 
   const startOnce = (operation: OperationRecord, withAttributes: boolean) =>
-    client.workflow.start(operation.kind, {
+    client.workflow.start(workflowTypeOf(operation), {
       taskQueue,
       workflowId: operation.workflowId,
       args: [operation.input],
@@ -262,6 +264,23 @@ export async function openTemporal(
         }
       }),
 
+    retire: operationId =>
+      call(`starting ${retireWorkflowId(operationId)}`, async () => {
+        try {
+          const input: RetireInput = { version: 1, operationId }
+          await client.workflow.start('retire', {
+            taskQueue,
+            workflowId: retireWorkflowId(operationId),
+            args: [input],
+            workflowIdConflictPolicy: 'FAIL',
+            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+            staticSummary: `remove what restore ${operationId} has kept, when its time is over`,
+          })
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+        }
+      }),
+
     cancel: (workflowId, runId) =>
       call(`cancelling ${workflowId}`, async () => {
         try {
@@ -290,6 +309,10 @@ export async function openTemporal(
     },
   }
 }
+
+/** A restore that may replace something begins by asking. */
+const workflowTypeOf = (operation: OperationRecord): string =>
+  operation.workflowId === requestWorkflowId(operation.id) ? 'request' : operation.kind
 
 const attributeNames = Object.values(attributes).map(key => key.name)
 

@@ -1,8 +1,9 @@
 /** Records as the API shows them: never a secret, never a plan's internals. */
 import type { StoredConnection } from '../catalog/connections.ts'
 import type { StoredDestination } from '../catalog/destinations.ts'
-import type { BackupRecord, OperationRecord } from '../model/records.ts'
+import type { ApprovalRecord, BackupRecord, KeptRecord, OperationRecord } from '../model/records.ts'
 import {
+  type ApprovalView,
   type BackupView,
   type ConnectionView,
   type DestinationView,
@@ -20,6 +21,7 @@ export const connectionViewOf = (connection: StoredConnection): ConnectionView =
   serverIdentity: connection.serverIdentity,
   serverVersion: connection.serverVersion,
   secrets: connection.secretFields,
+  twoPerson: connection.twoPerson,
   createdAt: connection.createdAt,
 })
 
@@ -87,6 +89,30 @@ export const operationViewOf = (
     self: `/v1/operations/${operation.id}`,
     temporal: temporal.uiLink(operation.workflowId, operation.runId),
   },
+})
+
+export const approvalViewOf = (approval: ApprovalRecord, operation: OperationRecord): ApprovalView => ({
+  operation: approval.operationId,
+  state: approval.state,
+  connection: operation.connection,
+  targetName: approval.targetName,
+  planDigest: approval.planDigest,
+  requestedBy: approval.requestedBy,
+  requestedAt: approval.requestedAt,
+  reason: approval.reason,
+  expiresAt: approval.expiresAt,
+  decidedBy: approval.decidedBy,
+  decidedAt: approval.decidedAt,
+  decisionReason: approval.decisionReason,
+  breakGlass: approval.breakGlass,
+})
+
+export const keptViewOf = ({ name, state, keepUntil, look, goBack }: KeptRecord) => ({
+  name,
+  state,
+  until: keepUntil,
+  look,
+  goBack,
 })
 
 /** How far the step under way has come, from its last heartbeat; why it is being tried again, if it is. */

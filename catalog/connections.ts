@@ -16,6 +16,8 @@ export interface StoredConnection extends ConnectionRecord {
   address: string
   /** The Idempotency-Key that made it. */
   requestKey: string | null
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: boolean
 }
 
 /** Throws `request.exists` when the name is taken. */
@@ -44,6 +46,7 @@ export async function insertConnection(
         host: connection.host,
         server_identity: connection.serverIdentity,
         server_version: connection.serverVersion,
+        two_person: connection.twoPerson ? 1 : 0,
         request_key: connection.requestKey,
         created_at: connection.createdAt,
       })
@@ -114,12 +117,36 @@ export async function removeConnection(catalog: Catalog, name: string): Promise<
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses connection ${name}.`)
     const [schedule] = await schedulesUsing(tx, { connection: name })
     if (schedule) throw new HoldfastError('request.in-use', `Schedule ${schedule} uses connection ${name}.`)
+    const kept = await tx
+      .selectFrom('kept_copies')
+      .select(['name', 'keep_until'])
+      .where('connection', '=', name)
+      .where('state', '=', 'kept')
+      .executeTakeFirst()
+    if (kept) {
+      throw new HoldfastError(
+        'request.in-use',
+        `Connection ${name} is needed to remove ${kept.name}, which a restore keeps until ${kept.keep_until}.`,
+      )
+    }
     const gone = await tx.deleteFrom('connections').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
       throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)
     }
     await removeSecrets(tx, ownerOf(name))
   })
+}
+
+/** Throws `request.not-found`. */
+export async function setTwoPerson(catalog: Catalog, name: string, twoPerson: boolean): Promise<void> {
+  const changed = await catalog.db
+    .updateTable('connections')
+    .set({ two_person: twoPerson ? 1 : 0 })
+    .where('name', '=', name)
+    .executeTakeFirst()
+  if (changed.numUpdatedRows === 0n) {
+    throw new HoldfastError('request.not-found', `There is no connection named ${name}.`)
+  }
 }
 
 export const connectionSecrets = (catalog: Catalog, name: string): Promise<Record<string, string>> =>
@@ -141,5 +168,6 @@ async function toConnection(
     createdAt: row.created_at,
     address: row.address,
     requestKey: row.request_key,
+    twoPerson: row.two_person === 1,
   }
 }

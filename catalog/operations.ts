@@ -29,8 +29,22 @@ export async function insertOperation(
   catalog: Catalog,
   operation: OperationRecord,
   requestKey: string | null,
+  /** Rows that belong to it, in the same transaction. */
+  also: (tx: CatalogDatabase) => Promise<void> = async () => {},
 ): Promise<void> {
-  await catalog.db
+  await catalog.transaction(async tx => {
+    await insertRow(tx, operation, requestKey, catalog.presence.process)
+    await also(tx)
+  })
+}
+
+async function insertRow(
+  tx: CatalogDatabase,
+  operation: OperationRecord,
+  requestKey: string | null,
+  starter: string,
+): Promise<void> {
+  await tx
     .insertInto('operations')
     .values({
       id: operation.id,
@@ -50,12 +64,42 @@ export async function insertOperation(
       commands: JSON.stringify(operation.commands),
       warnings: JSON.stringify(operation.warnings),
       request_key: requestKey,
-      starter: catalog.presence.process,
+      starter,
       created_at: operation.createdAt,
       ended_at: operation.endedAt,
       pause_wanted: operation.pauseWanted ? 1 : 0,
     })
     .execute()
+}
+
+/** The backup that a restore makes first is an operation of its own, in the restore's workflow. */
+export async function openSafetyBackup(catalog: Catalog, restoreId: string, runId: string): Promise<void> {
+  const restore = await readOperation(catalog, restoreId)
+  const input = 'safetyBackup' in restore.input ? restore.input.safetyBackup : null
+  if (!input) throw new HoldfastError('internal', `Restore ${restoreId} asks for no safety backup.`)
+  if (await findOperation(catalog, input.operationId)) return
+  const operation: OperationRecord = {
+    id: input.operationId,
+    kind: 'backup',
+    state: 'running',
+    connection: input.connection,
+    engine: input.engine,
+    backupId: input.backupId,
+    destination: input.destination,
+    targetDatabase: null,
+    workflowId: restore.workflowId,
+    runId,
+    input,
+    phases: [],
+    checks: [],
+    error: null,
+    commands: [],
+    warnings: [],
+    pauseWanted: false,
+    createdAt: new Date().toISOString(),
+    endedAt: null,
+  }
+  await insertOperation(catalog, operation, null)
 }
 
 /** Throws `request.not-found`. */
@@ -164,6 +208,7 @@ export async function updateOperation(
       ...(update.commands === undefined ? {} : { commands: JSON.stringify(update.commands) }),
       ...(update.warnings === undefined ? {} : { warnings: JSON.stringify(update.warnings) }),
       ...(update.runId === undefined ? {} : { run_id: update.runId }),
+      ...(update.workflowId === undefined ? {} : { workflow_id: update.workflowId }),
       ...(endedAt === undefined ? {} : { ended_at: endedAt }),
     }
     if (Object.keys(changes).length > 0) {

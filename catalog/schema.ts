@@ -24,6 +24,8 @@ export interface CatalogTables {
     host: string
     server_identity: string
     server_version: string
+    /** Whoever asks for a restore over something here may not approve it. */
+    two_person: number
     request_key: string | null
     created_at: string
   }
@@ -83,6 +85,38 @@ export interface CatalogTables {
     text: string
   }
   plans: { operation_id: string; digest: string; plan: string }
+  approvals: {
+    operation_id: string
+    /** planning, waiting, approved, used; rejected, expired, withdrawn. */
+    state: string
+    requested_by: string
+    requested_user: string | null
+    requested_at: string
+    request_reason: string | null
+    expires_at: string
+    plan_digest: string | null
+    target_name: string | null
+    approval_id: string | null
+    decided_by: string | null
+    decided_at: string | null
+    decision_reason: string | null
+    break_glass: number
+    used_by_run: string | null
+    used_at: string | null
+  }
+  destructive_steps: { operation_id: string; step: string; started_at: string; finished_at: string | null }
+  kept_copies: {
+    operation_id: string
+    /** kept, dropped, gone. */
+    state: string
+    connection: string
+    name: string
+    identity: string
+    look: string
+    go_back: string
+    keep_until: string
+    ended_at: string | null
+  }
   attempts: {
     attempt_id: string
     operation_id: string

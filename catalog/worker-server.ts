@@ -3,6 +3,17 @@ import { HoldfastError } from '../model/errors.ts'
 import { type Keyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { unwrapDataKey, wrapDataKey } from '../storage/wrap.ts'
+import {
+  beginDestructive,
+  beginRollBack,
+  destructiveSteps,
+  expireApproval,
+  finishDestructive,
+  useApproval,
+  wantApproval,
+  weighApproval,
+  withdrawApproval,
+} from './approvals.ts'
 import { listAttempts, recordAttempt } from './attempts.ts'
 import { recordBackup, recordVerification } from './backups.ts'
 import { connectionSecrets, readConnection } from './connections.ts'
@@ -10,10 +21,11 @@ import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
+import { endKept, findKept, recordKept } from './kept.ts'
 import { keyring } from './keys.ts'
 import { appendLog } from './log.ts'
 import type { Catalog } from './open.ts'
-import { closedOperations, readOperation, updateOperation } from './operations.ts'
+import { closedOperations, openSafetyBackup, readOperation, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
@@ -22,7 +34,12 @@ import type { WorkerCatalog } from './worker.ts'
 export function workerCatalog(catalog: Catalog, keysDirectory: string): Omit<WorkerCatalog, 'startDue'> {
   return {
     async connection(name) {
-      const { address: _address, requestKey: _key, ...record } = await readConnection(catalog, name)
+      const {
+        address: _address,
+        requestKey: _key,
+        twoPerson: _policy,
+        ...record
+      } = await readConnection(catalog, name)
       return record
     },
     async connectionSecrets(name) {
@@ -78,6 +95,19 @@ export function workerCatalog(catalog: Catalog, keysDirectory: string): Omit<Wor
       await recordBackup(catalog, backup)
     },
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
+    wantApproval: (operationId, wanted) => wantApproval(catalog, operationId, wanted),
+    weighApproval: (operationId, approvalId) => weighApproval(catalog, operationId, approvalId),
+    expireApproval: operationId => expireApproval(catalog, operationId),
+    withdrawApproval: operationId => withdrawApproval(catalog, operationId),
+    useApproval: (operationId, use) => useApproval(catalog, operationId, use),
+    beginDestructive: (operationId, step, runId) => beginDestructive(catalog, operationId, step, runId),
+    finishDestructive: (operationId, step) => finishDestructive(catalog, operationId, step),
+    destructiveSteps: operationId => destructiveSteps(catalog, operationId),
+    beginRollBack: operationId => beginRollBack(catalog, operationId),
+    recordKept: kept => recordKept(catalog, kept),
+    kept: async operationId => (await findKept(catalog, operationId)) ?? null,
+    endKept: (operationId, state) => endKept(catalog, operationId, state),
+    openSafetyBackup: (restoreId, runId) => openSafetyBackup(catalog, restoreId, runId),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
     pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
     hooks: connection => listHooks(catalog, connection),

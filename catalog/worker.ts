@@ -5,12 +5,14 @@
  */
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
+  ApprovalVerdict,
   AttemptRecord,
   BackupRecord,
   ConnectionRecord,
   DestinationRecord,
   Hook,
   HookRun,
+  KeptRecord,
   LogEntry,
   OperationUpdate,
   StoredPlan,
@@ -49,6 +51,32 @@ export interface WorkerCatalog {
   /** Upserts by backup id. */
   recordBackup(backup: BackupRecord): Promise<void>
   recordVerification(backupId: string, verified: NonNullable<BackupRecord['verified']>): Promise<void>
+
+  /** The plan of a destructive operation is stored: from now on it may be approved. */
+  wantApproval(
+    operationId: string,
+    wanted: { planDigest: string; targetName: string },
+  ): Promise<{ expiresAt: string }>
+  /** What an id means that somebody signalled. What is not the id of the decision is refused, and audited. */
+  weighApproval(operationId: string, approvalId: string): Promise<ApprovalVerdict>
+  /** The time is over; a decision of the last moment counts. */
+  expireApproval(operationId: string): Promise<ApprovalVerdict>
+  withdrawApproval(operationId: string): Promise<void>
+  /** Uses it up for one run and one plan; the same run may ask again. Throws `approval.*`. */
+  useApproval(
+    operationId: string,
+    use: { approvalId: string; runId: string; planDigest: string },
+  ): Promise<void>
+  /** Before a destructive step. Refused unless this run used the approval, and once the operation is closed. */
+  beginDestructive(operationId: string, step: string, runId: string): Promise<'new' | 'started' | 'finished'>
+  finishDestructive(operationId: string, step: string): Promise<void>
+  destructiveSteps(operationId: string): Promise<Record<string, 'started' | 'finished'>>
+  beginRollBack(operationId: string): Promise<void>
+  recordKept(kept: KeptRecord): Promise<void>
+  kept(operationId: string): Promise<KeptRecord | null>
+  endKept(operationId: string, state: 'dropped' | 'gone'): Promise<void>
+  /** The row of the backup that a restore makes first; there already after a lost answer. */
+  openSafetyBackup(restoreId: string, runId: string): Promise<void>
 
   /** Partial update of the operation's row; a closed row changes no more (returns false). */
   updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>

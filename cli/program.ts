@@ -1,6 +1,7 @@
 /** The one table of commands: --help, the shells' completion, docs/cli.md and the tests are made from it or held to it. */
 import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import { approveCommands } from './commands/approve.ts'
 import { auditCommands } from './commands/audit.ts'
 import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
@@ -39,6 +40,7 @@ const commands: readonly ((program: Command) => void)[] = [
   backupCommand,
   backupsCommands,
   restoreCommand,
+  approveCommands,
   recoverCommand,
   operationCommands,
   scheduleCommands,

@@ -36,9 +36,14 @@ export async function watch(
   }
   process.once('SIGINT', detach)
   const show = context.json ? jsonLines() : process.stdout.isTTY ? redrawn() : plainLines()
+  let asked = false
   try {
     for (let operation = first; ; operation = await ask(context.client, first.id)) {
       show(operation)
+      if (operation.state === 'awaiting-approval' && !asked) {
+        asked = true
+        note(`It waits for somebody who may approve it: holdfast approve ${first.id}`)
+      }
       if (isClosed(operation)) return operation
       if (operation.state === 'parked' && !(known && parkedAt(operation) === parkedAt(known)))
         return operation

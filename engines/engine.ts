@@ -218,6 +218,8 @@ export interface Engine<Connection = unknown> {
   readonly secretFields: readonly string[]
   /** Reads the URL or path a person types. Throws HoldfastError `request.invalid` naming the field. */
   parseUrl(url: string): { settings: Connection; secrets: Record<string, string> }
+  /** The database (or file) that a connection means. */
+  databaseOf(settings: Connection): string
   /** For tables and logs: the address without secrets. */
   describe(settings: Connection): string
   /** What a restored copy of `database` may be called beside it; `mark` is digits and `_`, and tells copies apart. */

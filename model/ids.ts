@@ -25,6 +25,10 @@ export const taskQueue = 'holdfast'
 
 /** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
+/** A restore that plans and waits for its approval holds no lock. */
+export const requestWorkflowId = (operationId: string): string => `request/${operationId}`
+/** Removes what a swap has kept, when its time is over. */
+export const retireWorkflowId = (operationId: string): string => `retire/${operationId}`
 /** Verifying takes no lock: its workflow id is its own. */
 export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`
 /** Neither does a dry run. */

@@ -70,6 +70,8 @@ export interface BackupInput extends Patience {
   labels: Record<string, string>
   /** Checked and planned only. */
   dryRun: boolean
+  /** The restore whose safety backup it is: made by its workflow, under its lock. */
+  partOf?: string
 }
 
 export interface RestoreInput extends Patience {
@@ -89,6 +91,64 @@ export interface RestoreInput extends Patience {
   dryRun: boolean
   /** Ends a backup that holds the server. */
   preempt: boolean
+  /** What is there under the name may be replaced, once somebody has approved the plan. */
+  overwriteExisting: boolean
+  /** How long the old one is kept after a swap. */
+  keepOldSeconds: number
+  /** Made under the same lock before anything is replaced. Has an operation of its own. */
+  safetyBackup: BackupInput | null
+  /** Set for the executing part; null while nobody has approved, and where nobody has to. */
+  approvalId: string | null
+  /** Phases that another workflow of this operation went through before. */
+  before: PhaseRecord[]
+}
+
+export interface RetireInput {
+  version: 1
+  operationId: string
+}
+
+/** A request for consent and what became of it. */
+export interface ApprovalRecord {
+  operationId: string
+  state: 'planning' | 'waiting' | 'approved' | 'used' | 'rejected' | 'expired' | 'withdrawn'
+  requestedBy: string
+  /** null: by a token that is nobody's. */
+  requestedUser: string | null
+  requestedAt: string
+  reason: string | null
+  expiresAt: string
+  planDigest: string | null
+  targetName: string | null
+  approvalId: string | null
+  decidedBy: string | null
+  decidedAt: string | null
+  decisionReason: string | null
+  /** The second person was waived. */
+  breakGlass: boolean
+  usedByRun: string | null
+}
+
+/** What the catalog says of an id that a workflow was told. */
+export interface ApprovalVerdict {
+  verdict: 'approved' | 'rejected' | 'refused'
+  approvalId: string | null
+  by: string | null
+  reason: string | null
+}
+
+/** What a swap keeps of the database that it replaced. */
+export interface KeptRecord {
+  operationId: string
+  /** `gone`: somebody took it back, renamed or removed it. */
+  state: 'kept' | 'dropped' | 'gone'
+  connection: string
+  name: string
+  identity: string
+  look: string
+  goBack: string
+  keepUntil: string
+  endedAt: string | null
 }
 
 export interface VerifyInput extends Patience {
@@ -137,6 +197,7 @@ export interface OperationUpdate {
   warnings?: string[]
   endedAt?: string
   runId?: string
+  workflowId?: string
 }
 
 export interface BackupRecord {

@@ -20,6 +20,8 @@ export const connectionInput = z.strictObject({
   host: z.literal('local').optional(),
   /** Secrets by field, e.g. {"password": "…"}. */
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: z.boolean().optional(),
 })
 
 /** What is absent stays; a secret that is `null` is forgotten. */
@@ -91,11 +93,40 @@ export const restoreInput = z.strictObject({
   target: z.strictObject({ connection: slug, database: databaseName }),
   jobs: z.int().min(1).max(64).optional(),
   noOwner: z.boolean().optional(),
-  reason: z.string().max(1000).optional(),
+  reason: z.string().max(1000).refine(noControl, 'must not hold control characters').optional(),
   unattended,
   dryRun,
   /** A backup that holds the server is cancelled, and the restore is the next to have it. */
   preempt: z.boolean().optional(),
+  /** What is there under the name may be replaced, once an approver has approved the plan. Needs a reason. */
+  overwriteExisting: z.boolean().optional(),
+  /** Of what is to be replaced, made before anything is. */
+  safetyBackup: z.strictObject({ destination: slug }).optional(),
+  /** How long the old one is kept after it was replaced: a day unless told otherwise, ninety days at most. */
+  keepOldSeconds: z.int().min(0).max(7_776_000).optional(),
+})
+
+const decisionReason = z
+  .string()
+  .min(1)
+  .max(1000)
+  .refine(noControl, 'must not hold control characters')
+  .refine(text => text.trim() !== '', 'say why')
+
+export const approveInput = z.strictObject({
+  /** Of the user who approves, typed again. */
+  password: secretValue.min(1),
+  /** The name of the target, exactly as the plan shows it. */
+  targetName: databaseName,
+  reason: decisionReason,
+  planDigest: z.string().regex(/^[0-9a-f]{64}$/, 'use the digest of the plan'),
+  /** Waives the second person, nothing else. Announced. */
+  breakGlass: z.boolean().optional(),
+})
+export const rejectInput = z.strictObject({ reason: decisionReason })
+export const connectionPolicyInput = z.strictObject({
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: z.boolean(),
 })
 
 /** Something of the operator's around backups and restores of a connection. */
@@ -202,6 +233,8 @@ export const connectionView = z.object({
   serverIdentity: z.string(),
   serverVersion: z.string(),
   secrets: z.array(z.string()),
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: z.boolean(),
   createdAt: z.string(),
 })
 
@@ -223,6 +256,32 @@ export const progressView = z.object({
   totalBytes: z.int().optional(),
   startedAt: z.string(),
   note: z.string().optional(),
+})
+
+export const approvalView = z.object({
+  operation: z.string(),
+  state: z.enum(['planning', 'waiting', 'approved', 'used', 'rejected', 'expired', 'withdrawn']),
+  connection: z.string(),
+  targetName: z.string().nullable(),
+  planDigest: z.string().nullable(),
+  requestedBy: z.string(),
+  requestedAt: z.string(),
+  reason: z.string().nullable(),
+  expiresAt: z.string(),
+  decidedBy: z.string().nullable(),
+  decidedAt: z.string().nullable(),
+  decisionReason: z.string().nullable(),
+  breakGlass: z.boolean(),
+})
+
+/** The old database that a swap keeps. */
+export const keptView = z.object({
+  name: z.string(),
+  state: z.enum(['kept', 'dropped', 'gone']),
+  until: z.string(),
+  /** Commands for people: to look into it, to go back to it. */
+  look: z.string(),
+  goBack: z.string(),
 })
 
 export const operationView = z.object({
@@ -259,6 +318,9 @@ export const operationView = z.object({
   pauseWanted: z.boolean(),
   warnings: z.array(z.string()),
   commands: z.array(z.string()),
+  /** Of one operation that is shown: who has to say yes, and what is kept of what it replaced. */
+  approval: approvalView.nullable().optional(),
+  kept: keptView.nullable().optional(),
   createdAt: z.string(),
   endedAt: z.string().nullable(),
   links: z.object({ self: z.string(), temporal: z.string().nullable() }),
@@ -513,5 +575,6 @@ export type BackupView = z.infer<typeof backupView>
 export type DatabaseStatus = z.infer<typeof databaseStatusView>
 export type StatusView = z.infer<typeof statusView>
 export type StatusProblem = z.infer<typeof statusProblem>
+export type ApprovalView = z.infer<typeof approvalView>
 export type KeyView = z.infer<typeof keyView>
 export type Problem = z.infer<typeof problem>

@@ -48,6 +48,8 @@ export interface Settings {
   parkSeconds: number
   /** Program that is told when an operation is parked. Absolute. */
   notifyCommand: string | undefined
+  /** How long a restore that replaces something waits for its approval. */
+  approvalSeconds: number
   logLevel: 'debug' | 'info' | 'warn' | 'error'
   logFormat: 'pretty' | 'json'
 }
@@ -148,6 +150,7 @@ export function settingsFrom(
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
     parkSeconds: seconds('HOLDFAST_PARK_SECONDS', 86_400),
     notifyCommand,
+    approvalSeconds: seconds('HOLDFAST_APPROVAL_SECONDS', 86_400),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),
   }

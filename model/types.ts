@@ -18,6 +18,8 @@
  * plan          the exact steps of one operation, as data, with the identity of what they touch and a digest
  * role          what somebody may do at most: `viewer` < `operator` < `approver` < `admin`, each includes those before it
  * actor         who asks: a user or a token, with its role
+ * approval      a second, authenticated "yes", bound to one stored plan, used once
+ * swap          a proven copy takes the place of what is there; the old one is kept for a grace period
  * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
  * operation     one backup, restore or verify, from request to outcome; runs as one workflow
  */
@@ -64,8 +66,12 @@ export type Phase =
   | 'commit'
   | 'record'
   | 'fetch'
+  | 'approval'
+  | 'queue'
+  | 'safety backup'
   | 'restore'
   | 'prove'
+  | 'swap'
   | 'finish'
   | 'cleanup'
 

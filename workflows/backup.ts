@@ -1,5 +1,6 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
+import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
 import { type Told, toItsEnd } from './outcome.ts'
@@ -16,32 +17,38 @@ export async function backup(input: BackupInput): Promise<Told> {
   return await toItsEnd(
     input.operationId,
     story,
-    async () => {
-      const plan = await story.phase(
-        'plan',
-        () => quick.plan(input),
-        made => made.title,
-      )
-      const checks = await story.phase('precheck', () => quick.precheck(input), checked)
-      const warnings = [...plan.warnings, ...checks.warnings]
-      if (input.dryRun) {
-        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
-        return warnings
-      }
-      const hooks = hooksOf(story, input.operationId, plan.hooks)
-      await hooks.before()
-      const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
-      await story.phase('verify', () => quick.verify(input, made))
-      // From here on the backup may exist: what was asked to stop too late is finished.
-      await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
-      return warnings
-    },
-    async reason => {
-      const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
-      if (committed) await patient.record(input)
-      return committed
-    },
+    () => makeBackup(story, input),
+    reason => giveUpBackup(input, reason),
   )
+}
+
+/** From plan to record. Also what a restore does first when it is asked for a safety backup. */
+export async function makeBackup(story: Story, input: BackupInput): Promise<string[]> {
+  const plan = await story.phase(
+    'plan',
+    () => quick.plan(input),
+    made => made.title,
+  )
+  const checks = await story.phase('precheck', () => quick.precheck(input), checked)
+  const warnings = [...plan.warnings, ...checks.warnings]
+  if (input.dryRun) {
+    await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+    return warnings
+  }
+  const hooks = hooksOf(story, input.operationId, plan.hooks)
+  await hooks.before()
+  const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
+  await story.phase('verify', () => quick.verify(input, made))
+  // From here on the backup may exist: what was asked to stop too late is finished.
+  await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
+  return warnings
+}
+
+/** Answers true when the backup exists after all. */
+export async function giveUpBackup(input: BackupInput, reason: ErrorFacts): Promise<boolean> {
+  const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
+  if (committed) await patient.record(input)
+  return committed
 }
 
 /** Tool → destination; run again from the start after a crash. */

@@ -1,5 +1,7 @@
 /** Every workflow type by its name. */
 export { backup } from './backup.ts'
+export { request } from './request.ts'
 export { restore } from './restore.ts'
+export { retire } from './retire.ts'
 export { scheduledBackup, scheduledVerify } from './scheduled.ts'
 export { verify } from './verify.ts'

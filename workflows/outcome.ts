@@ -29,6 +29,9 @@ function endedByCancel(error: unknown): boolean {
   return cause instanceof TimeoutFailure || (cause instanceof ApplicationFailure && !cause.nonRetryable)
 }
 
+/** What work answers when another workflow goes on with the operation. */
+export const handedOver = 'handed over'
+
 /** A workflow's result, for whoever reads it in Temporal's UI: each phase in a few words. */
 export type Told = Partial<Record<Phase, string>>
 
@@ -39,12 +42,15 @@ export type Told = Partial<Record<Phase, string>>
 export async function toItsEnd(
   operationId: string,
   story: Story,
-  work: () => Promise<string[]>,
+  work: () => Promise<string[] | typeof handedOver>,
   givenUp: (reason: ErrorFacts) => Promise<boolean>,
 ): Promise<Told> {
   let warnings: string[] = []
   try {
-    warnings = await work()
+    const ended = await work()
+    // Another workflow goes on with the operation, and closes it.
+    if (ended === handedOver) return told(story)
+    warnings = ended
   } catch (error) {
     const cancelled = isCancellation(error) || endedByCancel(error)
     const facts = cancelled ? cancelledFacts() : factsOf(error)

@@ -1,21 +1,29 @@
-import { CancellationScope } from '@temporalio/workflow'
-import type { RestoreInput } from '../model/records.ts'
+import { CancellationScope, isCancellation } from '@temporalio/workflow'
+import type { Outcome } from '../activities/index.ts'
+import type { BackupInput, RestoreInput } from '../model/records.ts'
+import { giveUpBackup, makeBackup } from './backup.ts'
+import { factsOf } from './facts.ts'
 import { hooksOf } from './hooks.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
-import { tell } from './story.ts'
+import { type Story, tell } from './story.ts'
 import { bytes } from './words.ts'
 
-/** One restore into a new name beside: everything under a temporary name, proven, then renamed. Holds the target server's lock. */
+/**
+ * One restore: everything under a temporary name, proven; then it gets its name, or takes the place of what is there. Holds
+ * the target server's lock.
+ */
 export async function restore(input: RestoreInput): Promise<Told> {
   const story = tell(
     input,
     `${input.dryRun ? 'dry run: ' : ''}restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
+    input.before,
   )
   return await toItsEnd(
     input.operationId,
     story,
     async () => {
+      if (input.approvalId) await story.phase('approval', () => patient.useApproval(input))
       const plan = await story.phase('plan', () => quick.planRestore(input))
       const checks = await story.phase(
         'precheck',
@@ -26,6 +34,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
         return checks.warnings
       }
+      if (plan.swap && input.safetyBackup) await safetyBackup(story, input, input.safetyBackup)
       const hooks = hooksOf(story, input.operationId, plan.hooks)
       await hooks.before()
       for (const run of plan.load) {
@@ -35,30 +44,84 @@ export async function restore(input: RestoreInput): Promise<Told> {
           moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
         )
       }
-      await story.phase(
-        'prove',
-        () => long.prove(input),
-        ({ passed }) => `${passed} proofs passed`,
-      )
+      await story.phase('prove', () => long.prove(input, 'temporary'), proven)
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
-        await story.phase(
-          'finish',
-          async () => {
-            // Each is recorded by itself: what gave the name is not run again after what took its mark away.
-            for (const step of plan.finish) await quick.restoreSteps(input, [step])
-          },
-          () => `named ${plan.database}`,
-        )
+        if (plan.swap) await swap(story, input, plan.swap)
+        else {
+          await story.phase(
+            'finish',
+            async () => {
+              // Each is recorded by itself: what gave the name is not run again after what took its mark away.
+              for (const step of plan.finish) await quick.restoreSteps(input, [step])
+            },
+            () => `named ${plan.database}`,
+          )
+        }
         await hooks.after()
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
       })
       return checks.warnings
     },
     async () => {
-      if (input.dryRun) await patient.cleanHost(input.operationId)
-      else await patient.undoRestore(input)
+      if (!input.dryRun) return await patient.undoRestore(input)
+      await patient.cleanHost(input.operationId)
       return false
     },
+  )
+}
+
+/** The copy takes the place of the old one; proven there once more before it is handed over. Never held up half-way. */
+async function swap(story: Story, input: RestoreInput, plan: { prepare: string[]; kept: string }) {
+  await story.phase(
+    'swap',
+    async () => {
+      for (const step of plan.prepare) await patient.restoreSteps(input, [step])
+      await patient.swapStep(input, 'exchange')
+    },
+    () => `the old one is kept as ${plan.kept}`,
+  )
+  await story.phase('prove', () => patient.prove(input, 'swapped'), proven)
+  await story.phase('finish', async () => {
+    await patient.swapStep(input, 'open')
+    await patient.recordKept(input)
+  })
+}
+
+const proven = ({ passed }: { passed: number }) => `${passed} proofs passed`
+
+/** A backup like any other, of what is about to be replaced, under the lock that we hold. Without it nothing is replaced. */
+async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInput): Promise<void> {
+  // Of its own row only how it ended is told: its phases would be taken for those of the restore.
+  const unseen: Story = {
+    phases: [],
+    warnings: [],
+    flaw: null,
+    whenGivenUp: async () => {},
+    phase: (_phase, work) => work(),
+    state() {},
+    told: async () => {},
+  }
+  await story.phase(
+    'safety backup',
+    async () => {
+      await quick.openSafetyBackup(input.operationId)
+      const close = (end: Pick<Outcome, 'state' | 'error' | 'warnings'>) =>
+        patient.close(backup.operationId, { ...end, phases: [] })
+      try {
+        const warnings = await makeBackup(unseen, backup)
+        await close({ state: 'succeeded', error: null, warnings: [...warnings, ...unseen.warnings] })
+      } catch (error) {
+        await CancellationScope.nonCancellable(async () => {
+          const facts = factsOf(error)
+          await unseen.whenGivenUp(isCancellation(error) ? 'cancelled' : 'failed')
+          const exists = await giveUpBackup(backup, facts)
+          const state = exists ? 'succeeded' : isCancellation(error) ? 'cancelled' : 'failed'
+          await close({ state, error: state === 'failed' ? facts : null, warnings: [] })
+        })
+        throw error
+      }
+    },
+    () => backup.backupId,
   )
 }

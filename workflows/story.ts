@@ -41,9 +41,14 @@ const now = () => new Date().toISOString()
 const seconds = (record: PhaseRecord) =>
   record.endedAt ? `${((Date.parse(record.endedAt) - Date.parse(record.startedAt)) / 1000).toFixed(1)} s` : ''
 
-export function tell(input: { operationId: string } & Patience, title: string): Story {
+/** `before`: what another workflow of the same operation has told already. */
+export function tell(
+  input: { operationId: string } & Patience,
+  title: string,
+  before: readonly PhaseRecord[] = [],
+): Story {
   const { operationId } = input
-  const phases: PhaseRecord[] = []
+  const phases: PhaseRecord[] = before.map(phase => ({ ...phase }))
   let tellings: Promise<void> = Promise.resolve()
   let shown = ''
   let trouble: ErrorFacts | null = null

@@ -7,6 +7,7 @@ import {
   readConnection,
   removeConnection,
   type StoredConnection,
+  setTwoPerson,
 } from '../../catalog/connections.ts'
 import type { Engine } from '../../engines/engine.ts'
 import { engineForUrl, engineOf } from '../../engines/index.ts'
@@ -15,6 +16,7 @@ import {
   type ConnectionInput,
   connectionCheckView,
   connectionInput,
+  connectionPolicyInput,
   connectionView,
   page,
 } from '../../model/schemas.ts'
@@ -78,6 +80,16 @@ const precheckOf = <Path extends string>(path: Path) =>
     responses: { 200: json(connectionCheckView, 'What was found'), ...problems },
   })
 
+const policy = createRoute({
+  method: 'post',
+  path: '/v1/connections/{name}/policy',
+  tags,
+  ...requires('admin'),
+  summary: 'Whether restores over something here need a second person',
+  request: { params: nameParam, body: body(connectionPolicyInput) },
+  responses: { 200: json(connectionView, 'As it is now'), ...problems },
+})
+
 export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
   const { catalog } = context
   app.openapi(add, async c => {
@@ -105,6 +117,7 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
       createdAt: new Date().toISOString(),
       address: engine.describe(settings),
       requestKey,
+      twoPerson: input.twoPerson ?? false,
     }
     await insertConnection(catalog, connection, secrets)
     return c.json(connectionViewOf(connection), 201)
@@ -121,6 +134,13 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
   app.openapi(show, async c =>
     c.json(withEtag(c, connectionViewOf(await readConnection(catalog, c.req.valid('param').name))), 200),
   )
+  app.openapi(policy, async c => {
+    const { name } = c.req.valid('param')
+    const { twoPerson } = c.req.valid('json')
+    c.set('auditDetail', { twoPerson })
+    await setTwoPerson(catalog, name, twoPerson)
+    return c.json(connectionViewOf(await readConnection(catalog, name)), 200)
+  })
   app.openapi(remove, async c => {
     await removeConnection(catalog, c.req.valid('param').name)
     return c.body(null, 204)

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { findApproval } from '../../catalog/approvals.ts'
+import { findKept } from '../../catalog/kept.ts'
 import { readLog } from '../../catalog/log.ts'
 import { isClosed, listOperations, readOperation } from '../../catalog/operations.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -9,7 +11,7 @@ import { logEntryView, type OperationView, operationView, page } from '../../mod
 import { requestCancel } from '../cancel.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { requires } from '../roles.ts'
-import { operationViewOf, progressOf } from '../views.ts'
+import { approvalViewOf, keptViewOf, operationViewOf, progressOf } from '../views.ts'
 import {
   body,
   cursorOf,
@@ -166,8 +168,18 @@ export async function liveView(
   context: Pick<ApiContext, 'catalog' | 'temporal' | 'log'>,
   id: string,
 ): Promise<OperationView> {
-  const operation = await readOperation(context.catalog, id)
-  return operationViewOf(operation, context.temporal, await liveProgress(context, operation))
+  const { catalog, temporal } = context
+  const operation = await readOperation(catalog, id)
+  const [approval, kept, progress] = await Promise.all([
+    findApproval(catalog.db, id),
+    findKept(catalog, id),
+    liveProgress(context, operation),
+  ])
+  return {
+    ...operationViewOf(operation, temporal, progress),
+    approval: approval ? approvalViewOf(approval, operation) : null,
+    kept: kept ? keptViewOf(kept) : null,
+  }
 }
 
 /** The row alone must be enough: without Temporal, or when it is slow to answer, there is no progress, and that is all. */

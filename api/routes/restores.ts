@@ -1,11 +1,18 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { insertApproval } from '../../catalog/approvals.ts'
 import { listBackups } from '../../catalog/backups.ts'
-import { readConnection } from '../../catalog/connections.ts'
+import { listConnections, readConnection, type StoredConnection } from '../../catalog/connections.ts'
 import { readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { backupIdPattern, dryRunWorkflowId, serverLock, slugPattern } from '../../model/ids.ts'
-import type { BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
+import {
+  backupIdPattern,
+  dryRunWorkflowId,
+  requestWorkflowId,
+  serverLock,
+  slugPattern,
+} from '../../model/ids.ts'
+import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
 import { accepted, type RestoreRequestInput, restoreInput } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
@@ -13,14 +20,14 @@ import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
-import { defaultJobs, readCommitted } from './backups.ts'
+import { defaultJobs, newBackup, readCommitted } from './backups.ts'
 
 const start = createRoute({
   method: 'post',
   path: '/v1/restores',
   tags: ['restores'],
   ...requires('operator'),
-  summary: 'Restore a backup beside, under a new name',
+  summary: 'Restore a backup beside, under a new name; or over what is there, once that is approved',
   request: { body: body(restoreInput) },
   responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
 })
@@ -30,12 +37,76 @@ export function restoreRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): vo
     const requestKey = c.get('requestKey')
     const operation =
       (await submittedBefore(context, requestKey)) ??
-      (await submit(context, await newRestore(context, c.req.valid('json')), requestKey))
+      (await submitRestore(context, c.req.valid('json'), c.get('actor'), requestKey))
     return c.json({ operation: operationViewOf(operation, context.temporal) }, 202)
   })
 }
 
+function refuseWithoutConsent(request: RestoreRequestInput): void {
+  const problems: { path: string; message: string }[] = []
+  if (request.overwriteExisting && !request.dryRun && !request.reason?.trim()) {
+    problems.push({ path: 'reason', message: 'say why something is to be replaced' })
+  }
+  if (!request.overwriteExisting) {
+    for (const path of ['safetyBackup', 'keepOldSeconds'] as const) {
+      if (request[path] !== undefined) problems.push({ path, message: 'only with overwriteExisting' })
+    }
+  }
+  if (problems.length > 0) throw new InvalidRequest(problems)
+}
+
+/** What may replace something begins by asking for consent: the request for it is stored with the operation. */
+async function submitRestore(
+  context: ApiContext,
+  request: RestoreRequestInput,
+  actor: Actor,
+  requestKey: string | null,
+): Promise<OperationRecord> {
+  const operation = await newRestore(context, request)
+  // Nothing is done by a dry run: nobody has to consent.
+  if (!request.overwriteExisting || request.dryRun) return await submit(context, operation, requestKey)
+  const expiresAt = new Date(Date.now() + context.settings.approvalSeconds * 1000).toISOString()
+  return await submit(context, operation, requestKey, tx =>
+    insertApproval(tx, operation.id, {
+      requestedBy: actor.name,
+      requestedUser: actor.user,
+      reason: request.reason ?? null,
+      expiresAt,
+    }),
+  )
+}
+
+/** Of the database that is to be replaced: through a connection that means that very database. */
+async function safetyBackupOf(
+  context: ApiContext,
+  restoreId: string,
+  request: RestoreRequestInput,
+  target: StoredConnection,
+): Promise<BackupInput | null> {
+  if (!request.safetyBackup) return null
+  const engine = engineOf(target.engine)
+  const all = [target, ...(await listConnections(context.catalog))]
+  const connection = all.find(
+    one =>
+      one.serverIdentity === target.serverIdentity &&
+      engine.databaseOf(one.settings) === request.target.database,
+  )
+  if (!connection) {
+    throw new HoldfastError(
+      'restore.safety-backup',
+      `There is no connection of ${request.target.database} on the server of ${target.name}: nothing could back it up first.`,
+    )
+  }
+  const { input } = await newBackup(context, {
+    connection: connection.name,
+    destinations: [request.safetyBackup.destination],
+    labels: { 'safety-of': restoreId },
+  })
+  return { ...(input as BackupInput), partOf: restoreId }
+}
+
 async function newRestore(context: ApiContext, request: RestoreRequestInput): Promise<OperationRecord> {
+  refuseWithoutConsent(request)
   const target = await readConnection(context.catalog, request.target.connection)
   const backup = await resolveBackup(context, request.backup)
   if (backup.engine !== target.engine || backup.method !== target.method) {
@@ -46,9 +117,10 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     )
   }
   await readDestination(context.catalog, backup.destination)
+  const operationId = newOperationId()
   const input: RestoreInput = {
     version: 1,
-    operationId: newOperationId(),
+    operationId,
     backupId: backup.id,
     destination: backup.destination,
     sourceConnection: backup.connection,
@@ -61,6 +133,11 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     dryRun: request.dryRun ?? false,
     preempt: request.preempt ?? false,
     ...patienceOf(context, request),
+    overwriteExisting: request.overwriteExisting ?? false,
+    keepOldSeconds: request.keepOldSeconds ?? 86_400,
+    safetyBackup: await safetyBackupOf(context, operationId, request, target),
+    approvalId: null,
+    before: [],
   }
   return {
     ...newOperation(),
@@ -71,7 +148,11 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
     backupId: backup.id,
     destination: backup.destination,
     targetDatabase: request.target.database,
-    workflowId: input.dryRun ? dryRunWorkflowId(input.operationId) : serverLock(target.serverIdentity),
+    workflowId: input.dryRun
+      ? dryRunWorkflowId(input.operationId)
+      : request.overwriteExisting
+        ? requestWorkflowId(operationId)
+        : serverLock(target.serverIdentity),
     input,
     warnings: [],
     createdAt: new Date().toISOString(),

@@ -13,6 +13,7 @@ import type { OpenDialect } from '../dialect.ts'
 import type { CatalogTables } from '../schema.ts'
 import { up as first } from './0001-first.ts'
 import { up as access } from './0002-access.ts'
+import { up as consent } from './0003-consent.ts'
 import { up as schedules } from './0004-schedules.ts'
 import { up as control } from './0005-control.ts'
 import { up as shared } from './0006-shared.ts'
@@ -25,6 +26,7 @@ export interface Migration {
 export const migrations: readonly Migration[] = [
   { version: 1, up: first },
   { version: 2, up: access },
+  { version: 3, up: consent },
   { version: 4, up: schedules },
   { version: 5, up: control },
   { version: 6, up: shared },

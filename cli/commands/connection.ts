@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { connectionCheckView, connectionView } from '../../model/schemas.ts'
 import { showChecks } from '../checks.ts'
 import { allOf } from '../client.ts'
@@ -112,8 +112,32 @@ export function connectionCommands(program: Command): void {
         ['host', item.host],
         ['server', item.serverIdentity],
         ['secrets', item.secrets.join(', ')],
+        [
+          'two people',
+          item.twoPerson ? 'yes: who asks for a restore over something may not approve it' : undefined,
+        ],
         ['added', time(item.createdAt)],
       ])
+    })
+
+  group
+    .command('policy <connection>')
+    .description('what restores over something on this server need')
+    .addOption(
+      new Option('--two-person <answer>', 'somebody else than who asked must approve them')
+        .choices(['yes', 'no'])
+        .makeOptionMandatory(),
+    )
+    .addHelpText('after', '\nExample:\n  holdfast connection policy shop --two-person yes')
+    .action(async (name: string, options: { twoPerson: string }, command: Command) => {
+      const context = contextOf(command)
+      const item = await context.client.post(
+        connectionView,
+        `/v1/connections/${encodeURIComponent(name)}/policy`,
+        { twoPerson: options.twoPerson === 'yes' },
+      )
+      if (context.json) return printJson(item)
+      print(`${name}: restores over something there need ${item.twoPerson ? 'two people' : 'one approver'}`)
     })
 
   group

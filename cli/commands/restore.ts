@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { connectionView } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
 import { showDryRun } from '../dry-run.ts'
@@ -15,13 +15,16 @@ interface RestoreOptions {
   unattended?: boolean
   dryRun?: boolean
   preempt?: boolean
+  overwriteExisting?: boolean
+  safetyBackup?: string
+  keepOld?: number
   wait: boolean
 }
 
 export function restoreCommand(program: Command): void {
   program
     .command('restore <backup>')
-    .description('restore a backup beside, into a database that does not exist yet')
+    .description('restore a backup beside, under a new name; or over what is there, once approved')
     .requiredOption('--target <connection>', 'the server to restore into')
     .requiredOption('--database <new>', 'name of the new database, or path of the new file')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
@@ -30,11 +33,14 @@ export function restoreCommand(program: Command): void {
     .option('--preempt', 'cancel a backup that holds the server, and be the next')
     .option('--dry-run', 'every check and the plan, and nothing of it is done')
     .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
+    .option('--overwrite-existing', 'replace what is there under that name; waits for `holdfast approve`')
+    .option('--safety-backup <destination>', 'back up what is to be replaced first')
+    .option('--keep-old <time>', 'how long to keep what was replaced: 90s, 30m, 24h, 7d', seconds)
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText(
       'after',
-      '\nBACKUP is an id, CONNECTION:latest or CONNECTION:previous.\n\nExamples:\n  holdfast restore shop:latest --target shop --database shop_copy\n  holdfast restore 20261121T031400Z-full-9f3k --target notes --database ./notes-copy.sqlite',
+      '\nBACKUP is an id, CONNECTION:latest or CONNECTION:previous.\n\nExamples:\n  holdfast restore shop:latest --target shop --database shop_copy\n  holdfast restore 20261121T031400Z-full-9f3k --target notes --database ./notes-copy.sqlite\n  holdfast restore shop:latest --target shop --database shop --overwrite-existing --reason "bad migration" --safety-backup vault',
     )
     .action(async (backup: string, options: RestoreOptions, command: Command) => {
       const context = contextOf(command)
@@ -52,8 +58,22 @@ export function restoreCommand(program: Command): void {
         ...(options.unattended ? { unattended: true } : {}),
         ...(options.dryRun ? { dryRun: true } : {}),
         ...(options.preempt ? { preempt: true } : {}),
+        ...(options.overwriteExisting ? { overwriteExisting: true } : {}),
+        ...(options.safetyBackup === undefined
+          ? {}
+          : { safetyBackup: { destination: options.safetyBackup } }),
+        ...(options.keepOld === undefined ? {} : { keepOldSeconds: options.keepOld }),
       })
       if (options.dryRun) await showDryRun(context, operation)
       else await follow(context, operation, options.wait)
     })
+}
+
+const units = { s: 1, m: 60, h: 3600, d: 86_400 } as const
+
+/** `90s`, `30m`, `24h`, `7d`. */
+function seconds(text: string): number {
+  const match = /^(\d{1,6})([smhd])$/.exec(text)
+  if (!match) throw new InvalidArgumentError('use a number and s, m, h or d, as in 24h')
+  return Number(match[1]) * units[match[2] as keyof typeof units]
 }

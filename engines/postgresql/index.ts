@@ -23,6 +23,7 @@ export const postgresql: Engine<PostgresqlConnection> = {
   secretFields: ['password'],
   defaultMethod: 'logical',
   parseUrl: parsePostgresqlUrl,
+  databaseOf: settings => settings.database,
   describe,
   nameBeside,
   methods: {

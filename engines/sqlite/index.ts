@@ -39,6 +39,7 @@ export const sqlite: Engine<SqliteConnection> = {
   secretFields: [],
   defaultMethod: 'physical',
   parseUrl: parseSqliteUrl,
+  databaseOf: settings => settings.path,
   describe: settings => `sqlite:${settings.path}`,
   nameBeside: (path, mark) => {
     const { dir, name, ext } = parse(path)

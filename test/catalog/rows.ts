@@ -13,6 +13,7 @@ export const shop = (name: string) => ({
   createdAt: new Date().toISOString(),
   address: 'db.example/shop',
   requestKey: null,
+  twoPerson: false,
 })
 
 export const vault = {

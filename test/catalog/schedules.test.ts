@@ -31,6 +31,7 @@ async function withSchedule(
         name: 'shop',
         engine: 'sqlite',
         method: 'logical',
+        twoPerson: false,
         settings: {},
         secretFields: [],
         host: 'local',

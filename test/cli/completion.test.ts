@@ -138,7 +138,14 @@ describe('completion', () => {
 
   test('bash: commands, options, choices, files', async () => {
     assert.deepEqual(await bash('holdfast conn'), ['connection'])
-    assert.deepEqual((await bash('holdfast connection ')).sort(), ['add', 'check', 'list', 'remove', 'show'])
+    assert.deepEqual((await bash('holdfast connection ')).sort(), [
+      'add',
+      'check',
+      'list',
+      'policy',
+      'remove',
+      'show',
+    ])
     assert.deepEqual(await bash('holdfast backup shop --enc'), ['--encrypt-to'])
     assert.deepEqual(await bash('holdfast backups verify x --level '), ['exists', 'checksum'])
     assert.deepEqual(await bash('holdfast backups verify x --level=che'), ['checksum'])
@@ -168,7 +175,14 @@ describe('completion', () => {
 
   test('fish: commands with their descriptions, options, values', async () => {
     assert.deepEqual(await fish('holdfast conn'), ['connection'])
-    assert.deepEqual((await fish('holdfast connection ')).sort(), ['add', 'check', 'list', 'remove', 'show'])
+    assert.deepEqual((await fish('holdfast connection ')).sort(), [
+      'add',
+      'check',
+      'list',
+      'policy',
+      'remove',
+      'show',
+    ])
     assert.deepEqual(await fish('holdfast backup shop --enc'), ['--encrypt-to'])
     assert.deepEqual((await fish('holdfast backups verify x --level ')).sort(), ['checksum', 'exists'])
     assert.deepEqual(await fish('holdfast backup shop --to '), ['vault'])
