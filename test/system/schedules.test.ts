@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
-import type { ScheduleRunView } from '../../model/schedule-schemas.ts'
 import type { OperationView } from '../../model/schemas.ts'
 import { addSchedule, addShop, detail, missed, runThat, succeeded } from './schedules.ts'
 import { eventually, type Stack, startStack } from './stack.ts'
@@ -112,37 +111,6 @@ describe('schedules', () => {
     assert.equal(list.length, 1)
     assert.equal((await operationsOf('late')).length, 1, 'it did not run after all')
     assert.equal(((await starterOf('late', dueAt).result()) as { state: string }).state, 'missed')
-  })
-
-  test('due again while the former run is at work: each policy in its own way', async () => {
-    const policies = ['skip', 'buffer-one', 'queue'] as const
-    const begun: { name: string; first: string; release(): void }[] = []
-    for (const overlap of policies) {
-      await addShop(stack, overlap)
-      const held = stack.workerApi.hold('after', (_method, url) => url.endsWith('/recordAttempt'))
-      const first = await addSchedule(stack, overlap, { inSeconds: 2, everySeconds: 60 }, { overlap })
-      await held.reached
-      begun.push({ name: overlap, first, release: held.release })
-    }
-    const later = (dueAt: string, minutes: number) =>
-      new Date(Date.parse(dueAt) + minutes * 60_000).toISOString()
-    for (const { name, first, release } of begun) {
-      const told = (run: ScheduleRunView) => run.state === 'missed' || run.detail !== null
-      const second = await runThat(stack, name, later(first, 1), told)
-      if (name === 'skip') {
-        assert.equal(second.reason, 'overlap')
-        assert.match(second.detail ?? '', /is still at work/)
-      } else {
-        assert.equal(second.state, 'waiting')
-        assert.match(second.detail ?? '', /is still at work/)
-        const third = await runThat(stack, name, later(first, 2), told)
-        assert.equal(third.state, name === 'queue' ? 'waiting' : 'missed')
-      }
-      release()
-      await runThat(stack, name, first, succeeded)
-      if (name !== 'skip') await runThat(stack, name, later(first, 1), succeeded, 240)
-      await stack.expectOk('POST', `/v1/schedules/${name}/pause`, { note: 'enough' })
-    }
   })
 
   test('pause, resume, edit, trigger, remove', async () => {
