@@ -144,11 +144,11 @@ export const hook = z
           .array(
             z
               .string()
-              .max(32_768)
+              .max(4096)
               .refine(text => !text.includes('\0'), 'must not hold a zero byte'),
           )
           .min(1)
-          .max(256)
+          .max(64)
           .refine(([program]) => program !== '' && !program?.startsWith('-'), 'begins with a program'),
       }),
       z.strictObject({
