@@ -80,6 +80,8 @@ describe('pre-emption', () => {
     const refused = await stack.refused('POST', '/v1/restores', plain.body)
     assert.equal(refused.body.code, 'operation.conflict')
     assert.equal(refused.body.holder?.operation, first.operation.id)
+    const replacing = asked({ preempt: true, overwriteExisting: true, reason: 'test' })
+    assert.equal((await stack.refused('POST', '/v1/restores', replacing.body)).status, 422)
     const { body, database } = asked()
     const restore = await stack.restore(body)
     first.held.release()
