@@ -311,9 +311,11 @@ describe('damaged', () => {
           PERFORM pg_sleep(0.001), pg_stat_clear_snapshot();
         END LOOP;
       END $$`)
-      const view = await stack.ended(operation.id)
-      assert.equal(view.state, 'failed', JSON.stringify(view))
-      assert.match(view.error?.code ?? '', /^(database\.unreachable|tool\.failed)$/)
+      const view = await stack.parked(operation.id)
+      assert.equal(view.error?.code, 'database.unreachable', JSON.stringify(view))
+      assert.ok((await stack.backups('pg')).every(one => one.id !== view.backup))
+      await stack.expectOk('POST', `/v1/operations/${view.id}/cancel`)
+      assert.equal((await stack.ended(view.id)).state, 'cancelled')
       expectCleanHost(stack.home, view.id)
       assert.ok((await stack.backups('pg')).every(one => one.id !== view.backup))
       const left = await readdir(join(disk, 'pg', 'backups', view.backup)).catch(() => [])

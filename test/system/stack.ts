@@ -82,7 +82,7 @@ export async function startStack(
   const start = (name: string, extra: Record<string, string> = {}): Process => {
     count += 1
     const log = join(directory, `${name}-${count}.log`)
-    const child = spawn(process.execPath, ['cli/main.ts', name], {
+    const child = spawn(join(root, 'bin', 'holdfast'), [name], {
       cwd: root,
       env: { ...env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
