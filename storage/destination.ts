@@ -38,6 +38,15 @@ export interface PartInfo {
   sha256?: string
 }
 
+export interface OutgoingPart {
+  number: number
+  /** Where it begins in the object. */
+  offset: number
+  body: Uint8Array
+  /** Hex. */
+  sha256?: string
+}
+
 export interface OpenUpload {
   key: string
   uploadId: string
@@ -70,15 +79,11 @@ export interface Destination {
   /** Begins an upload by parts. Nothing is visible under `key` until `completeUpload`. */
   openUpload(key: string, options?: CallOptions): Promise<string>
   /**
-   * Sends one part (any order, in parallel, repeatable: the last one wins). `offset` is where it begins in the object.
+   * Sends one part (any order, in parallel, repeatable: the last one wins).
+   * `sha256` may be left out where the store does not verify parts and the upload will not be resumed.
    * Throws `destination.upload-gone` if the upload was aborted or completed.
    */
-  putPart(
-    key: string,
-    uploadId: string,
-    part: { number: number; offset: number; body: Uint8Array; sha256: string },
-    options?: CallOptions,
-  ): Promise<PartInfo>
+  putPart(key: string, uploadId: string, part: OutgoingPart, options?: CallOptions): Promise<PartInfo>
   /** Parts the store has; undefined if the upload is gone. */
   listParts(key: string, uploadId: string, options?: CallOptions): Promise<PartInfo[] | undefined>
   /** Joins the parts into the object, durable on return. */

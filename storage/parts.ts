@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
-import type { Capabilities, Destination, PartInfo } from './destination.ts'
+import type { Capabilities, Destination, OutgoingPart, PartInfo } from './destination.ts'
 import type { PartJournal } from './journal.ts'
 import { patience } from './retry.ts'
 
@@ -62,6 +62,8 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   const { capabilities } = destination
   const { parallelParts = 4, partBytes = 8 * mebibyte, patienceSeconds = 60 } = options
   if (partBytes <= 0 || partBytes % mebibyte !== 0) throw new RangeError('partBytes must be whole MiB')
+  // What is neither compared on resuming nor verified by the store is hashed once, as a whole.
+  const hashesParts = journal !== undefined || capabilities.verifiesParts
   const existing = new Map((options.existingParts ?? []).map(part => [part.number, part]))
   const parts: PartInfo[] = []
   const inFlight = new Set<Promise<void>>()
@@ -82,12 +84,9 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
     options.onProgress?.({ storedBytes: doneBytes, toolBytes })
   }
 
-  const send = async (
-    part: { number: number; offset: number; body: Buffer; sha256: string },
-    full: Buffer,
-  ) => {
+  const send = async (part: OutgoingPart, full: Buffer) => {
     const { body, sha256 } = part
-    if (journal !== undefined && journal.known(part.number) === undefined) {
+    if (journal !== undefined && sha256 !== undefined && journal.known(part.number) === undefined) {
       await journal.record(part.number, { bytes: body.length, sha256 })
     }
     const trouble = patience(patienceSeconds, signal)
@@ -106,6 +105,10 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
     }
   }
 
+  // The whole's hash after the first part is the first part's: small artifacts are hashed once.
+  const hashOf = (part: number, body: Buffer) =>
+    (part === 1 ? whole.copy() : createHash('sha256').update(body)).digest('hex')
+
   const flush = async () => {
     const body = buffer.subarray(0, used)
     const allowed = Math.max(1, Math.min(parallelParts, Math.floor(inFlightBytes / buffer.length)))
@@ -123,16 +126,14 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
       )
     }
     whole.update(body)
-    // The whole's hash after the first part is the first part's: small artifacts are hashed once.
-    const hash = number === 1 ? whole.copy() : createHash('sha256').update(body)
-    const sha256 = hash.digest('hex')
+    const sha256 = hashesParts ? hashOf(number, body) : undefined
     const known = journal?.known(number)
     if (known !== undefined && (known.bytes !== used || known.sha256 !== sha256)) throw changed(key, number)
     const there = existing.get(number)
-    if (known !== undefined && there !== undefined && isSent(there, { ...known, sha256 })) {
+    if (known !== undefined && there !== undefined && isSent(there, known)) {
       done(there, buffer)
     } else {
-      const sending: Promise<void> = send({ number, offset, body, sha256 }, buffer)
+      const sending: Promise<void> = send({ number, offset, body, ...(sha256 ? { sha256 } : {}) }, buffer)
         .catch(fail)
         .finally(() => inFlight.delete(sending))
       inFlight.add(sending)

@@ -143,9 +143,9 @@ async function startChildren(
     HOLDFAST_TEMPORAL_ADDRESS: temporalAddress,
     ...(temporalUi === null ? {} : { HOLDFAST_TEMPORAL_UI_URL: temporalUi }),
   }
-  const main = join(import.meta.dirname, '..', 'main.ts')
+  const program = join(import.meta.dirname, '..', '..', 'bin', 'holdfast')
   const own = (name: string) => (output: number | 'pipe') =>
-    spawnLeashed(process.execPath, [main, name], { env, output, graceSeconds: orphanSeconds })
+    spawnLeashed(program, [name], { env, output, graceSeconds: orphanSeconds })
 
   const apiChild = keep('api', own('api'))
   await apiReady(api, apiChild, logs)

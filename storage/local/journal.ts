@@ -16,7 +16,8 @@ const lineSchema = z.union([
     number: z.int(),
     bytes: z.int(),
     offset: z.int(),
-    sha256: z.string(),
+    tag: z.string(),
+    sha256: z.string().optional(),
     boot: z.string(),
   }),
 ])
@@ -25,7 +26,9 @@ export interface JournaledPart {
   number: number
   bytes: number
   offset: number
-  sha256: string
+  /** Names this writing of the part. */
+  tag: string
+  sha256?: string | undefined
   /** Written since this machine started: what was written is what is read. */
   thisBoot: boolean
 }
@@ -71,8 +74,9 @@ function parseLine(line: string): unknown {
   }
 }
 
-/** Whether the file holds the part's bytes. */
+/** Whether the file holds the part's bytes, as far as can be told. */
 export async function holdsPart(data: FileHandle, part: JournaledPart): Promise<boolean> {
+  if (part.sha256 === undefined) return false
   const hash = createHash('sha256')
   const buffer = Buffer.allocUnsafe(1024 * 1024)
   for (let done = 0; done < part.bytes; ) {

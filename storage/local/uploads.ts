@@ -3,13 +3,13 @@
  * object being made, parts written at their offsets), `parts` (the journal), and, once completing began, `object`:
  * `data` renamed, so that a writer who was given up can no longer open it.
  */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat, OpenUpload, PartInfo } from '../destination.ts'
+import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix, compareKeys } from '../object-key.ts'
 import { errnoOf, explained, isAbsent, rootTrouble } from './errors.ts'
 import {
@@ -65,13 +65,14 @@ export async function putPart(
   writeback: Writeback,
   key: string,
   uploadId: string,
-  part: { number: number; offset: number; body: Uint8Array; sha256: string },
+  part: OutgoingPart,
   options: CallOptions = {},
 ): Promise<PartInfo> {
   options.signal?.throwIfAborted()
   const directory = directoryOf(root, uploadId)
   const data = join(directory, 'data')
   const { number, offset, sha256 } = part
+  const tag = sha256 ?? randomUUID()
   const doing = `Writing part ${number} of "${key}"`
   return await explained(root, doing, async () => {
     writeback.throwIfFailed(uploadId)
@@ -84,14 +85,14 @@ export async function putPart(
       await journalBegin(join(directory, 'parts'), number)
       await writeWhole(file, part.body, offset)
       options.signal?.throwIfAborted()
-      await journalEnd(join(directory, 'parts'), { number, bytes: part.body.length, offset, sha256 })
+      await journalEnd(join(directory, 'parts'), { number, bytes: part.body.length, offset, tag, sha256 })
     } catch (error) {
       throw await gone(error)
     } finally {
       await file.close()
     }
     writeback.wrote(uploadId, data, part.body.length)
-    return { number, bytes: part.body.length, tag: sha256, sha256 }
+    return { number, bytes: part.body.length, tag, ...(sha256 ? { sha256 } : {}) }
   })
 }
 
@@ -105,7 +106,12 @@ export async function listParts(
     try {
       await expectUpload(directory, key)
       const parts = await trustedParts(directory)
-      return parts.map(({ number, bytes, sha256 }) => ({ number, bytes, tag: sha256, sha256 }))
+      return parts.map(({ number, bytes, tag, sha256 }) => ({
+        number,
+        bytes,
+        tag,
+        ...(sha256 ? { sha256 } : {}),
+      }))
     } catch (error) {
       if (!isAbsent(error)) throw error
       const trouble = await rootTrouble(root)
@@ -239,7 +245,7 @@ function expectContiguous(
         ? 'is out of order'
         : !has
           ? 'was not written'
-          : has.bytes !== part.bytes || has.sha256 !== part.tag
+          : has.bytes !== part.bytes || has.tag !== part.tag
             ? 'is not the one that was written last'
             : has.offset !== offset
               ? `begins at byte ${has.offset} where ${offset} is expected`

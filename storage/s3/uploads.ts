@@ -3,6 +3,7 @@
  * it before it keeps the part, gives it back in ListParts (a resumed upload can compare what is there with what it would
  * send), and it signs the request, so that a store without checksum headers verifies it as well.
  */
+import { createHash } from 'node:crypto'
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -12,7 +13,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat, OpenUpload, PartInfo } from '../destination.ts'
+import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
 import { statObject } from './objects.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
@@ -41,10 +42,11 @@ export async function putPart(
   store: Store,
   key: string,
   uploadId: string,
-  part: { number: number; offset: number; body: Uint8Array; sha256: string },
+  part: OutgoingPart,
   options: CallOptions = {},
 ): Promise<PartInfo> {
-  const { number, body, sha256 } = part
+  const { number, body } = part
+  const sha256 = part.sha256 ?? createHash('sha256').update(body).digest('hex')
   return await whereKnown(store.findings, 'checksums', async checksums => {
     const command = new UploadPartCommand({
       Bucket: store.bucket,
