@@ -19,7 +19,8 @@ import { eventually, type Stack, s3Input, startStack } from './stack.ts'
 // Of this very run: another one on this machine has others.
 const password = `canary-${randomBytes(9).toString('hex')}-password`
 const storeSecret = `canary-${randomBytes(9).toString('hex')}-store-secret`
-const canaries = [password, storeSecret]
+const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
+const canaries = [password, storeSecret, userPassword]
 
 const waiting = `SELECT count(DISTINCT l.relation) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
   WHERE NOT l.granted AND c.relname = 'blobs'`
@@ -91,6 +92,11 @@ describe('canary', () => {
       answers.push(JSON.stringify(answer))
       return answer.body
     }
+    await ask('POST', '/v1/users', { name: 'ada', role: 'admin', password: userPassword })
+    await ask('POST', '/v1/sessions', { user: 'ada', password: userPassword })
+    // In the wrong field, as people do.
+    await ask('POST', '/v1/sessions', { user: userPassword, password: 'ada' })
+    await ask('PUT', '/v1/users/ada/password', { password: userPassword })
     await ask('POST', '/v1/destinations', s3Input(store, 'vault', 'canary'))
     await ask('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
     // Errors quote what was asked: they must not quote secrets.
@@ -141,6 +147,8 @@ describe('canary', () => {
       '/v1/destinations',
       '/v1/operations',
       '/v1/backups',
+      '/v1/users',
+      '/v1/audit?limit=200',
       '/openapi.json',
     ]) {
       await ask('GET', path)
