@@ -9,7 +9,7 @@ import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 
 /** Stops what still runs for the operation and removes its staging. */
-export async function cleanHost(context: WorkerContext, operationId: string): Promise<void> {
+export async function cleanHost(context: Pick<WorkerContext, 'host'>, operationId: string): Promise<void> {
   await context.host.stopOperation(operationId)
   await context.host.removeOperation(operationId)
 }
@@ -50,10 +50,10 @@ export async function abandonBackup(
 }
 
 /**
- * Before an operation begins: jobs and staging of operations that are closed (ended from outside, say) are ended. A
- * terminated workflow frees its lock, not its tool.
+ * Before an operation begins, and now and then: jobs and staging of operations that are closed (ended from outside, or on
+ * another machine) are ended. A terminated workflow frees its lock, not its tool.
  */
-export async function clearClosedOperations(context: WorkerContext, _turn: Turn): Promise<void> {
+export async function clearClosedOperations(context: Pick<WorkerContext, 'host' | 'catalog'>): Promise<void> {
   const present = await context.host.operations()
   if (present.length === 0) return
   for (const operationId of await context.catalog.closedOperations(present))

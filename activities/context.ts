@@ -5,6 +5,7 @@ import { catalogClient } from '../catalog/client.ts'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import type { Host } from '../hosts/host.ts'
 import { openLocalHost } from '../hosts/index.ts'
+import type { Machine } from '../model/records.ts'
 import { boundTo } from '../storage/bound.ts'
 import type { Destination } from '../storage/destination.ts'
 import { openDestination } from '../storage/index.ts'
@@ -13,6 +14,7 @@ export interface WorkerContext {
   catalog: WorkerCatalog
   /** The machine the tools run on. */
   host: Host
+  machine: Machine
   /** Opens (or gives the open) destination; credentials are fetched from the catalog each time they may have changed. */
   destination(name: string): Promise<Destination>
   /** The same for one run of a step: calls of catalog and destinations end with the signal. */
@@ -31,6 +33,7 @@ export interface ContextOptions {
   url: string
   workerToken: string
   tempDir: string
+  machine: Machine
   notifyCommand: string | undefined
 }
 
@@ -42,6 +45,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
   const context: WorkerContext = {
     catalog,
     host,
+    machine: options.machine,
     async destination(name) {
       const known = open.get(name)
       if (known && known.until > Date.now()) return known.destination

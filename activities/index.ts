@@ -59,7 +59,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
   return {
     plan: (input: BackupInput) =>
       step('plan', async (context, t) => {
-        if (!input.dryRun) await clearClosedOperations(context, t)
+        if (!input.dryRun) await clearClosedOperations(context)
         return await planBackup(context, t, input)
       }),
     precheck: (input: BackupInput) => step('precheck', (context, t) => precheckBackup(context, t, input)),
@@ -81,14 +81,16 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
 
     planRestore: (input: RestoreInput) =>
       step('plan', async (context, t) => {
-        if (!input.dryRun) await clearClosedOperations(context, t)
+        if (!input.dryRun) await clearClosedOperations(context)
         return await planRestoreFrom(context, t, input)
       }),
     precheckRestore: (input: RestoreInput) =>
       step('precheck', (context, t) => precheckRestore(context, t, input)),
     restoreSteps: (input: RestoreInput, ids: string[]) =>
       step('restore', (context, t) => runRestoreSteps(context, t, input, ids)),
-    /** Ends what still runs for the operation and removes its staging. */
+    /** Which machine carries this out. */
+    machine: () => step('stage', async context => context.machine),
+    /** Ends what still runs for the operation on this machine and removes its staging. */
     cleanHost: (operationId: string) => step('cleanup', context => cleanHost(context, operationId)),
     prove: (input: RestoreInput, place: 'temporary' | 'swapped') =>
       step('prove', (context, t) => proveRestore(context, t, input, place)),

@@ -179,6 +179,8 @@ const summarize = (plan: StoredBackupPlan, digest: string): PlanSummary => ({
 /** What a workflow learns of a restore's plan: the runs of steps, in order, each restarting as one. */
 export interface RestoreSummary {
   digest: string
+  /** Something of it lies in staging between two steps. */
+  staged: boolean
   load: { title: string; steps: string[] }[]
   /** Give the restored database its name, each recorded by itself. */
   finish: string[]
@@ -261,6 +263,7 @@ export const restoreStepsOf = (plan: RestorePlan): Step[] => [
 
 const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSummary => ({
   digest,
+  staged: plan.steps.some(step => step.writesTo === 'staging'),
   load: runsOf(plan.steps),
   finish: plan.finish.map(step => step.id),
   swap: plan.swap ? { prepare: plan.swap.prepare.map(step => step.id), kept: plan.swap.kept.name } : null,

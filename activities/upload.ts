@@ -58,15 +58,21 @@ export async function uploadArtifacts(
   }
 }
 
+const attemptDirectory = (context: WorkerContext, input: BackupInput, attemptId: string) =>
+  `${context.host.stagingDir(input.operationId)}/.holdfast-upload/${attemptId}`
+
 const journalPath = (
   context: WorkerContext,
   input: BackupInput,
   attemptId: string,
   artifact: string,
   kind: 'parts' | 'sent',
-) => `${context.host.stagingDir(input.operationId)}/.holdfast-upload/${attemptId}/${artifact}.${kind}`
+) => `${attemptDirectory(context, input, attemptId)}/${artifact}.${kind}`
 
-/** The newest recorded attempt of which something lies in the store already, made by the same encoder. */
+/**
+ * The newest recorded attempt of which something lies in the store already, made by the same encoder from what is staged
+ * here: without the record of its parts beside that data nobody can tell which bytes its key has sealed.
+ */
 async function findResumable(
   context: WorkerContext,
   destination: Destination,
@@ -78,6 +84,7 @@ async function findResumable(
   attempts.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   for (const attempt of attempts) {
     if (attempt.artifacts.length !== plan.artifacts.length) continue
+    if (!(await context.host.files.stat(attemptDirectory(context, input, attempt.attemptId)))) continue
     if (attempt.artifacts.some(one => one.uploadId === null || one.encoder !== encoder.name)) continue
     if (attempt.artifacts.some(one => one.level !== input.compressionLevel)) continue
     let alive = true
@@ -98,6 +105,7 @@ async function uploadAs(
   attempt: AttemptRecord,
   encoder: Encoder,
 ): Promise<Made> {
+  await context.host.files.ensureDirectory(attemptDirectory(context, input, attempt.attemptId))
   const made: Made = {
     attemptId: attempt.attemptId,
     artifacts: [],

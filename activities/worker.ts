@@ -2,9 +2,12 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker'
-import { taskQueue } from '../model/ids.ts'
+import { NativeConnection, Worker, type WorkerOptions, type WorkflowBundle } from '@temporalio/worker'
+import { openLocalHost } from '../hosts/index.ts'
+import { machineQueue, taskQueue } from '../model/ids.ts'
+import type { Machine } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
+import { keepClear, machineIdOf } from './machine.ts'
 import { openStepsThread } from './thread.ts'
 
 export interface RunningWorker {
@@ -22,11 +25,17 @@ export async function startWorker(options: {
 }): Promise<RunningWorker> {
   const { settings } = options
   const { address, namespace, tls, apiKey } = settings.temporal
+  const server = { url: settings.url, workerToken: options.workerToken }
+  const host = await openLocalHost({ name: 'local', stagingRoot: settings.tempDir })
+  const machine: Machine = {
+    queue: machineQueue(await machineIdOf(host)),
+    waitSeconds: settings.machineWaitSeconds,
+  }
   const [steps, connection, workflowBundle] = await Promise.all([
     openStepsThread({
-      url: settings.url,
-      workerToken: options.workerToken,
+      ...server,
       tempDir: settings.tempDir,
+      machine,
       notifyCommand: settings.notifyCommand,
     }),
     NativeConnection.connect({
@@ -36,34 +45,43 @@ export async function startWorker(options: {
     }),
     options.workflowBundle ?? bundleWorkflows(),
   ])
-  const worker = await Worker.create({
+  const shared: WorkerOptions = {
     connection,
     namespace,
     taskQueue,
-    workflowBundle,
     activities: steps.activities,
     maxConcurrentActivityTaskExecutions: 32,
     // A killed worker's progress must be fresh, and a cancellation must arrive within a second.
     maxHeartbeatThrottleInterval: '1s',
     defaultHeartbeatThrottleInterval: '1s',
-    // After a kill the next worker gets the workflow within seconds instead of the default ten.
-    stickyQueueScheduleToStartTimeout: '3s',
     shutdownGraceTime: '5s',
     shutdownForceTime: '20s',
-  })
+  }
+  const workers = await Promise.all([
+    // After a kill the next worker gets the workflow within seconds instead of the default ten.
+    Worker.create({ ...shared, workflowBundle, stickyQueueScheduleToStartTimeout: '3s' }),
+    // What is staged here is worked on here.
+    Worker.create({ ...shared, taskQueue: machine.queue }),
+  ])
+  // The SDK drains by itself on the same signals, and refuses to be told twice.
+  const shutdown = () => {
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
+  }
   return {
     async run() {
+      const ended = new AbortController()
+      const clearing = keepClear(host, server, ended.signal)
       try {
-        await worker.run()
+        // One that fails takes the other with it: half a worker would keep steps waiting.
+        await Promise.all(workers.map(worker => worker.run().finally(shutdown)))
       } finally {
+        ended.abort()
+        await clearing
         await steps.close()
         await connection.close()
       }
     },
-    // The SDK drains by itself on the same signals, and refuses to be told twice.
-    shutdown: () => {
-      if (worker.getState() === 'RUNNING') worker.shutdown()
-    },
+    shutdown,
   }
 }
 

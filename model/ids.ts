@@ -22,6 +22,8 @@ export const backupIdPattern = /^\d{8}T\d{6}Z-[a-z]+-[a-z0-9]{4,16}$/
 
 /** Temporal's task queue of every worker. */
 export const taskQueue = 'holdfast'
+/** That of the workers which share one staging directory. */
+export const machineQueue = (machineId: string): string => `${taskQueue}/${machineId}`
 
 /** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`

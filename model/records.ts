@@ -253,6 +253,14 @@ export interface AttemptArtifact {
   level: number
 }
 
+/** A staging directory with the workers that use it, as workflows know it. */
+export interface Machine {
+  /** Task queue of those workers alone. */
+  queue: string
+  /** How long nobody may answer for it until an operation begins anew elsewhere. */
+  waitSeconds: number
+}
+
 /** Which installation we are and which epoch we hold at a destination. */
 export interface WriterIdentity {
   installationId: string

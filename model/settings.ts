@@ -44,6 +44,8 @@ export interface Settings {
   /** File of certificates that the CLI and workers trust for https, beside those of the system. Absolute. */
   ca: string | undefined
   tempDir: string
+  /** How long a machine with staged data may be away until an operation begins anew on another. */
+  machineWaitSeconds: number
   /** How long an operation that needs an operator waits for one. */
   parkSeconds: number
   /** Program that is told when an operation is parked. Absolute. */
@@ -148,6 +150,7 @@ export function settingsFrom(
     workerTokenFile: absolute(text('HOLDFAST_WORKER_TOKEN_FILE') ?? join(home, 'worker.token')),
     ca: ca === undefined ? undefined : absolute(ca),
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
+    machineWaitSeconds: seconds('HOLDFAST_MACHINE_WAIT_SECONDS', 300),
     parkSeconds: seconds('HOLDFAST_PARK_SECONDS', 86_400),
     notifyCommand,
     approvalSeconds: seconds('HOLDFAST_APPROVAL_SECONDS', 86_400),

@@ -9,6 +9,7 @@
  * host          the machine the tools run on
  * destination   where artifacts are kept
  * staging       a scratch directory on the machine that runs the tool
+ * machine       one staging directory and the workers that share it; they have a task queue of their own
  * artifact      one finished object of a backup in a destination
  * backup        a committed set of artifacts described by one `manifest.json`
  * attempt       one try at producing a backup's artifacts, with its own random id, key and upload

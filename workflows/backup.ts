@@ -3,6 +3,7 @@ import type { Made } from '../activities/attempt.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
+import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
@@ -29,23 +30,34 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
     () => quick.plan(input),
     made => made.title,
   )
-  const checks = await story.phase('precheck', () => quick.precheck(input), checked)
-  const warnings = [...plan.warnings, ...checks.warnings]
+  const precheck = () => story.phase('precheck', () => quick.precheck(input), checked)
   if (input.dryRun) {
+    const { warnings } = await precheck()
     await story.phase('cleanup', () => patient.cleanHost(input.operationId))
-    return warnings
+    return [...plan.warnings, ...warnings]
   }
   const hooks = hooksOf(story, input.operationId, plan.hooks)
-  await hooks.before()
-  const made = plan.shape === 'streamed' ? await streamed(story, input) : await staged(story, input)
+  let begun: Promise<void> | undefined
+  const begin = async () => {
+    const checks = await precheck()
+    // Once, also where the work begins anew on another machine.
+    begun ??= hooks.before()
+    await begun
+    return checks
+  }
+  const { checks, made } =
+    plan.shape === 'streamed'
+      ? { checks: await begin(), made: await streamed(story, input) }
+      : await onOneMachine(async () => ({ checks: await begin(), made: await staged(story, input) }))
   await story.phase('verify', () => quick.verify(input, made))
   // From here on the backup may exist: what was asked to stop too late is finished.
   await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
-  return warnings
+  return [...plan.warnings, ...checks.warnings]
 }
 
 /** Answers true when the backup exists after all. */
 export async function giveUpBackup(input: BackupInput, reason: ErrorFacts): Promise<boolean> {
+  await leaveMachines(input.operationId)
   const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
   if (committed) await patient.record(input)
   return committed
@@ -73,7 +85,10 @@ async function finish(story: Story, input: BackupInput, made: Made, hooks: Hooks
   )
   await story.phase('record', () => patient.record(input))
   await hooks.after()
-  await story.phase('cleanup', () => patient.cleanup(input, committed.attemptId))
+  await story.phase('cleanup', async () => {
+    await leaveMachines(input.operationId)
+    await patient.cleanup(input, committed.attemptId)
+  })
 }
 
 const checked = ({ passed, warnings }: { passed: number; warnings: string[] }) =>

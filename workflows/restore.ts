@@ -4,6 +4,7 @@ import type { BackupInput, RestoreInput } from '../model/records.ts'
 import { giveUpBackup, makeBackup } from './backup.ts'
 import { factsOf } from './facts.ts'
 import { hooksOf } from './hooks.ts'
+import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
@@ -37,14 +38,17 @@ export async function restore(input: RestoreInput): Promise<Told> {
       if (plan.swap && input.safetyBackup) await safetyBackup(story, input, input.safetyBackup)
       const hooks = hooksOf(story, input.operationId, plan.hooks)
       await hooks.before()
-      for (const run of plan.load) {
-        await story.phase(
-          'restore',
-          () => long.restoreSteps(input, run.steps),
-          moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
-        )
+      const load = async () => {
+        for (const run of plan.load) {
+          await story.phase(
+            'restore',
+            () => long.restoreSteps(input, run.steps),
+            moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
+          )
+        }
+        await story.phase('prove', () => long.prove(input, 'temporary'), proven)
       }
-      await story.phase('prove', () => long.prove(input, 'temporary'), proven)
+      await (plan.staged ? onOneMachine(load) : load())
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
         if (plan.swap) await swap(story, input, plan.swap)
@@ -59,11 +63,15 @@ export async function restore(input: RestoreInput): Promise<Told> {
           )
         }
         await hooks.after()
-        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+        await story.phase('cleanup', async () => {
+          await leaveMachines(input.operationId)
+          await patient.cleanHost(input.operationId)
+        })
       })
       return checks.warnings
     },
     async () => {
+      await leaveMachines(input.operationId)
       if (!input.dryRun) return await patient.undoRestore(input)
       await patient.cleanHost(input.operationId)
       return false

@@ -2,8 +2,7 @@
 import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
 import { held } from './holding.ts'
-
-type Steps = ReturnType<typeof proxyActivities<Activities>>
+import { placed, type Steps } from './machine.ts'
 
 /** Steps that wait for whoever paused the operation, and park it where an operator is needed. */
 const holding = (steps: Steps): Steps =>
@@ -22,7 +21,7 @@ const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 /** Seconds of work: probes, plans, small objects. */
 export const quick = holding(
-  proxyActivities<Activities>({
+  placed({
     startToCloseTimeout: '5m',
     scheduleToCloseTimeout: '30m',
     heartbeatTimeout,
@@ -33,7 +32,7 @@ export const quick = holding(
 
 /** Moves a database's bytes: as long as it takes, tried again after each kill. */
 export const long = holding(
-  proxyActivities<Activities>({
+  placed({
     startToCloseTimeout: '7 days',
     heartbeatTimeout,
     cancellationType,
@@ -50,7 +49,7 @@ export const unheld = proxyActivities<Activities>({
 })
 
 /** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
-export const patient = proxyActivities<Activities>({
+export const patient = placed({
   startToCloseTimeout: '10m',
   scheduleToCloseTimeout: '1h',
   heartbeatTimeout,
@@ -66,14 +65,18 @@ export const telling = proxyActivities<Activities>({
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
 })
 
-/** Tries a few times; the operation does not depend on it. */
-export const attempted = proxyActivities<Activities>({
+const fewTimes = {
   startToCloseTimeout: '1m',
   scheduleToCloseTimeout: '5m',
   heartbeatTimeout,
   cancellationType,
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 3 },
-})
+} as const
+
+/** Tries a few times; the operation does not depend on it. */
+export const attempted = proxyActivities<Activities>(fewTimes)
+/** The same where the operation is. */
+export const attemptedThere = placed(fewTimes)
 
 /** Tells the catalog; nothing waits for it but the end. */
 export const local = proxyLocalActivities<Activities>({

@@ -14,7 +14,7 @@ import type { Patience } from '../model/records.ts'
 import type { Phase, PhaseRecord } from '../model/types.ts'
 import { operationAttribute, stateAttribute } from './attributes.ts'
 import { holdable } from './holding.ts'
-import { attempted, local, telling } from './steps.ts'
+import { attempted, attemptedThere, local, telling } from './steps.ts'
 
 export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[]; trouble: ErrorFacts | null }>(
   'state',
@@ -103,7 +103,7 @@ export function tell(
         attempted
           .notify({ event: 'operation.parked', operation: operationId, title, error: parked })
           .catch(quietly)
-        await attempted.release(operationId).catch(quietly)
+        await attemptedThere.release(operationId).catch(quietly)
       },
       paused() {
         heldSince = now()
