@@ -33,12 +33,13 @@ export async function insertOperation(
   also: (tx: CatalogDatabase) => Promise<void> = async () => {},
 ): Promise<void> {
   await catalog.transaction(async tx => {
-    await insertRow(tx, operation, requestKey, catalog.presence.process)
+    await insertOperationRow(tx, operation, requestKey, catalog.presence.process)
     await also(tx)
   })
 }
 
-async function insertRow(
+/** The same within a transaction of the caller's. `starter` is the API process that starts its workflow. */
+export async function insertOperationRow(
   tx: CatalogDatabase,
   operation: OperationRecord,
   requestKey: string | null,

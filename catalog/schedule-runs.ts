@@ -12,7 +12,7 @@ import type { MissedReason, RunState, ScheduleRecord, ScheduleRun } from '../mod
 import type { OperationState } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
-import { insertOperation } from './operations.ts'
+import { insertOperationRow } from './operations.ts'
 import { findSchedule, readSchedule, replaceSchedule } from './schedules.ts'
 import type { CatalogTables } from './schema.ts'
 
@@ -224,7 +224,7 @@ export async function startRun(
       detail: null,
       holder: null,
     })
-    if (ours) await insertOperation({ ...catalog, db: tx }, operation, null)
+    if (ours) await insertOperationRow(tx, operation, null, catalog.presence.process)
     return ours
   })
 }

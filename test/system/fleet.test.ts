@@ -133,8 +133,9 @@ describe('two machines', () => {
     back(first)
     const view = await succeeded(operation)
     await expectOneBackup(destination, 'resumed', view.backup)
-    const first_ = partsSent('resumed').filter(line => line.includes('partNumber=1&'))
-    assert.equal(first_.length, 1, 'what was sent is not sent again')
+    // Several are in flight when it dies; what the store had answered for is not sent again.
+    const sent = partsSent('resumed').map(line => /partNumber=(\d+)/.exec(line)?.[1])
+    assert.ok(sent.length - new Set(sent).size <= 4, `sent again: ${sent.join(' ')}`)
     await clear(operation.id)
   })
 
