@@ -138,9 +138,9 @@ describe('HTTP', () => {
     const nested = await t.refused('POST', '/v1/restores', {
       backup: 'a:latest',
       target: { connection: 'a', database: 'b', host: 'c' },
-      overwriteExisting: true,
+      replace: true,
     })
-    assert.deepEqual(nested.errors?.map(field => field.path).sort(), ['overwriteExisting', 'target.host'])
+    assert.deepEqual(nested.errors?.map(field => field.path).sort(), ['replace', 'target.host'])
     for (const query of [
       'states=running',
       'state=lost',
