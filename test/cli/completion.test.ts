@@ -140,6 +140,7 @@ describe('completion', () => {
     assert.deepEqual(await bash('holdfast conn'), ['connection'])
     assert.deepEqual((await bash('holdfast connection ')).sort(), [
       'add',
+      'change',
       'check',
       'list',
       'policy',
@@ -177,6 +178,7 @@ describe('completion', () => {
     assert.deepEqual(await fish('holdfast conn'), ['connection'])
     assert.deepEqual((await fish('holdfast connection ')).sort(), [
       'add',
+      'change',
       'check',
       'list',
       'policy',
