@@ -1,6 +1,5 @@
 /** The tool's own bytes of an artifact: opened, authenticated, decompressed. */
 import { randomBytes } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
 import { link, open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Readable, Transform, type Writable } from 'node:stream'
@@ -74,7 +73,9 @@ export async function writeBytes(
 export async function writeFileWhole(path: string, fill: (sink: Writable) => Promise<void>): Promise<void> {
   const draft = join(dirname(path), `.holdfast-${randomBytes(6).toString('hex')}.part`)
   try {
-    await fill(createWriteStream(draft, { flags: 'wx', mode: 0o600, flush: true }))
+    // Opened here, not by the stream when it gets to it: what fails at once would remove the draft before it exists.
+    const file = await open(draft, 'wx', 0o600)
+    await fill(file.createWriteStream({ flush: true })).finally(() => file.close())
     await link(draft, path)
     const folder = await open(dirname(path), 'r')
     await folder.sync().finally(() => folder.close())

@@ -150,8 +150,9 @@ describe('the days on which the clock changes', () => {
           const found = dueTimes(spec, Date.UTC(year, 0, 1), Date.UTC(year + 1, 0, 1))
           for (const [index, time] of found.entries()) {
             const hours = (time - (found[index - 1] ?? Date.UTC(year, 0, 1))) / 3_600_000
+            // A station in Antarctica has moved its clock by three hours.
             assert.ok(
-              hours <= 26 && (index === 0 || hours >= 22),
+              hours <= 27 && (index === 0 || hours >= 21),
               `${hours} h before ${new Date(time).toISOString()}`,
             )
             if (index % 30 === 0) assert.equal(isDue(spec, time), true)

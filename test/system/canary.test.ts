@@ -13,17 +13,14 @@ import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres } from './databases.ts'
-import { lockTable, pidsIn } from './sessions.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { dumpWaits, lockTable } from './sessions.ts'
+import { type Stack, s3Input, startStack } from './stack.ts'
 
 // Of this very run: another one on this machine has others.
 const password = `canary-${randomBytes(9).toString('hex')}-password`
 const storeSecret = `canary-${randomBytes(9).toString('hex')}-store-secret`
 const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
 const canaries = [password, storeSecret, userPassword]
-
-const waiting = `SELECT count(DISTINCT l.relation) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-  WHERE NOT l.granted AND c.relname = 'blobs'`
 
 /** Every file below a directory that holds one of the secrets. */
 function filesWith(directory: string): string[] {
@@ -116,10 +113,7 @@ describe('canary', () => {
       try {
         const begun = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'], format })
         const id = begun.operation?.id ?? ''
-        // Not one that is only asked for its version: the one that waits for the table.
-        await eventually('pg_dump waits for the lock', async () =>
-          (await postgres.sql(waiting, 'shop')) === '1' ? pidsIn(id, 'pg_dump')[0] : undefined,
-        )
+        await dumpWaits(postgres, id)
         const { commandLines, environments } = await processesShowing()
         assert.deepEqual(commandLines, [], 'no command line shows it')
         const [tools, strangers] = [

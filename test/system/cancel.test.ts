@@ -12,7 +12,7 @@ import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
-import { lockTable, pidsIn } from './sessions.ts'
+import { dumpWaits, lockTable } from './sessions.ts'
 import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 /** The issue's promise: clean within this many seconds. A bound of behaviour, not a measurement of speed. */
@@ -212,7 +212,7 @@ describe('cancel', () => {
     test(`backup, pg ${format}, while the tool waits for a lock`, async () => {
       const lock = await lockTable(postgres.url('shop'), 'blobs')
       const operation = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      await eventually('pg_dump runs', async () => pidsIn(operation.id, 'pg_dump')[0])
+      await dumpWaits(postgres, operation.id)
       const view = await cancelled(operation)
       assert.equal(view.state, 'cancelled')
       await lock.release()

@@ -14,8 +14,8 @@ import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, objectsOf, uploadsOf } from './inspect.ts'
-import { lockTable, pidsIn } from './sessions.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { dumpWaits, lockTable } from './sessions.ts'
+import { type Stack, s3Input, startStack } from './stack.ts'
 
 const password = 'kq7-Vm2-xt'
 
@@ -156,7 +156,7 @@ describe('dry run', () => {
   test('takes no lock: it runs beside the backup that holds it', async () => {
     const lock = await lockTable(postgres.url('shop'), 'blobs')
     const holder = await stack.backup({ connection: 'pg', destinations: ['vault'] })
-    await eventually('pg_dump runs', async () => pidsIn(holder.id, 'pg_dump')[0])
+    await dumpWaits(postgres, holder.id)
     const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/backups', {
       connection: 'pg',
       destinations: ['vault'],

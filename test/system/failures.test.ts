@@ -13,8 +13,8 @@ import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost } from './inspect.ts'
-import { lockTable, pidsIn } from './sessions.ts'
-import { directory, eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { dumpWaits, lockTable, pidsIn } from './sessions.ts'
+import { directory, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 /** No word that a message may hold by itself. */
 const password = 'kq7-Vm2-xt'
@@ -137,10 +137,15 @@ describe('failures', () => {
   test('the database dies in the middle of the dump', async () => {
     const lock = await lockTable(postgres.url('shop'), 'blobs')
     const operation = await stack.backup({ connection: 'pg', destinations: ['disk'] })
-    await eventually('pg_dump runs', async () => pidsIn(operation.id, 'pg_dump')[0])
+    await dumpWaits(postgres, operation.id)
     await postgres.kill9()
-    await lock.release()
-    await expectMended(operation, 'database.unreachable', () => postgres.restart())
+    try {
+      await lock.release()
+      await expectMended(operation, 'database.unreachable', () => postgres.restart())
+    } finally {
+      // The tests that follow need it, whatever became of this one.
+      await postgres.restart()
+    }
   })
 
   test('a tool is missing', async () => {

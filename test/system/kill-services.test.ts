@@ -16,7 +16,7 @@ import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup, processesWith } from './inspect.ts'
-import { lockTable, pidsIn } from './sessions.ts'
+import { dumpWaits, lockTable, pidsIn } from './sessions.ts'
 import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
 
 describe('services die under a backup', () => {
@@ -197,23 +197,11 @@ describe('services die under a backup', () => {
     })
   }
 
-  const waitsForLock = () =>
-    eventually('pg_dump waits for the lock', async () =>
-      (await postgres.sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast' AND wait_event_type = 'Lock'",
-      )) === '0'
-        ? undefined
-        : true,
-    )
-
   for (const format of ['custom', 'directory'] as const) {
     test(`pg ${format}: the tool is killed and runs again`, async () => {
       const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      await waitsForLock()
-      const victim = postgresTool(id)
-      assert.ok(victim, 'pg_dump runs')
-      process.kill(victim, 'SIGKILL')
+      process.kill(await dumpWaits(postgres, id), 'SIGKILL')
       await locker.release()
       await expectOne('pg', id)
       assert.equal(
@@ -225,8 +213,7 @@ describe('services die under a backup', () => {
     test(`pg ${format}: a worker that is suspended while the tool runs wakes up and disturbs nobody`, async () => {
       const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      await waitsForLock()
-      const first = postgresTool(id)
+      const first = await dumpWaits(postgres, id)
       const zombie = worker
       const suspendedAt = Date.now()
       zombie.child.kill('SIGSTOP')
@@ -248,7 +235,7 @@ describe('services die under a backup', () => {
     test(`pg ${format}: the worker is killed while the tool waits for a lock`, async () => {
       const locker = await lockTable(postgres.url('shop'), 'blobs')
       const { id } = await stack.backup({ connection: 'pg', destinations: ['vault'], format })
-      await waitsForLock()
+      await dumpWaits(postgres, id)
       await worker.kill9()
       worker = stack.startWorker()
       if (format === 'custom') {

@@ -3,6 +3,7 @@
  * interceptors before the object store and between worker and API. Everything lives in a throw-away directory.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -102,10 +103,24 @@ export async function startStack(
 
   const startApi = async (extra: Record<string, string> = {}): Promise<Process> => {
     const made = start('api', extra)
-    await eventually('API answers', async () => ((await fetch(`${apiUrl}/readyz`)).ok ? true : undefined))
+    const ready = eventually('API answers', async () =>
+      (await fetch(`${apiUrl}/readyz`)).ok ? true : undefined,
+    )
+    const ended = once(made.child, 'exit').then(async () => {
+      throw new Error(`The API ended before it answered:\n${await readFile(made.log, 'utf8')}`)
+    })
+    // The one that loses is heard by nobody.
+    for (const one of [ready, ended]) one.catch(() => {})
+    await Promise.race([ready, ended])
     return made
   }
-  let api = await startApi()
+  let api: Process
+  try {
+    api = await startApi()
+  } catch (error) {
+    await temporal.stop()
+    throw error
+  }
   const token = (await readFile(join(home, 'api.token'), 'utf8')).trim()
   const workerApi: Interceptor = await startInterceptor(apiUrl)
   const startWorker = (extra: Record<string, string> = {}) =>
