@@ -1,6 +1,6 @@
 /** Our side: a whole Holdfast as processes, spoken to by its HTTP API like anybody's. */
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BackupView, OperationView } from '../model/schemas.ts'
@@ -19,6 +19,8 @@ export interface Product {
   restore(request: { backup: string; connection: string; database: string }): Promise<Done>
   /** Seconds from the call until the manifest is in the local destination, which is the commit. */
   secondsToCommit(connection: string): Promise<number>
+  /** Removes what earlier backups of the connection left in the local destination, so that its place is free again. */
+  clear(connection: string): Promise<void>
   bytesOf(backup: string): Promise<{ storedBytes: number; toolBytes: number }>
 }
 
@@ -100,6 +102,7 @@ export async function startProduct(stack: Stack, small: string): Promise<Product
       })
       return Number(committed - begun) / 1e9
     },
+    clear: connection => rm(join(backups, connection, 'backups'), { recursive: true, force: true }),
     bytesOf: backup => stack.expectOk<BackupView>('GET', `/v1/backups/${backup}`),
   }
   // A worker that has never worked compiles its code on the first operation.

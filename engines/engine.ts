@@ -27,6 +27,8 @@ export interface Stage {
   env?: Record<string, string>
   /** Environment variables of this program only whose values are secrets. One that is not stored is left out. */
   secretEnv?: Record<string, SecretRef>
+  /** Reads or writes its stream in pieces of a few KiB: gets larger buffers where the host has a way to give them. */
+  smallPieces?: true
 }
 
 /**

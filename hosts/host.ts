@@ -37,7 +37,10 @@ export interface RunningStream {
 }
 
 export interface RunningFeed {
-  /** Standard input of the first stage. Ending or destroying it does NOT signal end of file to the program. */
+  /**
+   * Standard input of the first stage. What is written is let go of once the program has it: nobody else may hold it.
+   * Ending or destroying it does NOT signal end of file to the program.
+   */
   stdin: Writable
   /** Says that all data was written and proven: the program now sees end of file. */
   complete(): Promise<void>

@@ -5,6 +5,7 @@ import { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import type { Command, CommandResult } from '../engines/engine.ts'
 import { HoldfastError } from '../model/errors.ts'
+import { letGo } from '../model/let-go.ts'
 import { attach, throwIfAborted } from './attached.ts'
 import { errno } from './files.ts'
 import type { JobId, RunningFeed, RunningStream, RunOptions } from './host.ts'
@@ -149,7 +150,12 @@ async function openFeed(path: string): Promise<{ stdin: Writable; close(): void 
     highWaterMark: 1024 * 1024,
     write(chunk: Buffer, _encoding, callback) {
       if (socket === undefined) callback(broken())
-      else socket.write(chunk, callback)
+      else {
+        socket.write(chunk, cause => {
+          letGo(chunk)
+          callback(cause)
+        })
+      }
     },
   })
   // Handlers come later, and an error without one would end the process; `result` tells what happened.

@@ -105,11 +105,16 @@ function stageFunction(stage: Stage, index: number, secrets: readonly string[]):
       name => [name, `"$hf_secret_${secrets.indexOf(name)}"`] as const,
     ),
   ]
+  const words = stage.argv.map(quote).join(' ')
   return [
     `hf_stage_${index}() {`,
     '  hf_locale',
     ...assignments.map(([name, value]) => `  ${environmentName(name)}=${value}; export ${name}`),
-    `  exec ${stage.argv.map(quote).join(' ')}`,
+    // What a pipe holds at once.
+    ...(stage.smallPieces
+      ? [`  if command -v stdbuf >/dev/null; then exec stdbuf -i64K -o64K ${words}; fi`]
+      : []),
+    `  exec ${words}`,
     '}',
   ]
 }

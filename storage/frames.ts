@@ -10,6 +10,7 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { HoldfastError } from '../model/errors.ts'
+import { letGo } from '../model/let-go.ts'
 
 const compress = promisify(zstdCompress)
 const decompress = promisify(zstdDecompress)
@@ -38,7 +39,10 @@ export interface FrameSummary {
   tail: Buffer
 }
 
-/** Yields compressed bytes in order; returns the summary. Throws `backup.incomplete` when the source is not well formed. */
+/**
+ * Yields compressed bytes in order, each piece good until the next is asked for; returns the summary. The source's chunks
+ * are let go of. Throws `backup.incomplete` when the source is not well formed.
+ */
 export type Frames = AsyncGenerator<Buffer, FrameSummary, undefined>
 
 /** `onToolBytes` is told how many of the tool's bytes are in frames that are through. */
@@ -50,9 +54,9 @@ export async function* announcedFrames(
   let announced = 0
   let missing = 0
   const stored: number[] = []
-  // The newest two frames are kept (by reference): the end of the tool's bytes lies in them.
-  let current: Buffer[] = []
-  let previous: Buffer[] = []
+  // The newest two frames are kept: the end of the tool's bytes lies in them.
+  let current = collected()
+  let previous = collected()
   let first: Buffer | undefined
   let compressedBytes = 0
 
@@ -67,34 +71,35 @@ export async function* announcedFrames(
         announced = 0
         missing = announcedLength(announcement, stored.length)
         stored.push(missing)
-        previous = current
-        current = []
+        ;[previous, current] = [current, previous]
+        current.clear()
         continue
       }
       const piece = rest.subarray(0, missing)
       rest = rest.subarray(piece.length)
       missing -= piece.length
-      current.push(piece)
+      current.add(piece)
       compressedBytes += piece.length
       yield piece
       if (missing > 0) continue
-      if (first === undefined) first = await decoded(current, 0)
-      else requireFrame(current, stored.length - 1)
+      if (first === undefined) first = await decoded(current.bytes(), 0)
+      else requireFrame(current.bytes(), stored.length - 1)
       onToolBytes(stored.length * first.length)
     }
+    letGo(chunk)
   }
   if (first === undefined || missing > 0 || announced > 0) {
     const where = first === undefined ? 'inside its first frame' : `inside frame ${stored.length}`
     throw malformed(`it ended ${where}`)
   }
   const frames = stored.length
-  const last = frames === 1 ? first : await decoded(current, frames - 1)
+  const last = frames === 1 ? first : await decoded(current.bytes(), frames - 1)
   if (last.length > first.length) {
     throw malformed(`its last frame holds ${last.length} bytes, more than the ${first.length} of the first`)
   }
   let tail: Buffer = last
   if (last.length < tailBytes && frames > 1) {
-    tail = Buffer.concat([await decoded(previous, frames - 2), last])
+    tail = Buffer.concat([await decoded(previous.bytes(), frames - 2), last])
   }
   const table = seekTable(stored, first.length, last.length)
   yield table
@@ -105,6 +110,27 @@ export async function* announcedFrames(
     compressedBytes: compressedBytes + table.length,
     head: Buffer.from(first.subarray(0, headBytes)),
     tail: Buffer.from(tail.subarray(Math.max(0, tail.length - tailBytes))),
+  }
+}
+
+/** Bytes in one piece, in memory that is used again. */
+function collected() {
+  let memory = Buffer.allocUnsafeSlow(1 << 20)
+  let used = 0
+  return {
+    clear() {
+      used = 0
+    },
+    add(piece: Buffer) {
+      if (used + piece.length > memory.length) {
+        const larger = Buffer.allocUnsafeSlow(Math.max(2 * memory.length, used + piece.length))
+        memory.copy(larger, 0, 0, used)
+        memory = larger
+      }
+      used += piece.copy(memory, used)
+    },
+    /** Good until the next change. */
+    bytes: (): Buffer => memory.subarray(0, used),
   }
 }
 
@@ -128,24 +154,25 @@ export async function* ownFrames(
     tail = Buffer.from(joined.subarray(Math.max(0, joined.length - tailBytes)))
     toolBytes += frame.length
     lastBytes = frame.length
-    const promise = compressFrame(frame, level)
+    const promise = compressFrame(frame, level).finally(() => letGo(frame))
     promise.catch(() => {}) // awaited in its turn; until then a failure must not count as unhandled
     working.push(promise)
   }
-  const finished = async () => {
+  const finished = async function* () {
     const frame = await working.shift()!
     stored.push(frame.length)
     compressedBytes += frame.length
     onToolBytes(Math.min(toolBytes, stored.length * ownFrameBytes))
-    return frame
+    yield frame
+    letGo(frame)
   }
 
   for await (const frame of chunksOf(source, ownFrameBytes)) {
-    if (working.length >= 2) yield await finished()
+    if (working.length >= 2) yield* finished()
     begin(frame)
   }
   if (toolBytes === 0) begin(Buffer.alloc(0))
-  while (working.length > 0) yield await finished()
+  while (working.length > 0) yield* finished()
   const frameBytes = stored.length === 1 ? lastBytes : ownFrameBytes
   const table = seekTable(stored, frameBytes, lastBytes)
   yield table
@@ -172,6 +199,13 @@ const compressFrame = (frame: Buffer, level: number): Promise<Buffer> =>
 async function* chunksOf(source: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = []
   let held = 0
+  const joined = () => {
+    const whole = Buffer.concat(pieces, held)
+    for (const piece of pieces) letGo(piece)
+    pieces = []
+    held = 0
+    return whole
+  }
   for await (const chunk of source) {
     let rest = chunk
     while (rest.length > 0) {
@@ -180,12 +214,10 @@ async function* chunksOf(source: AsyncIterable<Buffer>, bytes: number): AsyncGen
       held += piece.length
       rest = rest.subarray(piece.length)
       if (held < bytes) continue
-      yield Buffer.concat(pieces, held)
-      pieces = []
-      held = 0
+      yield joined()
     }
   }
-  if (held > 0) yield Buffer.concat(pieces, held)
+  if (held > 0) yield joined()
 }
 
 function announcedLength(announcement: Buffer, frame: number): number {
@@ -200,15 +232,14 @@ function announcedLength(announcement: Buffer, frame: number): number {
   return length
 }
 
-function requireFrame(pieces: readonly Buffer[], frame: number): void {
-  const start = pieces[0]!.length >= 4 ? pieces[0]! : Buffer.concat(pieces)
-  if (start.readUInt32LE(0) !== frameMagic) throw malformed(`frame ${frame + 1} is no zstd frame`)
+function requireFrame(bytes: Buffer, frame: number): void {
+  if (bytes.readUInt32LE(0) !== frameMagic) throw malformed(`frame ${frame + 1} is no zstd frame`)
 }
 
-async function decoded(pieces: readonly Buffer[], frame: number): Promise<Buffer> {
-  requireFrame(pieces, frame)
+async function decoded(bytes: Buffer, frame: number): Promise<Buffer> {
+  requireFrame(bytes, frame)
   try {
-    return await decompress(Buffer.concat(pieces), { maxOutputLength: maxFrameBytes })
+    return await decompress(bytes, { maxOutputLength: maxFrameBytes })
   } catch (cause) {
     throw malformed(`frame ${frame + 1} cannot be decoded`, cause)
   }

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
+import { letGo } from '../model/let-go.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import type { Destination } from './destination.ts'
 import { patience } from './retry.ts'
@@ -51,7 +52,10 @@ export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): 
 /** Reads the whole object and compares length and hash with the manifest. Needs no key. */
 export async function hashArtifact(options: ReadOptions): Promise<void> {
   const hash = createHash('sha256')
-  for await (const chunk of storedBytes(options)) hash.update(chunk)
+  for await (const chunk of storedBytes(options)) {
+    hash.update(chunk)
+    letGo(chunk)
+  }
   requireHash(options, hash.digest('hex'))
 }
 
@@ -69,8 +73,13 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
     const opener = entry.encryption === null ? null : openerFor(entry, dataKey)
     for await (const chunk of storedBytes({ ...options, signal })) {
       hash.update(chunk)
-      if (opener === null) yield chunk
-      else yield* opener.update(chunk)
+      if (opener === null) {
+        yield chunk
+        continue
+      }
+      const plain = opener.update(chunk)
+      letGo(chunk)
+      yield* plain
     }
     const last = opener?.final() ?? []
     requireHash(options, hash.digest('hex'))

@@ -4,7 +4,7 @@
  * their 16-byte tag, the first shorter by the header, the last as short as it is. Segment key = HKDF-SHA256(data key, salt,
  * info = associated data); segment nonce = prefix, 4-byte big-endian index, 1 on the last segment and 0 otherwise.
  * The same secrets and plaintext always give the same bytes; the same secrets must never seal other bytes.
- * Buffers given to `update` are kept by reference until their segment is complete: the caller must not reuse them.
+ * Buffers given to `update` are copied; those that come out are the caller's.
  */
 import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
@@ -45,11 +45,9 @@ export function createSealer(secrets: SealSecrets): Sealer {
   const key = segmentKey(secrets.dataKey, secrets.salt, secrets.associatedData)
   const header = Buffer.concat([Buffer.of(sealHeaderBytes), secrets.salt, secrets.noncePrefix])
   if (header.length !== sealHeaderBytes) throw new RangeError('salt must be 32 bytes and noncePrefix 7 bytes')
-  const seal = (pieces: readonly Buffer[], index: number, last: boolean): Buffer[] => {
+  const seal = (segment: Buffer, index: number, last: boolean): Buffer[] => {
     const cipher = createCipheriv('aes-256-gcm', key, segmentNonce(secrets.noncePrefix, index, last))
-    const sealed: Buffer[] = pieces.map(piece => cipher.update(piece))
-    sealed.push(cipher.final(), cipher.getAuthTag())
-    return sealed
+    return [cipher.update(segment), cipher.final(), cipher.getAuthTag()]
   }
   const plainSegment = segmentBytes - tagBytes
   const segments = inSegments(plainSegment - sealHeaderBytes, plainSegment, seal)
@@ -71,28 +69,28 @@ export function createOpener(dataKey: Uint8Array, associatedData: string, what: 
   let header: Buffer = Buffer.alloc(0)
   let key: Buffer | undefined
 
-  const decipher = (pieces: readonly Buffer[], index: number, last: boolean): Buffer[] | undefined => {
-    const { body, tag } = splitTag(pieces)
+  const decipher = (segment: Buffer, index: number, last: boolean): Buffer[] | undefined => {
+    const body = segment.subarray(0, segment.length - tagBytes)
     const nonce = segmentNonce(header.subarray(1 + saltBytes), index, last)
-    const gcm = createDecipheriv('aes-256-gcm', key!, nonce).setAuthTag(tag)
-    const opened: Buffer[] = body.map(piece => gcm.update(piece))
+    const gcm = createDecipheriv('aes-256-gcm', key!, nonce).setAuthTag(segment.subarray(body.length))
+    const opened = gcm.update(body)
     try {
       gcm.final()
     } catch {
       return undefined
     }
-    return opened
+    return [opened]
   }
-  const open = (pieces: readonly Buffer[], index: number, last: boolean): Buffer[] => {
-    if (sum(pieces) < tagBytes) {
+  const open = (segment: Buffer, index: number, last: boolean): Buffer[] => {
+    if (segment.length < tagBytes) {
       throw new HoldfastError(
         'artifact.truncated',
         `Opening ${what}: it ends inside the tag of segment ${index}.`,
       )
     }
-    const opened = decipher(pieces, index, last)
+    const opened = decipher(segment, index, last)
     if (opened !== undefined) return opened
-    if (decipher(pieces, index, !last) === undefined) {
+    if (decipher(segment, index, !last) === undefined) {
       throw new HoldfastError(
         'artifact.corrupted',
         `Opening ${what}: segment ${index} is not authentic: its bytes were changed or moved, or the data key is another artifact's.`,
@@ -135,15 +133,15 @@ export function createOpener(dataKey: Uint8Array, associatedData: string, what: 
 }
 
 /**
- * Cuts a stream into segments without copying. A full segment is held until another byte or the end arrives, because only
- * then it is known whether it is the last: the nonce says so.
+ * Cuts a stream into segments. A full segment is held until another byte or the end arrives, because only then it is known
+ * whether it is the last: the nonce says so. `handle` may use a segment's bytes until it returns.
  */
 function inSegments(
   firstBytes: number,
   bytes: number,
-  handle: (pieces: readonly Buffer[], index: number, last: boolean) => Buffer[],
+  handle: (segment: Buffer, index: number, last: boolean) => Buffer[],
 ) {
-  let pieces: Buffer[] = []
+  const segment = Buffer.allocUnsafeSlow(bytes)
   let held = 0
   let index = 0
   return {
@@ -151,22 +149,20 @@ function inSegments(
       const out: Buffer[] = []
       let rest = chunk
       while (rest.length > 0) {
-        const room = (index === 0 ? firstBytes : bytes) - held
-        if (room === 0) {
-          for (const done of handle(pieces, index, false)) out.push(done)
-          pieces = []
+        const size = index === 0 ? firstBytes : bytes
+        if (held === size) {
+          out.push(...handle(segment.subarray(0, held), index, false))
           held = 0
           index += 1
           continue
         }
-        const piece = rest.subarray(0, room)
-        pieces.push(piece)
-        held += piece.length
-        rest = rest.subarray(piece.length)
+        const copied = rest.copy(segment, held, 0, size - held)
+        held += copied
+        rest = rest.subarray(copied)
       }
       return out
     },
-    end: (): Buffer[] => handle(pieces, index, true),
+    end: (): Buffer[] => handle(segment.subarray(0, held), index, true),
   }
 }
 
@@ -182,22 +178,3 @@ function segmentNonce(prefix: Uint8Array, index: number, last: boolean): Buffer 
   nonce[11] = last ? 1 : 0
   return nonce
 }
-
-/** The last 16 bytes of a segment, which may lie across pieces, apart from the rest. */
-function splitTag(pieces: readonly Buffer[]): { body: Buffer[]; tag: Buffer } {
-  const tag = Buffer.alloc(tagBytes)
-  let missing = tagBytes
-  let index = pieces.length
-  const body = [...pieces]
-  while (missing > 0) {
-    index -= 1
-    const piece = body[index]!
-    const cut = Math.max(0, piece.length - missing)
-    tag.set(piece.subarray(cut), missing - (piece.length - cut))
-    missing -= piece.length - cut
-    body[index] = piece.subarray(0, cut)
-  }
-  return { body: body.slice(0, index + 1), tag }
-}
-
-const sum = (pieces: readonly Buffer[]): number => pieces.reduce((bytes, piece) => bytes + piece.length, 0)

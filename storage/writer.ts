@@ -3,6 +3,7 @@
  * Does not complete the upload: the caller does, once the tool has proven that it wrote everything.
  */
 import type { Readable } from 'node:stream'
+import { letGo } from '../model/let-go.ts'
 import type { Destination, PartInfo } from './destination.ts'
 import { announcedFrames, type FrameSummary, type Frames, ownFrames } from './frames.ts'
 import type { PartJournal } from './journal.ts'
@@ -14,7 +15,10 @@ export interface WriteOptions {
   /** Key of the object, relative to the destination's prefix, and the upload opened for it. */
   key: string
   uploadId: string
-  /** `pzstd`: its output. `raw`: the tool's bytes. Is read to its end, or destroyed when writing fails. */
+  /**
+   * `pzstd`: its output. `raw`: the tool's bytes. Is read to its end, or destroyed when writing fails; its chunks are let
+   * go of, so nobody else may hold them.
+   */
   source: Readable
   framing: 'pzstd' | 'raw'
   /** zstd level of `raw`. */
@@ -69,15 +73,21 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
     options.framing === 'pzstd'
       ? announcedFrames(source, sender.compressed)
       : ownFrames(source, options.level, sender.compressed)
+  const send = async (sealed: Buffer[]) => {
+    for (const piece of sealed) {
+      await sender.write(piece)
+      letGo(piece)
+    }
+  }
   try {
     const sealer = seal === null ? null : createSealer(seal)
     if (sealer !== null) await sender.write(sealer.header)
     let step = await frames.next()
     for (; !step.done; step = await frames.next()) {
       if (sealer === null) await sender.write(step.value)
-      else for (const sealed of sealer.update(step.value)) await sender.write(sealed)
+      else await send(sealer.update(step.value))
     }
-    if (sealer !== null) for (const sealed of sealer.final()) await sender.write(sealed)
+    if (sealer !== null) await send(sealer.final())
     return { ...step.value, ...(await sender.finish()) }
   } catch (error) {
     const reason = stop.signal.aborted ? stop.signal.reason : error

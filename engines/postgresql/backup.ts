@@ -2,7 +2,7 @@
 import type { CheckResult } from '../../model/types.ts'
 import type { BackupPlan, BackupRequest, ServerFacts } from '../engine.ts'
 import { safeFileName } from '../names.ts'
-import { tool } from './client.ts'
+import { piped, tool } from './client.ts'
 import type { PostgresqlConnection } from './connection.ts'
 import { postgresqlFacts } from './facts.ts'
 import { majorOf } from './probe.ts'
@@ -42,7 +42,7 @@ export function planBackup(
       {
         id: 'dump',
         title: 'pg_dump, custom format',
-        run: dump('-Fc'),
+        run: piped(dump('-Fc')),
         output: { to: 'artifact', artifact: name },
         resume: 'restart',
       },

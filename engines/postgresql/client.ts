@@ -43,6 +43,12 @@ export function tool(
   }
 }
 
+/** pg_dump and pg_restore move 4 KiB at a time when they write to a pipe or read from one. */
+export const piped = (command: Command): Command => {
+  const [first, ...rest] = command.stages
+  return { ...command, stages: [{ ...first, smallPieces: true }, ...rest] }
+}
+
 /** A script of SQL: unaligned, tuples only, stopping with exit 3 at the first error, errors with their SQLSTATE. */
 export function psql(
   connection: string,

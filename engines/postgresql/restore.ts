@@ -6,7 +6,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step, Swap } from '../engine.ts'
 import { checkedToken } from '../names.ts'
-import { conninfo, identifier, psql, tool } from './client.ts'
+import { conninfo, identifier, piped, psql, tool } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
 import { existingFacts } from './existing.ts'
 import { type PostgresqlFacts, postgresqlFacts, serverFacts, type TargetServerFacts } from './facts.ts'
@@ -199,7 +199,7 @@ function loadSteps(
     return {
       before: [],
       step: {
-        ...step('load', 'pg_restore, custom format', restore('-Fc')),
+        ...step('load', 'pg_restore, custom format', piped(restore('-Fc'))),
         group: 'load',
         feeds: { artifact: artifact.name },
       },

@@ -165,14 +165,30 @@ test('output that is read late is read whole; output that is thrown away ends th
   assert.notEqual((await thrown.result).exits[0], 0)
 })
 
+test('a program that moves small pieces gets larger buffers where the host can give them', async () => {
+  await using place = await scratch()
+  const host = await open(place.path)
+  const run = async (script: string, env: Record<string, string> = {}) => {
+    const answer = await host.run(job, {
+      stages: [{ argv: ['/bin/sh', '-c', script], env, smallPieces: true }],
+    })
+    return { exits: answer.exits, stdout: answer.stdout }
+  }
+  assert.deepEqual(await run('echo "$_STDBUF_I $_STDBUF_O"'), { exits: [0], stdout: '65536 65536\n' })
+  // Where there is no stdbuf it runs as it is.
+  assert.deepEqual(await run('echo "$_STDBUF_O"', { PATH: '/nowhere' }), { exits: [0], stdout: '\n' })
+  const missing = await host.run(job, { stages: [{ argv: ['no-such-program'], smallPieces: true }] })
+  assert.deepEqual(missing.exits, [127])
+  assert.match(missing.stderrTail, /no-such-program/)
+})
+
 test('a program that leaves early breaks the feed, and its exit is known', async () => {
   await using place = await scratch()
   const host = await open(place.path)
   const fed = await host.feed(job, lines('head -c 5 > /dev/null; exit 7'))
   const error = new Promise<NodeJS.ErrnoException>(resolve => fed.stdin.once('error', resolve))
-  const chunk = Buffer.alloc(65536)
   const write = () => {
-    if (!fed.stdin.destroyed) fed.stdin.write(chunk, cause => cause || setImmediate(write))
+    if (!fed.stdin.destroyed) fed.stdin.write(Buffer.alloc(65536), cause => cause || setImmediate(write))
   }
   write()
   assert.equal((await error).code, 'EPIPE')

@@ -21,7 +21,7 @@ const cut = (bytes: Buffer, size: number): Buffer[] => {
 
 async function packed(data: Buffer): Promise<Buffer> {
   const chunks: Buffer[] = []
-  for await (const chunk of ownFrames(Readable.from(cut(data, 65_536)), 3)) chunks.push(chunk)
+  for await (const chunk of ownFrames(Readable.from(cut(data, 65_536)), 3)) chunks.push(Buffer.from(chunk))
   return Buffer.concat(chunks)
 }
 
