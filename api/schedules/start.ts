@@ -72,7 +72,7 @@ function settled(run: ScheduleRun): DueAnswer | undefined {
 
 /** What keeps a run from starting for good, by the clock; undefined while it may still start. */
 export async function tooLate(
-  { catalog }: ApiContext,
+  { catalog }: Pick<ApiContext, 'catalog'>,
   schedule: ScheduleRecord,
   run: ScheduleRun,
   now: Date,

@@ -1,7 +1,6 @@
 /** Rows of schedules and of their due times: none is forgotten, none is there twice, none is settled twice. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { insertConnection } from '../../catalog/connections.ts'
 import type { Catalog } from '../../catalog/open.ts'
 import { findOperation } from '../../catalog/operations.ts'
 import {
@@ -17,61 +16,8 @@ import {
   takeUpRun,
 } from '../../catalog/schedule-runs.ts'
 import { insertSchedule, readSchedule, removeSchedule } from '../../catalog/schedules.ts'
-import type { ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
-import { operation, withCatalog } from './support.ts'
-
-async function withSchedule(
-  fields: Partial<ScheduleRecord>,
-  work: (catalog: Catalog, schedule: ScheduleRecord) => Promise<void>,
-): Promise<void> {
-  await withCatalog(async ({ catalog }) => {
-    await insertConnection(
-      catalog,
-      {
-        name: 'shop',
-        engine: 'sqlite',
-        method: 'logical',
-        twoPerson: false,
-        settings: {},
-        secretFields: [],
-        host: 'local',
-        serverIdentity: 'sqlite:test',
-        serverVersion: '3',
-        createdAt: '2026-01-01T00:00:00.000Z',
-        address: '/shop.db',
-        requestKey: null,
-      },
-      {},
-    )
-    const schedule: ScheduleRecord = {
-      id: 'one',
-      name: 'nightly',
-      kind: 'backup',
-      connection: 'shop',
-      destination: null,
-      options: {},
-      spec: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' },
-      jitterSeconds: 0,
-      overlap: 'skip',
-      catchUpSeconds: 3600,
-      startDeadlineSeconds: 3600,
-      startAt: null,
-      endAt: null,
-      paused: false,
-      note: null,
-      revision: 1,
-      checkedUntil: '2026-10-20T12:00:00.000Z',
-      carried: null,
-      drift: null,
-      requestKey: null,
-      createdAt: '2026-10-20T12:00:00.000Z',
-      updatedAt: '2026-10-20T12:00:00.000Z',
-      ...fields,
-    }
-    await insertSchedule(catalog, schedule)
-    await work(catalog, schedule)
-  })
-}
+import type { ScheduleRun } from '../../model/schedules.ts'
+import { operation, withSchedule } from './support.ts'
 
 const all = async (catalog: Catalog) => (await listRuns(catalog, 'one', { limit: 10_000 })).reverse()
 const pending = async (catalog: Catalog) => {

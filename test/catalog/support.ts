@@ -1,8 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { insertConnection } from '../../catalog/connections.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
+import { insertSchedule } from '../../catalog/schedules.ts'
 import type { OperationRecord } from '../../model/records.ts'
+import type { ScheduleRecord } from '../../model/schedules.ts'
 import { placeForCatalog } from '../support/catalogs.ts'
 
 export const testKey = 'a secret key for tests only'
@@ -36,6 +39,60 @@ export async function withCatalog(
     await place.remove()
     await rm(directory, { recursive: true, force: true })
   }
+}
+
+/** A catalog with one schedule, made on the 20th of October 2026. */
+export async function withSchedule(
+  fields: Partial<ScheduleRecord>,
+  work: (catalog: Catalog, schedule: ScheduleRecord) => Promise<void>,
+): Promise<void> {
+  await withCatalog(async ({ catalog }) => {
+    await insertConnection(
+      catalog,
+      {
+        name: 'shop',
+        engine: 'sqlite',
+        method: 'logical',
+        twoPerson: false,
+        settings: {},
+        secretFields: [],
+        host: 'local',
+        serverIdentity: 'sqlite:test',
+        serverVersion: '3',
+        createdAt: '2026-01-01T00:00:00.000Z',
+        address: '/shop.db',
+        requestKey: null,
+      },
+      {},
+    )
+    const schedule: ScheduleRecord = {
+      id: 'one',
+      name: 'nightly',
+      kind: 'backup',
+      connection: 'shop',
+      destination: null,
+      options: {},
+      spec: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' },
+      jitterSeconds: 0,
+      overlap: 'skip',
+      catchUpSeconds: 3600,
+      startDeadlineSeconds: 3600,
+      startAt: null,
+      endAt: null,
+      paused: false,
+      note: null,
+      revision: 1,
+      checkedUntil: '2026-10-20T12:00:00.000Z',
+      carried: null,
+      drift: null,
+      requestKey: null,
+      createdAt: '2026-10-20T12:00:00.000Z',
+      updatedAt: '2026-10-20T12:00:00.000Z',
+      ...fields,
+    }
+    await insertSchedule(catalog, schedule)
+    await work(catalog, schedule)
+  })
 }
 
 export const operation = (id: string, changes: Partial<OperationRecord> = {}): OperationRecord => ({

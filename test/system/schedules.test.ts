@@ -61,28 +61,6 @@ describe('schedules', () => {
     assert.equal((await operationsOf('plain')).length, 1)
   })
 
-  test('due while no worker lives', async () => {
-    await addShop(stack, 'idle')
-    await stack.worker?.kill9()
-    const dueAt = await addSchedule(stack, 'idle', { inSeconds: 3 })
-    await runThat(stack, 'idle', dueAt, run => run.state === 'due')
-    stack.startWorker()
-    await runThat(stack, 'idle', dueAt, succeeded)
-    assert.equal((await operationsOf('idle')).length, 1)
-  })
-
-  test('due while the API is down', async () => {
-    await addShop(stack, 'headless')
-    const dueAt = await addSchedule(stack, 'headless', { inSeconds: 4 })
-    await stack.api.kill9()
-    await eventually('the starter runs', async () =>
-      (await starterOf('headless', dueAt).describe()) ? true : undefined,
-    )
-    await stack.restartApi()
-    await runThat(stack, 'headless', dueAt, succeeded)
-    assert.equal((await operationsOf('headless')).length, 1)
-  })
-
   test('waits for a server that is held, and says by whom', async () => {
     await addShop(stack, 'held')
     const holder = await hold('held')
