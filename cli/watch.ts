@@ -19,8 +19,8 @@ const parkedAt = (operation: OperationView) =>
   operation.state === 'parked' ? operation.error?.context?.parkedAt : undefined
 
 /**
- * Shows the operation until it is closed or parked and returns it. `known`: it was resumed, and still being shown as
- * parked as it was then says nothing. Ctrl-C stops the watching, never the operation: then the
+ * Shows the operation until it is closed or parked and returns it. `known`: it was resumed or approved, and still being shown
+ * as it was then says nothing. Ctrl-C stops the watching, never the operation: then the
  * process says how to go on and ends with 130.
  */
 export async function watch(
@@ -36,7 +36,8 @@ export async function watch(
   }
   process.once('SIGINT', detach)
   const show = context.json ? jsonLines() : process.stdout.isTTY ? redrawn() : plainLines()
-  let asked = false
+  // Just approved: its workflow may not have heard of it yet.
+  let asked = known?.state === 'awaiting-approval'
   try {
     for (let operation = first; ; operation = await ask(context.client, first.id)) {
       show(operation)

@@ -437,7 +437,7 @@ export const errorTable = {
     409,
     3,
     'The target exists already',
-    'Choose a name that does not exist: restores go beside.',
+    'Choose a name that does not exist, or ask for it to be replaced: --overwrite-existing, which somebody has to approve.',
   ),
   'restore.target-full': row(
     'needs-operator',

@@ -7,7 +7,7 @@ import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
-import { bytes } from './words.ts'
+import { bytes, counted } from './words.ts'
 
 /** One backup, from request to record. Holds its server's lock by its workflow id. */
 export async function backup(input: BackupInput): Promise<Told> {
@@ -92,6 +92,6 @@ async function finish(story: Story, input: BackupInput, made: Made, hooks: Hooks
 }
 
 const checked = ({ passed, warnings }: { passed: number; warnings: string[] }) =>
-  `${passed} checks passed${warnings.length > 0 ? `, ${warnings.length} warned` : ''}`
+  `${counted(passed, 'check')} passed${warnings.length > 0 ? `, ${warnings.length} warned` : ''}`
 
 const stored = (made: Made) => bytes(made.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0))

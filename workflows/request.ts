@@ -20,6 +20,7 @@ import type { ApprovalVerdict, RestoreInput } from '../model/records.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
 import { patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
+import { counted } from './words.ts'
 
 const approveSignal = defineSignal<[approvalId: unknown]>('approve')
 const rejectSignal = defineSignal<[approvalId: unknown]>('reject')
@@ -42,7 +43,7 @@ export async function request(input: RestoreInput): Promise<Told> {
       await story.phase(
         'precheck',
         () => quick.precheckRestore(input),
-        ({ passed }) => `${passed} checks passed`,
+        ({ passed }) => `${counted(passed, 'check')} passed`,
       )
       const approved = plan.swap
         ? await story.phase(

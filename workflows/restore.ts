@@ -8,7 +8,7 @@ import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
-import { bytes } from './words.ts'
+import { bytes, counted } from './words.ts'
 
 /**
  * One restore: everything under a temporary name, proven; then it gets its name, or takes the place of what is there. Holds
@@ -24,12 +24,18 @@ export async function restore(input: RestoreInput): Promise<Told> {
     input.operationId,
     story,
     async () => {
-      if (input.approvalId) await story.phase('approval', () => patient.useApproval(input))
+      if (input.approvalId) {
+        await story.phase(
+          'approval',
+          () => patient.useApproval(input),
+          () => 'used; the plan is the approved one',
+        )
+      }
       const plan = await story.phase('plan', () => quick.planRestore(input))
       const checks = await story.phase(
         'precheck',
         () => quick.precheckRestore(input),
-        ({ passed }) => `${passed} checks passed`,
+        ({ passed }) => `${counted(passed, 'check')} passed`,
       )
       if (input.dryRun) {
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
@@ -96,7 +102,7 @@ async function swap(story: Story, input: RestoreInput, plan: { prepare: string[]
   })
 }
 
-const proven = ({ passed }: { passed: number }) => `${passed} proofs passed`
+const proven = ({ passed }: { passed: number }) => `${counted(passed, 'proof')} passed`
 
 /** A backup like any other, of what is about to be replaced, under the lock that we hold. Without it nothing is replaced. */
 async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInput): Promise<void> {

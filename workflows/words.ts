@@ -11,6 +11,9 @@ export function bytes(count: number): string {
   return `${value.toPrecision(3)} ${units[unit]}`
 }
 
+/** How many: "1 check", "7 checks". */
+export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`
+
 /** A length of time in the largest unit that says it exactly. */
 export function duration(seconds: number): string {
   const units = [
@@ -23,5 +26,5 @@ export function duration(seconds: number): string {
     1,
   ]
   const count = seconds / size
-  return `${count} ${unit}${count === 1 ? '' : 's'}`
+  return counted(count, unit)
 }

@@ -45,7 +45,7 @@ export function approveCommands(program: Command): void {
         ...answer,
         ...(options.breakGlass ? { breakGlass: true } : {}),
       })
-      await follow(context, approved, options.wait)
+      await follow(context, approved, options.wait, operation)
     })
 
   program

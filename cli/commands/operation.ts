@@ -65,6 +65,7 @@ export function operationCommands(program: Command): void {
       for (const line of item.commands) print(`  $ ${clean(line)}`)
       if (isClosed(item)) for (const line of summaryLines(item)) print(line)
       else print(`${item.state} since ${time(item.createdAt)}`)
+      if (item.state === 'awaiting-approval') print(`Look at it and approve it: holdfast approve ${item.id}`)
       if (item.error !== null)
         print(`${item.error.code}: ${clean(item.error.detail)}\n${clean(item.error.hint)}`)
       if (item.links.temporal !== null) print(`Temporal: ${clean(item.links.temporal)}`)
