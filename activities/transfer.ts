@@ -19,7 +19,7 @@ export interface TransferOptions {
   encoder: Encoder
   artifact: AttemptArtifact
   turn: Turn
-  /** Expected size of the tool's bytes, for progress. */
+  /** Expected size of the tool's bytes, for progress and for stores that want equal parts. */
   sizeBytes: number
   /** Staged data only. */
   journal?: PartJournal
@@ -44,6 +44,7 @@ export async function sendParts(
     source: options.source,
     framing: encoder.framing,
     level: artifact.level,
+    expectedBytes: options.sizeBytes,
     seal: await sealOf(context, artifact),
     ...(options.journal ? { journal: options.journal } : {}),
     ...(options.pausing ? { pausing: options.pausing } : {}),

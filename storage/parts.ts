@@ -11,21 +11,34 @@ const mebibyte = 1 << 20
 /** Parts grow with the object; fewer of them are in flight then, so that they never hold much more than this. */
 const inFlightBytes = 128 * mebibyte
 
+/** The largest object that the stores we know take; a stream may turn out to be as long. */
+const longestBytes = 5 * 1024 ** 4
+
 /**
- * Bytes of part `number` (from 1). Unknown lengths must fit the store's number of parts: the size doubles after each tenth
- * of them, except where all parts must be equal.
+ * Bytes of part `number` (from 1), in whole MiB. How long the object becomes is not known, so parts grow: they double, step by
+ * step, through the first quarter of the store's number of parts, up to the size with which the other three quarters hold
+ * 5 TiB. Small objects keep small parts, and the largest part is a third larger than if all had been equal from the start.
+ * Where a store wants parts equal, they are as large as the expected length needs.
  */
 export function partSizeAt(
   number: number,
   partBytes: number,
   limits: Pick<Capabilities, 'equalParts' | 'minPartBytes' | 'maxPartBytes' | 'maxParts'>,
+  expectedBytes = 0,
 ): number {
-  const least = Math.max(partBytes, Math.ceil(limits.minPartBytes / mebibyte) * mebibyte)
+  const { maxParts } = limits
   const most = Math.max(mebibyte, Math.floor(limits.maxPartBytes / mebibyte) * mebibyte)
-  if (limits.equalParts) return Math.min(least, most)
-  const doublings = Math.min(20, Math.floor((number - 1) / Math.ceil(limits.maxParts / 10)))
-  return Math.min(least * 2 ** doublings, most)
+  const least = Math.min(most, Math.max(partBytes, wholeMebibytes(limits.minPartBytes)))
+  if (limits.equalParts)
+    return Math.min(most, Math.max(least, wholeMebibytes((2 * expectedBytes) / maxParts)))
+  const growing = Math.floor(maxParts / 4)
+  const largest = Math.max(least, Math.min(most, wholeMebibytes(longestBytes / (maxParts - growing))))
+  const steps = Math.ceil(Math.log2(largest / least))
+  const step = Math.ceil(growing / Math.max(1, steps))
+  return Math.min(largest, least * 2 ** Math.min(steps, Math.floor((number - 1) / step)))
 }
+
+const wholeMebibytes = (bytes: number): number => Math.ceil(bytes / mebibyte) * mebibyte
 
 interface SenderOptions {
   destination: Destination
@@ -35,6 +48,7 @@ interface SenderOptions {
   existingParts?: readonly PartInfo[]
   parallelParts?: number
   partBytes?: number
+  expectedBytes?: number
   patienceSeconds?: number
   signal: AbortSignal
   pausing?: AbortSignal
@@ -60,9 +74,10 @@ export interface PartSender {
 export function partSender(options: SenderOptions, fail: (error: unknown) => void): PartSender {
   const { destination, key, uploadId, journal, signal } = options
   const { capabilities } = destination
-  const { parallelParts = 4, partBytes = 8 * mebibyte, patienceSeconds = 60 } = options
+  const { parallelParts = 4, partBytes = 8 * mebibyte, patienceSeconds = 60, expectedBytes = 0 } = options
   if (partBytes <= 0 || partBytes % mebibyte !== 0) throw new RangeError('partBytes must be whole MiB')
   // What is neither compared on resuming nor verified by the store is hashed once, as a whole.
+  const sizeAt = (part: number) => partSizeAt(part, partBytes, capabilities, expectedBytes)
   const hashesParts = journal !== undefined || capabilities.verifiesParts
   const existing = new Map((options.existingParts ?? []).map(part => [part.number, part]))
   const parts: PartInfo[] = []
@@ -70,7 +85,7 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   const spare: Buffer[] = []
   const whole = createHash('sha256')
   let number = 1
-  let buffer = takeBuffer(spare, partSizeAt(1, partBytes, capabilities))
+  let buffer = takeBuffer(spare, sizeAt(1))
   let used = 0
   let offset = 0
   let doneBytes = 0
@@ -141,7 +156,7 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
     offset += used
     used = 0
     number += 1
-    buffer = takeBuffer(spare, partSizeAt(number, partBytes, capabilities))
+    buffer = takeBuffer(spare, sizeAt(number))
   }
 
   return {

@@ -32,6 +32,8 @@ export interface WriteOptions {
   parallelParts?: number
   /** Whole MiB. Kept in the attempt: another size makes other parts. */
   partBytes?: number
+  /** A good guess of the object's length; the same for every run of an attempt. For stores that want equal parts. */
+  expectedBytes?: number
   /** How long a store in trouble is borne before the error is thrown. */
   patienceSeconds?: number
   signal?: AbortSignal

@@ -175,23 +175,63 @@ describe('parts', () => {
     maxParts: 10_000,
   }
 
-  it('are whole MiB within the limits, and unknown lengths up to 5 TB fit', () => {
-    let total = 0
-    for (let number = 1; number <= 10_000; number += 1) {
-      const bytes = partSizeAt(number, 8 * mebibyte, s3)
-      assert.equal(bytes % mebibyte, 0)
-      assert.ok(bytes >= s3.minPartBytes && bytes <= s3.maxPartBytes)
-      total += bytes
-    }
-    assert.ok(total > 5e12)
-    assert.equal(partSizeAt(1000, 8 * mebibyte, s3), 8 * mebibyte)
-    assert.equal(partSizeAt(1001, 8 * mebibyte, s3), 16 * mebibyte)
+  /** Of the stores we know: S3 and R2, S3 with a tenth of the parts, Azure, a directory. */
+  const stores = [
+    s3,
+    { ...s3, maxParts: 1000 },
+    { equalParts: false, minPartBytes: 1, maxPartBytes: 4000 * mebibyte, maxParts: 50_000 },
+    { equalParts: false, minPartBytes: 1, maxPartBytes: 1024 * mebibyte, maxParts: 100_000 },
+  ]
+
+  it('are whole MiB, grow, keep within the limits, and hold 5 TiB of unknown length where the store can', () => {
+    const limits = fc.constantFrom(...stores)
+    const partBytes = fc.integer({ min: 1, max: 512 }).map(count => count * mebibyte)
+    fc.assert(
+      fc.property(limits, partBytes, (store, bytes) => {
+        let total = 0
+        let before = 0
+        for (let number = 1; number <= store.maxParts; number += 1) {
+          const size = partSizeAt(number, bytes, store)
+          assert.equal(size % mebibyte, 0)
+          assert.ok(size >= Math.min(bytes, store.maxPartBytes) && size >= store.minPartBytes)
+          assert.ok(size <= store.maxPartBytes && size >= before)
+          before = size
+          total += size
+        }
+        const fits = 0.75 * store.maxParts * store.maxPartBytes >= 5 * 1024 ** 4
+        // A store of 1,000 parts of 5 GiB holds a little less, and most of that must be within reach.
+        assert.ok(total >= (fits ? 5 * 1024 ** 4 : 0.75 * store.maxParts * store.maxPartBytes))
+        // Memory: the largest part is at most a third over what equal parts for 5 TiB would need, or what was asked for.
+        const equal = (5 * 1024 ** 4) / store.maxParts
+        assert.ok(before <= Math.max(bytes, Math.min(store.maxPartBytes, (4 / 3) * equal + mebibyte)))
+      }),
+      { numRuns: 40 },
+    )
   })
 
-  it('keep one size where the store wants them equal, and are never under its least', () => {
+  it('stay small for objects that are: 2 GiB in parts of 8 MiB, 16 GiB below 64 MiB', () => {
+    for (const [gibibytes, most] of [
+      [2, 8],
+      [16, 63],
+    ] as const) {
+      let total = 0
+      let size = 0
+      for (let number = 1; total < gibibytes * 1024 ** 3; number += 1) {
+        size = partSizeAt(number, 8 * mebibyte, s3)
+        total += size
+      }
+      assert.ok(size <= most * mebibyte, `${gibibytes} GiB end with parts of ${size / mebibyte} MiB`)
+    }
+  })
+
+  it('keep one size where the store wants them equal, as large as the expected length needs', () => {
     const equal = { ...s3, equalParts: true }
     assert.equal(partSizeAt(9_999, 8 * mebibyte, equal), 8 * mebibyte)
-    assert.equal(partSizeAt(1, mebibyte, s3), 5 * mebibyte)
+    assert.equal(partSizeAt(1, mebibyte, equal), 5 * mebibyte)
+    const terabyte = partSizeAt(1, 8 * mebibyte, equal, 1e12)
+    assert.equal(partSizeAt(9_999, 8 * mebibyte, equal, 1e12), terabyte)
+    assert.ok(terabyte * equal.maxParts >= 2e12 && terabyte % mebibyte === 0)
+    assert.ok(partSizeAt(1, 8 * mebibyte, equal, 1e15) <= equal.maxPartBytes)
   })
 
   it('hold the object together at sizes around part boundaries, in any order of arrival', async () => {
