@@ -33,6 +33,7 @@ export const destinationViewOf = (destination: StoredDestination): DestinationVi
   uri: destination.uri,
   endpoint: textOr(destination.settings.endpoint),
   region: textOr(destination.settings.region),
+  account: textOr(destination.settings.account),
   secrets: destination.secretFields,
   readOnly: destination.readOnly,
   createdAt: destination.createdAt,

@@ -35,7 +35,7 @@ export const connectionChange = z.strictObject({
 
 export const destinationInput = z.strictObject({
   name: slug,
-  /** `file:///dir` or a path; `s3://bucket/prefix`. */
+  /** `file:///dir` or a path; `s3://bucket/prefix`; `azure://container/prefix`. */
   uri: z.string().min(1).max(2048).refine(noControl, 'must not hold control characters'),
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
   region: z
@@ -43,9 +43,17 @@ export const destinationInput = z.strictObject({
     .regex(/^[a-z0-9-]{1,40}$/)
     .optional(),
   pathStyle: z.boolean().optional(),
+  /** Azure: the storage account; not needed where endpoint or connection string name it. */
+  account: z
+    .string()
+    .regex(/^[a-z0-9]{3,24}$/)
+    .optional(),
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
+  accountKey: secretValue.optional(),
+  sasToken: secretValue.optional(),
+  connectionString: secretValue.optional(),
 })
 
 /** What is absent stays, `null` takes away. The place itself (`uri`) does not change. */
@@ -56,6 +64,9 @@ export const destinationChange = z.strictObject({
   accessKeyId: destinationInput.shape.accessKeyId.nullable(),
   secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
   sessionToken: destinationInput.shape.sessionToken.nullable(),
+  accountKey: destinationInput.shape.accountKey.nullable(),
+  sasToken: destinationInput.shape.sasToken.nullable(),
+  connectionString: destinationInput.shape.connectionString.nullable(),
 })
 
 /** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */
@@ -244,6 +255,7 @@ export const destinationView = z.object({
   uri: z.string(),
   endpoint: z.string().nullable(),
   region: z.string().nullable(),
+  account: z.string().nullable(),
   secrets: z.array(z.string()),
   /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
   readOnly: z.boolean(),

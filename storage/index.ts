@@ -1,134 +1,87 @@
-/** The registry of destinations: one line per kind, and what people may type for each. */
-import { resolve } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+/** The registry of destinations: one line per kind for what people may type, one for opening it. */
 import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
-import type { DestinationKind, Json } from '../model/types.ts'
+import type { DestinationKind } from '../model/types.ts'
+import { azureForm, readAzureSettings } from './azure/form.ts'
 import type { Destination } from './destination.ts'
+import { type DestinationExtras, invalidUri, type KindForm, type Place } from './kind.ts'
+import { localForm } from './local/form.ts'
 import { openLocalDestination } from './local/index.ts'
-import { segmentTrouble } from './object-key.ts'
-import { readS3Settings, s3SettingsFrom } from './s3/settings.ts'
+import { readS3Settings, s3Form } from './s3/form.ts'
 
-/** What may be said beside the URI: flags of the CLI, fields of the API. */
-export interface DestinationExtras {
-  endpoint?: string | undefined
-  region?: string | undefined
-  pathStyle?: boolean | undefined
-}
+export type { DestinationExtras } from './kind.ts'
 
-export interface ParsedDestination {
+const forms: Record<DestinationKind, KindForm> = { local: localForm, s3: s3Form, azure: azureForm }
+
+export interface ParsedDestination extends Place {
   kind: DestinationKind
-  /** Canonical: `file:///dir`, `s3://bucket/prefix`; never credentials. */
-  uri: string
-  settings: Record<string, Json>
 }
-
-const schemes: Record<string, DestinationKind> = {
-  file: 'local',
-  path: 'local',
-  s3: 's3',
-  aws: 's3',
-  amazon: 's3',
-  s3compatible: 's3',
-  's3-compatible': 's3',
-  minio: 's3',
-}
-/** Nobody has a default endpoint for these. */
-const needEndpoint = ['s3compatible', 's3-compatible', 'minio']
 
 /**
- * Opens the destination; touches nothing yet. `secrets` by field: accessKeyId, secretAccessKey, sessionToken (none: the
- * credentials of the environment, as the AWS SDK finds them). The caller closes it. Throws `request.invalid`.
+ * Opens the destination; touches nothing yet. `secrets` by field, none: the credentials of the environment, as the store's
+ * own tools find them. The caller closes it. Throws `request.invalid`.
  */
 export async function openDestination(
   record: DestinationRecord,
   secrets: Record<string, string>,
 ): Promise<Destination> {
+  checkDestinationSecrets(record.kind, secrets)
+  const { uri } = parseDestinationUri(record.uri, record.settings as DestinationExtras)
+  // SDKs are large: who keeps backups in a directory does without them.
   switch (record.kind) {
     case 'local':
-      return openLocalDestination(parseDestinationUri(record.uri).uri)
+      return openLocalDestination(uri)
     case 's3': {
-      // The SDK is large: who keeps backups in a directory does without it.
       const { openS3Destination } = await import('./s3/index.ts')
-      const settings = readS3Settings(record.settings)
-      return openS3Destination(parseDestinationUri(record.uri, settings).uri, settings, secrets)
+      return openS3Destination(uri, readS3Settings(record.settings), secrets)
+    }
+    case 'azure': {
+      const { openAzureDestination } = await import('./azure/index.ts')
+      return openAzureDestination(uri, readAzureSettings(record.settings), secrets)
     }
   }
 }
 
-/** Reads what a person types: `file:///dir`, an absolute path, `s3://bucket/prefix`. Throws `request.invalid` saying why. */
-export function parseDestinationUri(text: string, extras: DestinationExtras = {}): ParsedDestination {
-  if (/\p{Cc}/u.test(text)) invalid('it holds control characters')
-  const match = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/.exec(text)
+/**
+ * Reads what a person types: `file:///dir`, an absolute path, `s3://bucket/prefix`, `azure://container/prefix`. Credentials
+ * that name their place (a connection string does) need not be told it again. Throws `request.invalid` saying why.
+ */
+export function parseDestinationUri(
+  text: string,
+  extras: DestinationExtras = {},
+  secrets: Record<string, string> = {},
+): ParsedDestination {
+  const { form, scheme, rest } = formFor(text)
+  const said = Object.fromEntries(Object.entries(extras).filter(([, value]) => value !== undefined))
+  return { kind: form.kind, ...form.parse(scheme, rest, { ...form.placeIn?.(secrets), ...said }) }
+}
+
+/** Which kind a person means by what they type. Throws `request.invalid`. */
+export const kindOfUri = (text: string): DestinationKind => formFor(text).form.kind
+
+function formFor(text: string): { form: KindForm; scheme: string; rest: string } {
+  if (/\p{Cc}/u.test(text)) invalidUri('it holds control characters')
+  const match = /^([A-Za-z][A-Za-z0-9+._-]*):(.*)$/.exec(text)
   const [, typed = 'path', rest = text] = match ?? []
   const scheme = typed.toLowerCase()
-  const kind = Object.hasOwn(schemes, scheme) ? schemes[scheme] : undefined
-  if (!kind) invalid(`"${typed}:" is not one of ${Object.keys(schemes).join(', ')}`)
-  return kind === 'local' ? parseLocal(scheme, rest, extras) : parseS3(scheme, rest, extras)
+  const form = Object.values(forms).find(one => one.schemes.includes(scheme))
+  if (form) return { form, scheme, rest }
+  const all = Object.values(forms).flatMap(one => one.schemes)
+  return invalidUri(`"${typed}:" is not one of ${all.join(', ')}`)
 }
 
-function parseLocal(scheme: string, rest: string, extras: DestinationExtras): ParsedDestination {
-  for (const name of ['endpoint', 'region', 'pathStyle'] as const) {
-    if (extras[name] !== undefined) invalid(`${name} has no meaning for a directory`)
-  }
-  const path = scheme === 'file' ? pathOfFileUrl(rest) : rest.replace(/^\/\/(?=\/)/, '')
-  if (!path.startsWith('/')) invalid('a directory must be given as an absolute path')
-  const trouble = path
-    .split('/')
-    .filter(segment => segment !== '')
-    .map(segmentTrouble)
-    .find(found => found !== undefined)
-  if (trouble) invalid(`the path ${trouble}`)
-  const root = resolve(path)
-  if (root === '/') invalid('the root of the file system cannot be a destination')
-  return { kind: 'local', uri: pathToFileURL(root).href, settings: {} }
+/** Throws `request.invalid`, naming the field, for credentials that such a store cannot have given. */
+export function checkDestinationSecrets(kind: DestinationKind, secrets: Record<string, string>): void {
+  expectSecretFields(kind, Object.keys(secrets))
+  forms[kind].checkSecrets(secrets)
 }
 
-function pathOfFileUrl(rest: string): string {
-  if (!rest.startsWith('/')) invalid('a file URI has three slashes: file:///directory')
-  // The URL parser would take '..' away before anybody saw it.
-  if (/(^|\/)(\.|%2e){1,2}(\/|$)/i.test(rest)) invalid('the path has "." or ".." as a segment')
-  let url: URL
-  try {
-    url = new URL(`file:${rest}`)
-    if (url.search || url.hash) invalid('"?" and "#" in a file URI must be written %3F and %23')
-    return fileURLToPath(url)
-  } catch (error) {
-    if (error instanceof HoldfastError) throw error
-    return invalid('it is not a file URI on this machine')
-  }
-}
-
-function parseS3(scheme: string, rest: string, extras: DestinationExtras): ParsedDestination {
-  const match = /^\/\/([^/]*)(?:\/(.*))?$/.exec(rest)
-  if (!match) invalid(`it must look like ${scheme}://bucket/prefix`)
-  const [, bucket = '', rawPrefix = ''] = match
-  if (bucket.includes('@')) {
-    invalid('credentials do not belong into the URI; give the access key and the secret key as secrets')
-  }
-  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) {
-    invalid('the bucket name must have 3 to 63 lower-case letters, digits, dots and dashes')
-  }
-  if (/[?#]/.test(rawPrefix))
-    invalid('settings do not belong into the URI; "?" and "#" cannot be in a prefix')
-  const prefix = rawPrefix.replace(/\/+$/, '')
-  const trouble = prefix === '' ? undefined : prefix.split('/').map(segmentTrouble).find(Boolean)
-  if (trouble) invalid(`the prefix ${trouble}`)
-  // Keys below it have to fit into S3's 1,024 bytes.
-  if (Buffer.byteLength(prefix) > 512) invalid('the prefix is over 512 bytes')
-  if (needEndpoint.includes(scheme) && extras.endpoint === undefined) {
-    invalid(`${scheme}: needs an endpoint, e.g. https://minio.example.com:9000`)
-  }
-  return {
-    kind: 's3',
-    uri: prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`,
-    settings: s3SettingsFrom({ ...extras }),
-  }
-}
-
-/** The text itself is not repeated: it may hold a password. */
-function invalid(why: string): never {
-  throw new HoldfastError('request.invalid', `The destination URI cannot be used: ${why}.`, {
-    context: { field: 'uri' },
+/** Throws `request.invalid`, naming the first field that this kind has no use for. */
+export function expectSecretFields(kind: DestinationKind, fields: readonly string[]): void {
+  const { secretFields, title } = forms[kind]
+  const odd = fields.find(field => !secretFields.includes(field))
+  if (odd === undefined) return
+  throw new HoldfastError('request.invalid', `The ${odd} has no meaning for ${title}.`, {
+    context: { field: odd },
   })
 }

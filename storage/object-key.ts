@@ -29,6 +29,8 @@ export function checkKey(key: string): void {
     .map(segmentTrouble)
     .find(found => found !== undefined)
   if (trouble !== undefined) refuse(key, trouble)
+  // Azure takes it for a slash.
+  if (key.includes('\\')) refuse(key, 'holds a backslash')
   if (Buffer.byteLength(key) > maxKeyBytes) refuse(key, `is over ${maxKeyBytes} bytes`)
   if (key.split('/', 1)[0] === uploadsFolder) refuse(key, `lies in ${uploadsFolder}, which is ours`)
 }
@@ -49,4 +51,26 @@ export const compareKeys = (a: string, b: string): number => Buffer.compare(Buff
 
 function refuse(key: string, trouble: string): never {
   throw new HoldfastError('request.invalid', `The object key ${JSON.stringify(key)} ${trouble}.`)
+}
+
+/**
+ * Puts into our order what a store lists in the order of UTF-16 code units, as some do. The two differ only between keys
+ * that have the same beginning up to a code unit from U+D800 on: those, which follow each other in either order, are held
+ * back and sorted; nothing else is.
+ */
+export async function* inKeyOrder<T extends { key: string }>(listed: AsyncIterable<T>): AsyncGenerator<T> {
+  let run: T[] = []
+  let begins: string | undefined
+  for await (const one of listed) {
+    const high = one.key.search(/[\ud800-\uffff]/)
+    const beginning = high < 0 ? undefined : one.key.slice(0, high)
+    if (beginning === undefined || beginning !== begins) {
+      yield* run.sort((a, b) => compareKeys(a.key, b.key))
+      run = []
+    }
+    begins = beginning
+    if (beginning === undefined) yield one
+    else run.push(one)
+  }
+  yield* run.sort((a, b) => compareKeys(a.key, b.key))
 }

@@ -26,7 +26,7 @@ import {
 } from '../../model/schemas.ts'
 import type { Json } from '../../model/types.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { parseDestinationUri } from '../../storage/index.ts'
+import { expectSecretFields, parseDestinationUri } from '../../storage/index.ts'
 import { currentEpoch } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertMatch, withEtag } from '../etag.ts'
@@ -182,16 +182,13 @@ function changedDestination(before: StoredDestination, change: DestinationChange
       endpoint: kept(endpoint, now.endpoint),
       region: kept(region, now.region),
       pathStyle: kept(pathStyle, now.pathStyle),
+      account: kept(undefined, now.account),
     }),
   )
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string | null] => entry[1] !== undefined),
   )
-  if (before.kind === 'local' && Object.keys(secrets).length > 0) {
-    throw new InvalidRequest(
-      Object.keys(secrets).map(path => ({ path, message: 'has no meaning for a directory' })),
-    )
-  }
+  inField('secrets', () => expectSecretFields(before.kind, Object.keys(secrets)))
   const moved = JSON.stringify(settings) !== JSON.stringify(now)
   if (moved) assertSecretsGiven(before.secretFields, secrets, field => field)
   return { settings, secrets, moved }

@@ -24,11 +24,11 @@ import {
 } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination, parseDestinationUri } from '../../storage/index.ts'
+import { checkDestinationSecrets, openDestination, parseDestinationUri } from '../../storage/index.ts'
 import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
-import { InvalidRequest, inField } from '../problem.ts'
+import { inField } from '../problem.ts'
 import { requires } from '../roles.ts'
 import { destinationViewOf } from '../views.ts'
 import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
@@ -212,16 +212,15 @@ function readInput(
   input: DestinationInput,
   requestKey: string | null,
 ): { destination: StoredDestination; secrets: Record<string, string> } {
-  const { name, uri, endpoint, region, pathStyle, ...credentials } = input
-  const parsed = inField('uri', () => parseDestinationUri(uri, { endpoint, region, pathStyle }))
+  const { name, uri, endpoint, region, pathStyle, account, ...credentials } = input
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
-  if (parsed.kind === 'local' && Object.keys(secrets).length > 0) {
-    throw new InvalidRequest(
-      Object.keys(secrets).map(path => ({ path, message: 'has no meaning for a directory' })),
-    )
-  }
+  const parsed = inField('uri', () => {
+    const found = parseDestinationUri(uri, { endpoint, region, pathStyle, account }, secrets)
+    checkDestinationSecrets(found.kind, secrets)
+    return found
+  })
   const destination: StoredDestination = {
     name,
     kind: parsed.kind,

@@ -1,19 +1,28 @@
-import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { HoldfastError } from '../../model/errors.ts'
 import { destinationView } from '../../model/schemas.ts'
+import type { DestinationKind } from '../../model/types.ts'
+import { kindOfUri } from '../../storage/index.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
+import { type CredentialOptions, credentialsOf } from '../destination-credentials.ts'
 import { absoluteDestinationUri } from '../paths.ts'
 import { note, print, printJson, table } from '../terminal.ts'
 
-interface AddOptions {
+interface AddOptions extends CredentialOptions {
   endpoint?: string
   region?: string
   pathStyle?: boolean
-  credentialsFile?: string
-  credentialsEnv?: boolean
+  account?: string
 }
+
+const credentialsFile = [
+  '--credentials-file <file>',
+  'an AWS credentials file ([default] section), or NAME=value lines with one of the AZURE_STORAGE_ variables',
+] as const
+const credentialsEnv = [
+  '--credentials-env',
+  'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN from here',
+] as const
 
 export function destinationCommands(program: Command): void {
   const group = program
@@ -23,25 +32,28 @@ export function destinationCommands(program: Command): void {
 
   group
     .command('add <name> <uri>')
-    .description('remember a place for backups: a directory or s3://bucket/prefix')
-    .option('--endpoint <url>', 'address of an S3-compatible store')
+    .description('remember a place for backups: a directory, s3://bucket/prefix or azure://container/prefix')
+    .option('--endpoint <url>', 'address of the store, where it is not Amazon or Azure')
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path, as most stores other than AWS want it')
-    .option('--credentials-file <file>', 'an AWS credentials file; its [default] section is used')
-    .option('--credentials-env', 'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN from here')
+    .option('--account <name>', "Azure's storage account")
+    .option(...credentialsFile)
+    .option(...credentialsEnv)
     .addHelpText(
       'after',
-      '\nWithout credentials the worker uses its own chain (environment, profile, instance role).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials',
+      '\nWithout credentials the worker uses its own chain (environment, profile, instance role).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials\n  holdfast destination add blobs azure://backups/prod --account acmebackups --credentials-env',
     )
     .action(async (name: string, uri: string, options: AddOptions, command: Command) => {
       const context = contextOf(command)
+      const absolute = absoluteDestinationUri(uri, process.cwd())
       const added = await context.client.post(destinationView, '/v1/destinations', {
         name,
-        uri: absoluteDestinationUri(uri, process.cwd()),
+        uri: absolute,
         ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
         ...(options.region === undefined ? {} : { region: options.region }),
         ...(options.pathStyle === undefined ? {} : { pathStyle: options.pathStyle }),
-        ...(await credentialsOf(options)),
+        ...(options.account === undefined ? {} : { account: options.account }),
+        ...(await credentialsOf(options, kindOfUri(absolute))),
       })
       if (context.json) printJson(added)
       else print(`${added.name}: ${added.uri}`)
@@ -51,25 +63,27 @@ export function destinationCommands(program: Command): void {
   group
     .command('change <destination>')
     .description('other credentials, endpoint or region; it must still be the same place')
-    .option('--endpoint <url>', 'address of an S3-compatible store; needs the credentials again')
+    .option('--endpoint <url>', 'address of the store; needs the credentials again')
     .option('--region <region>', 'its region; needs the credentials again')
-    .option('--credentials-file <file>', 'an AWS credentials file; its [default] section is used')
-    .option('--credentials-env', 'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN from here')
+    .option(...credentialsFile)
+    .option(...credentialsEnv)
     .addHelpText(
       'after',
       '\nExample:\n  holdfast destination change vault --credentials-file ~/.aws/credentials',
     )
     .action(async (name: string, options: AddOptions, command: Command) => {
       const context = contextOf(command)
-      const changed = await context.client.patch(
-        destinationView,
-        `/v1/destinations/${encodeURIComponent(name)}`,
-        {
-          ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-          ...(options.region === undefined ? {} : { region: options.region }),
-          ...(await credentialsOf(options)),
-        },
-      )
+      const path = `/v1/destinations/${encodeURIComponent(name)}`
+      const { kind, secrets } = await context.client.get(destinationView, path)
+      const given = await credentialsOf(options, kind as DestinationKind)
+      // Credentials of another form take the place of the stored ones.
+      const replaced = Object.keys(given).length === 0 ? [] : secrets.filter(field => !(field in given))
+      const changed = await context.client.patch(destinationView, path, {
+        ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+        ...(options.region === undefined ? {} : { region: options.region }),
+        ...Object.fromEntries(replaced.map(field => [field, null])),
+        ...given,
+      })
       if (context.json) return printJson(changed)
       print(`${changed.name}: ${changed.uri}${changed.endpoint === null ? '' : ` at ${changed.endpoint}`}`)
     })
@@ -122,40 +136,3 @@ export function destinationCommands(program: Command): void {
 
 const readOnlyNotice = (name: string) =>
   `warning: another installation writes to ${name}; its backups can be restored, none can be made. If it is gone for good: holdfast takeover ${name}`
-
-async function credentialsOf(options: AddOptions): Promise<Record<string, string>> {
-  if (options.credentialsEnv === true && options.credentialsFile !== undefined) {
-    throw new HoldfastError('request.invalid', 'Give only one of --credentials-env and --credentials-file.')
-  }
-  if (options.credentialsEnv === true) return named(process.env, 'The environment')
-  if (options.credentialsFile === undefined) return {}
-  const path = options.credentialsFile
-  const text = await readFile(path, 'utf8').catch(error => {
-    throw new HoldfastError(
-      'request.invalid',
-      `The credentials file ${path} cannot be read: ${String(error.message)}.`,
-    )
-  })
-  const values: Record<string, string> = {}
-  let section = 'default'
-  for (const line of text.split('\n')) {
-    const heading = /^\s*\[\s*(.*?)\s*\]/.exec(line)
-    if (heading) section = heading[1] ?? ''
-    const pair = /^\s*(aws_[a-z_]+)\s*=\s*(.*?)\s*$/i.exec(line)
-    if (pair && section === 'default') values[(pair[1] ?? '').toUpperCase()] = pair[2] ?? ''
-  }
-  return named(values, path)
-}
-
-function named(values: Record<string, string | undefined>, source: string): Record<string, string> {
-  const accessKeyId = values.AWS_ACCESS_KEY_ID
-  const secretAccessKey = values.AWS_SECRET_ACCESS_KEY
-  if (!accessKeyId || !secretAccessKey) {
-    throw new HoldfastError(
-      'request.invalid',
-      `${source} does not hold both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.`,
-    )
-  }
-  const sessionToken = values.AWS_SESSION_TOKEN
-  return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
-}

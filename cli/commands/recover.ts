@@ -18,6 +18,7 @@ interface RecoverOptions extends SecretOptions {
   endpoint?: string
   region?: string
   pathStyle?: boolean
+  account?: string
   jobs?: number
   owner: boolean
 }
@@ -37,13 +38,14 @@ export function recoverCommand(program: Command): void {
     .option('--restore-to <url>', 'restore into this new database (it must not exist)')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
-    .option('--endpoint <url>', 'address of an S3-compatible store')
+    .option('--endpoint <url>', 'address of the store, where it is not Amazon or Azure')
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path; the default with --endpoint')
+    .option('--account <name>', "Azure's storage account; AZURE_STORAGE_ACCOUNT by default")
   withSecretOptions(recover)
     .addHelpText(
       'after',
-      '\nCredentials of an S3 store are taken from the environment, as the AWS tools do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
+      '\nCredentials of a store are taken from the environment, as the tools of AWS and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
     )
     .action(async (uri: string, options: RecoverOptions, command: Command) => {
       const ways = [options.list, options.out, options.restoreTo].filter(way => way !== undefined)
@@ -62,6 +64,7 @@ export function recoverCommand(program: Command): void {
         ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
         ...(options.region === undefined ? {} : { region: options.region }),
         ...(options.pathStyle === undefined ? {} : { pathStyle: options.pathStyle }),
+        ...(options.account === undefined ? {} : { account: options.account }),
       })
       try {
         if (options.list) await list(source, json === true)

@@ -10,7 +10,7 @@ import {
 } from '../../model/manifest.ts'
 import { type ListedBackup, listBackups, loadBackup } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination, parseDestinationUri } from '../../storage/index.ts'
+import { kindOfUri, openDestination, parseDestinationUri } from '../../storage/index.ts'
 import { type Jwk, loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { verifyManifest } from '../../storage/manifest.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
@@ -24,6 +24,7 @@ export interface SourceOptions {
   endpoint?: string
   region?: string
   pathStyle?: boolean
+  account?: string
 }
 
 export interface Source {
@@ -40,14 +41,14 @@ export interface OpenedBackup {
   dataKey(artifact: string): Promise<Uint8Array | null>
 }
 
-/** The caller closes `destination`. Store credentials are those of the environment, as the AWS SDK finds them. */
+/** The caller closes `destination`. Store credentials are those of the environment, as the store's own tools find them. */
 export async function openSource(options: SourceOptions): Promise<Source> {
   const { root, named } = splitUri(options.uri)
   const { kind, uri, settings } = parseDestinationUri(root, {
     endpoint: options.endpoint,
     region: options.region,
-    // Who names an endpoint means a store other than AWS; those want the bucket in the path.
-    pathStyle: options.pathStyle ?? (options.endpoint === undefined ? undefined : true),
+    pathStyle: options.pathStyle,
+    account: options.account ?? (kindOfUri(root) === 'azure' ? process.env.AZURE_STORAGE_ACCOUNT : undefined),
   })
   const key = options.keyFile === undefined ? undefined : await loadKeyFile(options.keyFile)
   const destination = await openDestination(

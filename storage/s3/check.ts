@@ -1,6 +1,7 @@
 /** Whether a bucket takes, gives back, lists and removes what a backup needs; names the permission that is missing. */
 import { randomBytes } from 'node:crypto'
 import { HoldfastError } from '../../model/errors.ts'
+import { soonAfter } from '../check.ts'
 import type { CallOptions } from '../destination.ts'
 import { precheckFolder } from '../object-key.ts'
 import { deletePlainly, listObjects, putObject, readObject, removeObject } from './objects.ts'
@@ -35,18 +36,6 @@ export async function checkS3(store: Store, options: CallOptions): Promise<void>
   } finally {
     await removePrecheck(store, key, last)
   }
-}
-
-const tidySeconds = 5
-
-/** Tidying up outlives a cancellation, but does not wait for a silent store. */
-function soonAfter(signal: AbortSignal | undefined): CallOptions {
-  if (signal === undefined) return {}
-  const last = new AbortController()
-  const end = () => setTimeout(() => last.abort(signal.reason), tidySeconds * 1000).unref()
-  if (signal.aborted) end()
-  else signal.addEventListener('abort', end, { once: true })
-  return { signal: last.signal }
 }
 
 /** Some stores take If-None-Match and overwrite all the same: found out here, before anything leans on it. */

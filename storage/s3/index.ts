@@ -1,9 +1,9 @@
 /** S3 and what speaks it: `s3://bucket/prefix`. The bucket must be there; it is never made by us. */
 import type { Destination } from '../destination.ts'
 import { checkS3 } from './check.ts'
+import type { S3Settings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
-import type { S3Settings } from './settings.ts'
 import { openStore } from './store.ts'
 import { abortUpload, completeUpload, listParts, listUploads, openUpload, putPart } from './uploads.ts'
 

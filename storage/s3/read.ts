@@ -1,25 +1,12 @@
-/**
- * Reading a long object. A connection that breaks, or that the store closes because the reader paused for minutes (a
- * restore building indexes does), is opened again where it broke, on the same version of the object.
- */
+/** Reading a long object of an S3 store; see resuming-read.ts for what happens to connections that break. */
 import { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { GetObjectCommand } from '@aws-sdk/client-s3'
-import { errorClass, HoldfastError } from '../../model/errors.ts'
+import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { checkKey } from '../object-key.ts'
+import { type Opened, resumingStream } from '../resuming-read.ts'
 import { statObject } from './objects.ts'
 import type { Store } from './store.ts'
-
-/** Openings in a row that bring no byte before the stream gives up; each is tried four times by the SDK. */
-const fruitlessOpenings = 4
-
-interface Opened {
-  body: Readable
-  etag: string | undefined
-  /** Where the last byte of the wanted range lies, plus one. */
-  end: number
-}
 
 export async function getObject(
   store: Store,
@@ -39,14 +26,16 @@ export async function getObject(
     }
     throw error
   }
-  const stream = Readable.from(chunks(store, key, options, offset, first), {
-    objectMode: false,
-    highWaterMark: 1024 * 1024,
-    ...(options.signal ? { signal: options.signal } : {}),
-  })
-  // A stream that is destroyed before it is read never starts its generator.
-  stream.once('close', () => first.body.destroy())
-  return stream
+  return resumingStream(
+    {
+      where: `${store.uri}/${key}`,
+      open: (position, end, tag) => openAt(store, key, options, position, end, tag),
+      explain: error => store.explain('GetObject', key, error),
+    },
+    offset,
+    first,
+    options,
+  )
 }
 
 async function nothing(store: Store, key: string, options: CallOptions): Promise<Readable> {
@@ -90,46 +79,5 @@ async function openAt(
       `${store.uri} gave bytes from ${from} on of "${key}" where ${position} was asked for.`,
     )
   }
-  return { body, etag: answer.ETag, end: position + length }
+  return { body, tag: answer.ETag, end: position + length }
 }
-
-async function* chunks(
-  store: Store,
-  key: string,
-  options: CallOptions & { offset?: number; length?: number },
-  offset: number,
-  first: Opened,
-): AsyncGenerator<Buffer> {
-  let position = offset
-  let opened: Opened | undefined = first
-  let fruitless = 0
-  while (position < first.end) {
-    try {
-      opened ??= await openAt(store, key, options, position, first.end, first.etag)
-      for await (const chunk of opened.body as AsyncIterable<Buffer>) {
-        yield chunk
-        position += chunk.length
-        fruitless = 0
-      }
-      if (position >= first.end) return
-      throw new HoldfastError(
-        'destination.unreachable',
-        `Reading ${store.uri}/${key} was cut off at byte ${position} of ${first.end}.`,
-      )
-    } catch (error) {
-      options.signal?.throwIfAborted()
-      const explained = store.explain('GetObject', key, error)
-      if (explained instanceof HoldfastError && explained.code === 'destination.exists') {
-        throw new HoldfastError('destination.corrupted', `${store.uri}/${key} changed while it was read.`)
-      }
-      fruitless += 1
-      if (!passes(explained) || fruitless >= fruitlessOpenings) throw explained
-      opened = undefined
-      // An aborted wait ends early; the next opening then says why.
-      await sleep(200 * 2 ** fruitless * Math.random(), undefined, options).catch(() => undefined)
-    }
-  }
-}
-
-const passes = (error: unknown) =>
-  error instanceof HoldfastError && ['transient', 'throttled'].includes(errorClass(error.code))

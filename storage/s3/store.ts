@@ -3,7 +3,7 @@ import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { storeError } from './errors.ts'
-import type { S3Settings } from './settings.ts'
+import type { S3Settings } from './form.ts'
 
 /** What stores turn out not to have, found out by the first refusal. */
 interface StoreFindings {
@@ -134,17 +134,10 @@ export function openStore(uri: string, settings: S3Settings, secrets: Record<str
   }
 }
 
-/** Both keys or neither; neither means the SDK's own chain (environment, profile, instance role). */
+/** Without keys: the SDK's own chain (environment, profile, instance role). */
 function credentialsFrom(secrets: Record<string, string>): Pick<S3ClientConfig, 'credentials'> {
   const { accessKeyId, secretAccessKey, sessionToken } = secrets
-  if (!accessKeyId && !secretAccessKey) return {}
-  if (!accessKeyId || !secretAccessKey) {
-    throw new HoldfastError(
-      'request.invalid',
-      `The destination has ${accessKeyId ? 'an access key without its secret key' : 'a secret key without its access key'}.`,
-      { context: { field: accessKeyId ? 'secretAccessKey' : 'accessKeyId' } },
-    )
-  }
+  if (!accessKeyId || !secretAccessKey) return {}
   return {
     credentials: { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) },
   }

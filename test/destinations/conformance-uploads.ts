@@ -3,7 +3,10 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import type { Destination, OpenUpload, PartInfo } from '../../storage/destination.ts'
-import { codeOf, collect, keys, refuses, type Subject } from './conformance.ts'
+import { partSender, partSizeAt } from '../../storage/parts.ts'
+import { codeOf, collect, inParallel, keys, refuses, type Subject } from './conformance.ts'
+
+const mib = 1024 * 1024
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -66,6 +69,47 @@ export function uploadConformance(subjectOf: () => Subject): void {
       assert.ok(body.equals(await collect(await destination.get(key))))
       await destination.remove(key)
     }
+  })
+
+  test('streams of unknown length, with and without a rest after the last whole part', async () => {
+    const { destination } = subjectOf()
+    const whole = partSizeAt(1, mib, destination.capabilities)
+    for (const bytes of [1, whole - 1, whole, whole + 1, 2 * whole]) {
+      const key = `uploads/stream/${bytes}`
+      const body = randomBytes(bytes)
+      const uploadId = await destination.openUpload(key)
+      const stop = new AbortController()
+      const sender = partSender({ destination, key, uploadId, partBytes: mib, signal: stop.signal }, error =>
+        stop.abort(error),
+      )
+      for (let at = 0; at < bytes; at += 700_001) await sender.write(body.subarray(at, at + 700_001))
+      const { parts, storedBytes } = await sender.finish()
+      assert.equal(storedBytes, bytes)
+      assert.equal(parts.length, Math.ceil(bytes / whole))
+      await destination.completeUpload(key, uploadId, parts)
+      assert.ok(body.equals(await collect(await destination.get(key))))
+      await destination.remove(key)
+    }
+  })
+
+  test('lists more parts than fit on one page', async () => {
+    const { destination } = subjectOf()
+    const key = 'uploads/many-parts'
+    const uploadId = await destination.openUpload(key)
+    // Smaller than a store would join; listed they are all the same.
+    const bodies = Array.from({ length: 1_050 }, (_, index) => Buffer.from(`part ${index + 1}`))
+    let offset = 0
+    const parts = bodies.map((body, index) => {
+      offset += body.length
+      return { number: index + 1, offset: offset - body.length, body, sha256: sha256(body) }
+    })
+    await inParallel(parts, 16, async part => void (await destination.putPart(key, uploadId, part)))
+    const listed = await destination.listParts(key, uploadId)
+    assert.deepEqual(
+      listed?.map(({ number, bytes, sha256: hash }) => [number, bytes, hash]),
+      parts.map(({ number, body, sha256: hash }) => [number, body.length, hash]),
+    )
+    await destination.abortUpload(key, uploadId)
   })
 
   test('a part that is repeated: the last one wins', async () => {

@@ -6,11 +6,13 @@ export type Fault =
   /** Passed on untouched. */
   | { kind: 'pass' }
   /** The store is not asked. */
-  | { kind: 'answer'; status: number; body: string }
+  | { kind: 'answer'; status: number; body: string; headers?: Record<string, string> }
   /** The store does it, but its answer never arrives. */
   | { kind: 'lose-answer' }
   /** The connection ends after so many bytes of the answer's body. */
   | { kind: 'cut'; afterBytes: number }
+  /** The store gets another first byte of the body than was sent. */
+  | { kind: 'damage' }
   /** Neither passed on nor answered, until the caller gives up. */
   | { kind: 'silence' }
 
@@ -43,8 +45,9 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
     const fault = store.fault(incoming)
     if (fault.kind === 'silence') return
     const body = await buffer(incoming)
+    if (fault.kind === 'damage' && body.length > 0) body.writeUInt8(body.readUInt8(0) ^ 1)
     if (fault.kind === 'answer') {
-      outgoing.writeHead(fault.status, { 'content-type': 'application/xml' })
+      outgoing.writeHead(fault.status, { 'content-type': 'application/xml', ...fault.headers })
       outgoing.end(incoming.method === 'HEAD' ? undefined : fault.body)
       return
     }

@@ -10,6 +10,7 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DestinationRecord } from '../../model/records.ts'
 import { openDestination } from '../../storage/index.ts'
+import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { collect, keys } from './conformance.ts'
 import { send } from './conformance-uploads.ts'
@@ -199,4 +200,19 @@ describe('kill -9 of an uploader into S3, and of the store', () => {
     assert.equal(await upload({ ...order, uploadId }).ended, 0)
     await expectWhole(order)
   })
+})
+
+describe('kill -9 of an uploader into Azure, and of the store', () => {
+  let root: string
+  let server: Azurite
+  before(async () => {
+    root = await mkdtemp(join(tmpdir(), 'holdfast-store-'))
+    server = await startAzurite({ root })
+  })
+  after(async () => {
+    await server?.stop()
+    await rm(root, { recursive: true, force: true })
+  })
+
+  killTests('azure', () => ({ record: server.destinationRecord('kills'), secrets: server.secrets }))
 })

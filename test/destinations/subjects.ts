@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { DestinationRecord } from '../../model/records.ts'
 import { openDestination } from '../../storage/index.ts'
+import type { Azurite } from '../servers/azurite.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
 import type { Subject } from './conformance.ts'
 
@@ -42,6 +43,27 @@ export async function s3Subject(server: Versitygw, prefix: string): Promise<Subj
       (await filesBelow(server.root)).filter(
         path => !path.endsWith('/') && !/^(iam|buckets\/\.vgwlocks)\//.test(path),
       ),
+    close: () => destination.close(),
+  }
+}
+
+export async function azureSubject(server: Azurite, prefix: string): Promise<Subject> {
+  const record = server.destinationRecord(prefix)
+  const destination = await openDestination(record, server.secrets)
+  return {
+    destination,
+    again: () => openDestination(record, server.secrets),
+    kept: async () => {
+      const names: string[] = []
+      for await (const { name } of server.containerClient.listBlobsFlat({ includeUncommitedBlobs: true })) {
+        names.push(name)
+        const { uncommittedBlocks = [] } = await server.containerClient
+          .getBlockBlobClient(name)
+          .getBlockList('uncommitted')
+        names.push(...uncommittedBlocks.map(block => `${name} ${block.name}`))
+      }
+      return names.sort()
+    },
     close: () => destination.close(),
   }
 }

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { HoldfastError } from '../../model/errors.ts'
-import { type DestinationExtras, openDestination, parseDestinationUri } from '../../storage/index.ts'
+import type { DestinationKind } from '../../model/types.ts'
+import {
+  checkDestinationSecrets,
+  type DestinationExtras,
+  openDestination,
+  parseDestinationUri,
+} from '../../storage/index.ts'
 import { localRecord } from './subjects.ts'
 
 const endpoint = 'https://store.example.com:9000'
@@ -27,6 +33,22 @@ describe('destination URIs', () => {
       { pathStyle: true },
       { kind: 's3', uri: 's3://vault/a b', settings: { pathStyle: true } },
     ],
+    [
+      'azure://backups',
+      { account: 'acme' },
+      { kind: 'azure', uri: 'azure://backups', settings: { account: 'acme' } },
+    ],
+    ...['az', 'azblob', 'azureblob', 'azure_blob', 'azure-blob', 'Blob'].map(
+      (scheme): (typeof good)[number] => [
+        `${scheme}://backups/prod/db/`,
+        { endpoint: 'https://acme.blob.core.windows.net/' },
+        {
+          kind: 'azure',
+          uri: 'azure://backups/prod/db',
+          settings: { account: 'acme', endpoint: 'https://acme.blob.core.windows.net' },
+        },
+      ],
+    ),
     ...['s3', 's3compatible', 's3-compatible', 'minio'].map((scheme): (typeof good)[number] => [
       `${scheme}://vault/prod`,
       { endpoint: `${endpoint}/` },
@@ -37,7 +59,7 @@ describe('destination URIs', () => {
     test(`takes ${text} ${JSON.stringify(extras)}`, () => {
       const parsed = parseDestinationUri(text, extras)
       assert.deepEqual(parsed, expected)
-      assert.equal(parseDestinationUri(parsed.uri, parsed.kind === 's3' ? extras : {}).uri, parsed.uri)
+      assert.equal(parseDestinationUri(parsed.uri, parsed.kind === 'local' ? {} : extras).uri, parsed.uri)
     })
   }
 
@@ -68,6 +90,18 @@ describe('destination URIs', () => {
     ['s3://vault', { endpoint: 'ftp://x' }, /endpoint/],
     ['s3://vault', { endpoint: 'https://key:canary-secret@store.example.com' }, /endpoint/],
     ['s3://vault', { region: 'EU WEST' }, /region/],
+    ['s3://vault', { account: 'acme' }, /account has no meaning for an S3 store/],
+    ['azure://backups', {}, /account is missing/],
+    ['azure://backups', { account: 'Acme' }, /lower-case letters and digits/],
+    ['azure://backups', { account: 'acme', region: 'eu' }, /region has no meaning for Azure/],
+    ['azure://acme@backups/x', { account: 'acme' }, /credentials do not belong/],
+    ['azure://back--ups', { account: 'acme' }, /container name/],
+    ['azure://backups/a\\b', { account: 'acme' }, /backslash/],
+    [
+      'azure://backups',
+      { account: 'acme', endpoint: 'https://other.blob.core.windows.net' },
+      /account other/,
+    ],
   ]
   for (const [text, extras, why] of bad) {
     test(`refuses ${JSON.stringify(text)} ${JSON.stringify(Object.keys(extras))}`, () => {
@@ -83,6 +117,55 @@ describe('destination URIs', () => {
       )
     })
   }
+
+  const key = Buffer.alloc(64, 'k').toString('base64')
+  const canary = 'canary-secret'
+  const forms: [DestinationKind, Record<string, string>, RegExp | undefined][] = [
+    ['local', {}, undefined],
+    ['local', { accountKey: key }, /accountKey has no meaning for a directory/],
+    ['s3', { accessKeyId: 'AKID', secretAccessKey: canary }, undefined],
+    ['s3', { accessKeyId: canary }, /secretAccessKey .* without its secret key/],
+    ['s3', { sessionToken: canary }, /sessionToken .* without its keys/],
+    ['s3', { accessKeyId: `${canary}/`, secretAccessKey: canary }, /is it the secret key/],
+    ['s3', { accessKeyId: 'AKID', secretAccessKey: `${canary}\n` }, /spaces or line ends/],
+    ['s3', { sasToken: canary }, /sasToken has no meaning for an S3 store/],
+    ['azure', { accountKey: key }, undefined],
+    ['azure', { accountKey: canary }, /accountKey .* base64 of 64 bytes/],
+    ['azure', { accountKey: key, sasToken: canary }, /sasToken .* one of them is enough/],
+    ['azure', { sasToken: '?sv=2024-11-04&sig=abc' }, undefined],
+    ['azure', { sasToken: canary }, /sv=… and sig=…/],
+    ['azure', { sasToken: 'sv=2024-11-04&sig=canary-secret&se=2020-01-01T00:00:00Z' }, /expired at 2020/],
+    [
+      'azure',
+      { connectionString: `AccountName=acme;AccountKey=${key};EndpointSuffix=core.windows.net` },
+      undefined,
+    ],
+    ['azure', { connectionString: `AccountName=acme;AccountKey=${canary}` }, /base64 of 64 bytes/],
+    ['azure', { connectionString: `BlobEndpoint=https://acme.example/${canary}` }, /neither AccountKey/],
+    ['azure', { connectionString: canary }, /NAME=VALUE/],
+  ]
+  for (const [kind, secrets, why] of forms) {
+    test(`${why === undefined ? 'takes' : 'refuses'} ${Object.keys(secrets)} for ${kind}${why ? `: ${why}` : ''}`, () => {
+      if (why === undefined) return checkDestinationSecrets(kind, secrets)
+      assert.throws(
+        () => checkDestinationSecrets(kind, secrets),
+        error => {
+          assert.ok(error instanceof HoldfastError)
+          assert.equal(error.code, 'request.invalid')
+          assert.match(error.message, why)
+          assert.ok(Object.keys(secrets).includes(String(error.context.field)) || kind === 's3')
+          assert.ok(!JSON.stringify(error.facts()).includes(canary))
+          return true
+        },
+      )
+    })
+  }
+
+  test('a connection string names its place', () => {
+    const connectionString = `DefaultEndpointsProtocol=https;AccountName=acme;AccountKey=${key};EndpointSuffix=core.windows.net`
+    const { settings } = parseDestinationUri('azure://backups', {}, { connectionString })
+    assert.deepEqual(settings, { account: 'acme', endpoint: 'https://acme.blob.core.windows.net' })
+  })
 
   test('half a pair of keys is refused', async () => {
     const record = {

@@ -6,12 +6,12 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, mkdir, mkdtemp, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { DestinationRecord } from '../../model/records.ts'
+import { freePort } from './ports.ts'
 
 export const versitygwVersion = '1.8.0'
 const region = 'us-east-1'
@@ -160,25 +160,14 @@ async function healthy(port: number): Promise<boolean> {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no free port')
-  return address.port
-}
-
 async function enableVersioning(server: Versitygw): Promise<void> {
   const { PutBucketVersioningCommand, S3Client } = await import('@aws-sdk/client-s3')
   const client = new S3Client({
     endpoint: server.endpoint,
     region,
     forcePathStyle: true,
-    credentials: server.secrets,
+    // The SDK writes into what it is given.
+    credentials: { ...server.secrets },
   })
   await client.send(
     new PutBucketVersioningCommand({

@@ -9,18 +9,21 @@ import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
+import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres } from './databases.ts'
 import { dumpWaits, lockTable } from './sessions.ts'
-import { type Stack, s3Input, startStack } from './stack.ts'
+import { azureInput, type Stack, s3Input, startStack } from './stack.ts'
 
 // Of this very run: another one on this machine has others.
 const password = `canary-${randomBytes(9).toString('hex')}-password`
 const storeSecret = `canary-${randomBytes(9).toString('hex')}-store-secret`
 const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
-const canaries = [password, storeSecret, userPassword]
+/** As Azure's are: base64 of 64 bytes. */
+const accountKey = randomBytes(64).toString('base64')
+const canaries = [password, storeSecret, userPassword, accountKey]
 
 /** Every file below a directory that holds one of the secrets. */
 function filesWith(directory: string): string[] {
@@ -38,15 +41,15 @@ function filesWith(directory: string): string[] {
   return found
 }
 
-/** Processes whose command line or environment shows a secret, by program name. */
-async function processesShowing(): Promise<{ commandLines: string[]; environments: string[] }> {
+/** Processes whose command line or environment shows a secret, by program name; `own` is a server of the test. */
+async function processesShowing(own: number): Promise<{ commandLines: string[]; environments: string[] }> {
   const commandLines: string[] = []
   const environments: string[] = []
   for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
+    if (!/^\d+$/.test(pid) || [process.pid, own].includes(Number(pid))) continue
     try {
       const program = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-      // The store and the session that holds a lock are the test's own and no part of Holdfast.
+      // The stores and the session that holds a lock are the test's own and no part of Holdfast.
       const [, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
         .replace(/^.*\) /s, '')
         .split(' ')
@@ -66,11 +69,13 @@ async function processesShowing(): Promise<{ commandLines: string[]; environment
 describe('canary', () => {
   let stack: Stack
   let store: Versitygw
+  let blobs: Azurite
   let postgres: TestPostgres
 
   before(async () => {
     stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' } })
     store = await startVersitygw({ credentials: { accessKeyId: 'canary', secretAccessKey: storeSecret } })
+    blobs = await startAzurite({ accountKey })
     postgres = await startPostgres({ auth: 'scram', password })
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 10)
@@ -80,6 +85,7 @@ describe('canary', () => {
     await stack?.stop()
     await postgres?.stop()
     await store?.stop()
+    await blobs?.stop()
   })
 
   test('secrets are only where they are needed', async () => {
@@ -108,13 +114,26 @@ describe('canary', () => {
       answers.push(JSON.stringify(view))
       return view
     }
-    for (const format of ['custom', 'directory']) {
+    await ask('POST', '/v1/destinations', azureInput(blobs, 'blobs', 'canary'))
+    await ask('POST', '/v1/destinations', {
+      ...azureInput(blobs, 'wrong', 'x'),
+      connectionString: accountKey,
+    })
+    for (const [format, destination] of [
+      ['custom', 'vault'],
+      ['custom', 'blobs'],
+      ['directory', 'vault'],
+    ]) {
       const lock = await lockTable(postgres.url('shop'), 'blobs')
       try {
-        const begun = await ask('POST', '/v1/backups', { connection: 'pg', destinations: ['vault'], format })
+        const begun = await ask('POST', '/v1/backups', {
+          connection: 'pg',
+          destinations: [destination],
+          format,
+        })
         const id = begun.operation?.id ?? ''
         await dumpWaits(postgres, id)
-        const { commandLines, environments } = await processesShowing()
+        const { commandLines, environments } = await processesShowing(blobs.pid)
         assert.deepEqual(commandLines, [], 'no command line shows it')
         const [tools, strangers] = [
           environments.filter(one => one.startsWith('pg_dump ')),

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BackupView, OperationView, Problem } from '../../model/schemas.ts'
 import { closedStates } from '../../model/types.ts'
+import type { Azurite } from '../servers/azurite.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startTemporal } from '../servers/temporal.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
@@ -233,6 +234,15 @@ export const s3Input = (store: Versitygw, name: string, prefix: string, endpoint
   pathStyle: true,
   accessKeyId: store.accessKeyId,
   secretAccessKey: store.secretAccessKey,
+})
+
+/** The same for a container of the test's Azure. */
+export const azureInput = (store: Azurite, name: string, prefix: string) => ({
+  name,
+  uri: `azure://${store.container}/${prefix}`,
+  endpoint: store.endpoint,
+  account: store.account,
+  accountKey: store.accountKey,
 })
 
 /** A new directory of the stack: a destination's must be there, as a missing one may be a disk that is not mounted. */

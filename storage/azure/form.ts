@@ -1,0 +1,150 @@
+/** What people type for Azure Blob Storage: `azure://container/prefix`, its settings and credentials. */
+import { z } from 'zod'
+import { HoldfastError } from '../../model/errors.ts'
+import type { Json } from '../../model/types.ts'
+import {
+  bucketUri,
+  invalidSecret,
+  invalidUri,
+  type KindForm,
+  parseBucket,
+  parseSettings,
+  plainEndpoint,
+} from '../kind.ts'
+
+const title = 'Azure Blob Storage'
+
+const schema = z.strictObject({
+  /** The storage account. */
+  account: z.string().regex(/^[a-z0-9]{3,24}$/, 'an account has 3 to 24 lower-case letters and digits'),
+  /** Absent: `https://<account>.blob.core.windows.net`. */
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+})
+
+export type AzureSettings = z.infer<typeof schema>
+
+export const azureForm: KindForm = {
+  kind: 'azure',
+  title,
+  schemes: ['azure', 'az', 'azblob', 'azureblob', 'azure_blob', 'azure-blob', 'blob'],
+  parse(scheme, rest, extras) {
+    const place = parseBucket(scheme, rest, {
+      called: 'container',
+      isName: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
+      names: '3 to 63 lower-case letters, digits and single dashes',
+    })
+    if (place.prefix.includes('\\')) invalidUri('a prefix cannot hold a backslash in Azure')
+    return { uri: bucketUri('azure', place), settings: azureSettingsFrom({ ...extras }) }
+  },
+  secretFields: ['accountKey', 'sasToken', 'connectionString'],
+  placeIn(secrets) {
+    const { account, endpoint } = credentialOf(secrets) ?? {}
+    return { ...(account === undefined ? {} : { account }), ...(endpoint === undefined ? {} : { endpoint }) }
+  },
+  checkSecrets(secrets) {
+    const given = Object.keys(secrets).filter(field => secrets[field])
+    const [first, second] = given
+    if (first !== undefined && second !== undefined) {
+      invalidSecret(second, `${first} is given, too; one of them is enough`)
+    }
+    credentialOf(secrets)
+  },
+}
+
+/** Throws `request.invalid` naming the field. */
+function azureSettingsFrom(given: Record<string, unknown>): Record<string, Json> {
+  const account = given.account ?? accountIn(given.endpoint)
+  if (account === undefined) {
+    throw new HoldfastError(
+      'request.invalid',
+      "The destination's account is missing: say the storage account, e.g. --account acmebackups.",
+      { context: { field: 'account' } },
+    )
+  }
+  const settings = parseSettings(schema, { ...given, account }, title)
+  const named = accountIn(settings.endpoint)
+  if (named !== undefined && named !== settings.account) {
+    throw new HoldfastError(
+      'request.invalid',
+      `The destination's account cannot be used: the endpoint is the one of account ${named}.`,
+      { context: { field: 'account' } },
+    )
+  }
+  const { endpoint } = settings
+  return {
+    account: settings.account,
+    ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
+  }
+}
+
+/** `https://acmebackups.blob.core.windows.net` names its account. */
+const accountIn = (endpoint: unknown): string | undefined =>
+  typeof endpoint === 'string'
+    ? /^https:\/\/([a-z0-9]{3,24})\.blob\.core\.[a-z.]+\/?$/.exec(endpoint)?.[1]
+    : undefined
+
+export const readAzureSettings = (stored: Record<string, Json>): AzureSettings =>
+  schema.parse(azureSettingsFrom(stored))
+
+export interface AzureCredential {
+  accountKey?: string
+  /** Without a leading question mark. */
+  sasToken?: string
+  /** What a connection string says of its place. */
+  account?: string
+  endpoint?: string
+}
+
+/** What the secrets hold; undefined when there are none. Throws `request.invalid` naming the field. */
+export function credentialOf(secrets: Record<string, string>): AzureCredential | undefined {
+  if (secrets.connectionString) return fromConnectionString(secrets.connectionString)
+  if (secrets.accountKey) return { accountKey: expectKey('accountKey', secrets.accountKey) }
+  if (secrets.sasToken) return { sasToken: expectSas('sasToken', secrets.sasToken) }
+  return undefined
+}
+
+function fromConnectionString(text: string): AzureCredential {
+  const field = 'connectionString'
+  const values = new Map<string, string>()
+  for (const pair of text.split(';')) {
+    if (pair.trim() === '') continue
+    const at = pair.indexOf('=')
+    if (at < 1) invalidSecret(field, 'it must be NAME=VALUE pairs with semicolons between them')
+    values.set(pair.slice(0, at).trim().toLowerCase(), pair.slice(at + 1).trim())
+  }
+  const endpoint =
+    values.get('blobendpoint') ??
+    (values.has('accountname') && values.has('endpointsuffix')
+      ? `${values.get('defaultendpointsprotocol') ?? 'https'}://${values.get('accountname')}.blob.${values.get('endpointsuffix')}`
+      : undefined)
+  const place = {
+    ...(values.has('accountname') ? { account: values.get('accountname') ?? '' } : {}),
+    ...(endpoint === undefined ? {} : { endpoint: endpoint.replace(/\/+$/, '') }),
+  }
+  const key = values.get('accountkey')
+  if (key !== undefined) return { ...place, accountKey: expectKey(field, key) }
+  const sas = values.get('sharedaccesssignature')
+  if (sas !== undefined) return { ...place, sasToken: expectSas(field, sas) }
+  return invalidSecret(field, 'it has neither AccountKey nor SharedAccessSignature')
+}
+
+const keyBytes = 64
+
+function expectKey(field: string, key: string): string {
+  const isBase64 = /^[A-Za-z0-9+/]+={0,2}$/.test(key)
+  if (isBase64 && Buffer.from(key, 'base64').length === keyBytes) return key
+  return invalidSecret(field, `an account key is base64 of ${keyBytes} bytes, as the portal shows it`)
+}
+
+function expectSas(field: string, token: string): string {
+  const sas = token.replace(/^\?/, '')
+  const values = new URLSearchParams(sas)
+  if (!values.get('sig') || !values.get('sv')) {
+    invalidSecret(field, 'a shared access signature has sv=… and sig=… in it')
+  }
+  const ends = values.get('se')
+  if (ends !== null && Date.parse(ends) < Date.now()) {
+    invalidSecret(field, `the shared access signature expired at ${ends}`)
+  }
+  return sas
+}

@@ -1,0 +1,205 @@
+/** Objects of an Azure container. */
+import { createHash } from 'node:crypto'
+import type { BlobItem } from '@azure/storage-blob'
+import { HoldfastError } from '../../model/errors.ts'
+import type { CallOptions, ObjectStat } from '../destination.ts'
+import { maxSmallBytes } from '../limits.ts'
+import { checkKey, checkPrefix, inKeyOrder, uploadsFolder } from '../object-key.ts'
+import type { Store } from './store.ts'
+
+const isMissing = (error: unknown) =>
+  error instanceof HoldfastError && error.code === 'destination.object-missing'
+
+export async function putObject(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: CallOptions & { ifAbsent?: boolean } = {},
+): Promise<ObjectStat> {
+  checkKey(key)
+  if (body.length > maxSmallBytes) {
+    throw new HoldfastError(
+      'request.invalid',
+      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
+    )
+  }
+  let lastTry = 1
+  try {
+    return await store.call(
+      'Put Blob',
+      key,
+      options,
+      async (abortSignal, attempt) => {
+        lastTry = attempt
+        const answer = await store.blob(key).upload(Buffer.from(body), body.length, {
+          abortSignal,
+          ...(options.ifAbsent ? { conditions: { ifNoneMatch: '*' } } : {}),
+        })
+        return {
+          key,
+          bytes: body.length,
+          modifiedAt: answer.lastModified ?? new Date(),
+          ...(answer.etag ? { tag: answer.etag } : {}),
+          ...(answer.versionId ? { version: answer.versionId } : {}),
+        }
+      },
+      body.length,
+    )
+  } catch (error) {
+    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+    // The answer to an earlier try may have been lost: then what is there is ours, byte for byte.
+    if (lastTry > 1) {
+      const there = await statObject(store, key, options)
+      const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
+      if (there && back && Buffer.compare(back, body) === 0) return there
+    }
+    throw new HoldfastError('destination.exists', `${store.uri}/${key} is there already.`)
+  }
+}
+
+export async function readObject(
+  store: Store,
+  key: string,
+  options: CallOptions = {},
+): Promise<Uint8Array | undefined> {
+  checkKey(key)
+  try {
+    return await store.call('Get Blob', key, options, async abortSignal => {
+      const answer = await store.blob(key).download(0, undefined, { abortSignal, maxRetryRequests: 0 })
+      const expected = answer.contentLength ?? 0
+      const body = answer.readableStreamBody
+      if (expected > maxSmallBytes) {
+        // Not read to its end: the connection must not wait for it.
+        if (body && 'destroy' in body && typeof body.destroy === 'function') body.destroy()
+        throw new HoldfastError(
+          'request.too-large',
+          `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
+        )
+      }
+      const chunks: Buffer[] = []
+      for await (const chunk of body ?? []) chunks.push(chunk as Buffer)
+      const whole = Buffer.concat(chunks)
+      if (whole.length !== expected) {
+        throw new HoldfastError(
+          'destination.unreachable',
+          `Reading ${store.uri}/${key} was cut off after ${whole.length} of ${expected} bytes.`,
+        )
+      }
+      return whole
+    })
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw error
+  }
+}
+
+export async function statObject(
+  store: Store,
+  key: string,
+  options: CallOptions = {},
+): Promise<ObjectStat | undefined> {
+  checkKey(key)
+  return (await lookAt(store, key, options))?.stat
+}
+
+/** For keys that are ours, too; with the blob's metadata. */
+export async function lookAt(
+  store: Store,
+  key: string,
+  options: CallOptions,
+): Promise<{ stat: ObjectStat; metadata: Record<string, string> } | undefined> {
+  try {
+    const answer = await store.call('Get Blob Properties', key, options, abortSignal =>
+      store.blob(key).getProperties({ abortSignal }),
+    )
+    const stat: ObjectStat = {
+      key,
+      bytes: answer.contentLength ?? 0,
+      modifiedAt: answer.lastModified ?? new Date(0),
+      ...(answer.etag ? { tag: answer.etag } : {}),
+      ...(answer.versionId ? { version: answer.versionId } : {}),
+    }
+    return { stat, metadata: answer.metadata ?? {} }
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw error
+  }
+}
+
+export async function* listObjects(
+  store: Store,
+  prefix: string,
+  options: CallOptions = {},
+): AsyncGenerator<ObjectStat> {
+  checkPrefix(prefix)
+  for await (const { key, item } of inKeyOrder(listBlobs(store, prefix, options))) {
+    if (key.startsWith(`${uploadsFolder}/`)) continue
+    yield {
+      key,
+      bytes: item.properties.contentLength ?? 0,
+      modifiedAt: item.properties.lastModified,
+      ...(item.properties.etag ? { tag: item.properties.etag } : {}),
+    }
+  }
+}
+
+/** What lies below the prefix as the store lists it, page by page. */
+export async function* listBlobs(
+  store: Store,
+  prefix: string,
+  options: CallOptions & { includeMetadata?: boolean },
+): AsyncGenerator<{ key: string; item: BlobItem }> {
+  let marker: string | undefined
+  do {
+    const page = await store.call('List Blobs', prefix, options, async abortSignal => {
+      const pages = store.container
+        .listBlobsFlat({
+          abortSignal,
+          prefix: store.fullKey(prefix),
+          includeMetadata: options.includeMetadata === true,
+        })
+        .byPage(marker === undefined ? {} : { continuationToken: marker })
+      return (await pages.next()).value as
+        | { segment: { blobItems: BlobItem[] }; continuationToken?: string }
+        | undefined
+    })
+    for (const item of page?.segment.blobItems ?? []) {
+      const key = store.ownKey(item.name)
+      if (key !== undefined && key !== '') yield { key, item }
+    }
+    marker = page?.continuationToken || undefined
+  } while (marker !== undefined)
+}
+
+export async function removeObject(
+  store: Store,
+  key: string,
+  options: CallOptions & { version?: string } = {},
+): Promise<void> {
+  checkKey(key)
+  await removeBlob(store, key, options)
+}
+
+/** For keys that are ours, too. */
+export async function removeBlob(
+  store: Store,
+  key: string,
+  options: CallOptions & { version?: string; ifMatch?: string },
+): Promise<void> {
+  const { version, ifMatch } = options
+  const blob = version === undefined ? store.blob(key) : store.blob(key).withVersion(version)
+  try {
+    await store.call('Delete Blob', key, options, abortSignal =>
+      blob.delete({
+        abortSignal,
+        ...(version === undefined ? { deleteSnapshots: 'include' as const } : {}),
+        ...(ifMatch === undefined ? {} : { conditions: { ifMatch } }),
+      }),
+    )
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+}
+
+/** Hex, as journals have it. */
+export const sha256Of = (body: Uint8Array): string => createHash('sha256').update(body).digest('hex')

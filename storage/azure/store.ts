@@ -1,0 +1,143 @@
+/** The way to one container: the client, calls with our tries and errors, and the full names. */
+import {
+  AnonymousCredential,
+  type BlockBlobClient,
+  ContainerClient,
+  newPipeline,
+  StorageSharedKeyCredential,
+} from '@azure/storage-blob'
+import { HoldfastError } from '../../model/errors.ts'
+import type { CallOptions } from '../destination.ts'
+import { tryCalls } from '../retry-calls.ts'
+import { storeError } from './errors.ts'
+import { type AzureSettings, credentialOf } from './form.ts'
+
+export interface Store {
+  /** Without credentials. */
+  uri: string
+  container: ContainerClient
+  blob(key: string): BlockBlobClient
+  fullKey(key: string): string
+  /** undefined for names outside our prefix. */
+  ownKey(name: string): string | undefined
+  /**
+   * Runs one request, up to four times while its error passes by itself, and translates that. The number of the try is
+   * given to it. Rethrows the signal's reason when it was aborted. `bytes` travel: a slow line is given time for them.
+   */
+  call<T>(
+    action: Action,
+    key: string,
+    options: CallOptions,
+    request: (abortSignal: AbortSignal, attempt: number) => Promise<T>,
+    bytes?: number,
+  ): Promise<T>
+  /** What `call` does to an error, for streams. */
+  explain(action: Action, key: string, error: unknown): unknown
+}
+
+/** Azure's operations we use, and the permission of a signature that each needs. */
+const permissions = {
+  'Put Blob': 'w (write)',
+  'Put Block': 'w (write)',
+  'Put Block List': 'w (write)',
+  'Get Block List': 'r (read)',
+  'Get Blob': 'r (read)',
+  'Get Blob Properties': 'r (read)',
+  'List Blobs': 'l (list)',
+  'Delete Blob': 'd (delete)',
+} as const
+type Action = keyof typeof permissions
+
+const silentSeconds = 60
+const slowestBytesPerSecond = 64 * 1024
+
+export function openStore(uri: string, settings: AzureSettings, secrets: Record<string, string>): Store {
+  const match = /^azure:\/\/([^/]+)(?:\/(.+))?$/.exec(uri)
+  const name = match?.[1]
+  if (!name)
+    throw new HoldfastError('request.invalid', 'The destination URI is not azure://container/prefix.')
+  const base = match[2] === undefined ? '' : `${match[2]}/`
+  const credential = credentialOf(secrets) ?? credentialOf(fromEnvironment(settings.account))
+  if (credential === undefined) {
+    throw new HoldfastError(
+      'destination.denied',
+      `Opening ${uri}: there are no credentials for account ${settings.account}.`,
+      {
+        hint: 'Give accountKey, sasToken or connectionString, or set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN.',
+      },
+    )
+  }
+  if (credential.account !== undefined && credential.account !== settings.account) {
+    throw new HoldfastError(
+      'request.invalid',
+      `The credentials of ${uri} are those of account ${credential.account}, not of ${settings.account}.`,
+      { context: { field: 'connectionString' } },
+    )
+  }
+  const { accountKey, sasToken } = credential
+  const endpoint = settings.endpoint ?? `https://${settings.account}.blob.core.windows.net`
+  const container = new ContainerClient(
+    `${endpoint}/${name}${sasToken === undefined ? '' : `?${sasToken}`}`,
+    newPipeline(
+      accountKey === undefined
+        ? new AnonymousCredential()
+        : new StorageSharedKeyCredential(settings.account, accountKey),
+      // `call` tries again; it wants to know of every try.
+      { retryOptions: { maxTries: 1 }, keepAliveOptions: { enable: true } },
+    ),
+  )
+  const hidden = [accountKey, sasToken, ...(sasToken === undefined ? [] : [signatureIn(sasToken)])].filter(
+    secret => secret !== undefined && secret !== '',
+  ) as string[]
+  const explain = (action: Action, key: string, error: unknown) =>
+    storeError(error, {
+      doing: `${action} on ${uri}${key === '' ? '' : `/${key}`}`,
+      permission: permissions[action],
+      secrets: hidden,
+    })
+
+  return {
+    uri,
+    container,
+    blob: key => container.getBlockBlobClient(`${base}${key}`),
+    fullKey: key => `${base}${key}`,
+    ownKey: full => (full.startsWith(base) ? full.slice(base.length) : undefined),
+    call: (action, key, { signal }, request, bytes = 0) =>
+      tryCalls(signal, async attempt => {
+        const stop = new AbortController()
+        const seconds = silentSeconds + bytes / slowestBytesPerSecond
+        // Ends with the answer: a body that is read may take its time.
+        const silence = setTimeout(() => stop.abort(), seconds * 1000)
+        try {
+          return await request(
+            signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
+            attempt,
+          )
+        } catch (error) {
+          if (stop.signal.aborted && !signal?.aborted) {
+            throw new HoldfastError(
+              'destination.unreachable',
+              `${action} on ${uri}/${key} failed: the store did not answer within ${Math.round(seconds)} seconds.`,
+            )
+          }
+          throw explain(action, key, error)
+        } finally {
+          clearTimeout(silence)
+        }
+      }),
+    explain,
+  }
+}
+
+const signatureIn = (sasToken: string) => new URLSearchParams(sasToken).get('sig') ?? undefined
+
+/** As Azure's own command line finds them; a connection string counts when it is this account's. */
+function fromEnvironment(account: string): Record<string, string> {
+  const { AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING } = process.env
+  if (AZURE_STORAGE_CONNECTION_STRING) {
+    const found = credentialOf({ connectionString: AZURE_STORAGE_CONNECTION_STRING })
+    if (found?.account === account) return { connectionString: AZURE_STORAGE_CONNECTION_STRING }
+  }
+  if (AZURE_STORAGE_KEY) return { accountKey: AZURE_STORAGE_KEY }
+  return AZURE_STORAGE_SAS_TOKEN ? { sasToken: AZURE_STORAGE_SAS_TOKEN } : {}
+}

@@ -1,0 +1,110 @@
+/** What people say of a destination: the form of each kind's URI, settings and credentials. Nothing here touches a store. */
+import type { z } from 'zod'
+import { HoldfastError } from '../model/errors.ts'
+import type { DestinationKind, Json } from '../model/types.ts'
+import { segmentTrouble } from './object-key.ts'
+
+/** What may be said beside the URI: flags of the CLI, fields of the API. Each kind takes its own and refuses the others. */
+export interface DestinationExtras {
+  endpoint?: string | undefined
+  region?: string | undefined
+  pathStyle?: boolean | undefined
+  account?: string | undefined
+}
+
+export interface Place {
+  /** Canonical; never credentials. */
+  uri: string
+  settings: Record<string, Json>
+}
+
+/** One kind's form. */
+export interface KindForm {
+  kind: DestinationKind
+  /** In words, for "… has no meaning for …". */
+  title: string
+  /** What may stand before the colon of its URI, lower case. */
+  schemes: readonly string[]
+  /** `rest` is what follows the colon. Throws `request.invalid`. */
+  parse(scheme: string, rest: string, extras: DestinationExtras): Place
+  /** Fields of its credentials. */
+  secretFields: readonly string[]
+  /** What the credentials themselves say of the place. */
+  placeIn?(secrets: Record<string, string>): DestinationExtras
+  /** Throws `request.invalid`, naming the field, for credentials that no such store can have given. */
+  checkSecrets(secrets: Record<string, string>): void
+}
+
+/** The text itself is not repeated: it may hold a password. */
+export function invalidUri(why: string): never {
+  throw new HoldfastError('request.invalid', `The destination URI cannot be used: ${why}.`, {
+    context: { field: 'uri' },
+  })
+}
+
+/** `why` must not repeat the value. */
+export function invalidSecret(field: string, why: string): never {
+  throw new HoldfastError('request.invalid', `The destination's ${field} cannot be used: ${why}.`, {
+    context: { field },
+  })
+}
+
+/** `//bucket/prefix` of object stores. `isName`: whether the store could have such a bucket; `called`: its word for one. */
+export function parseBucket(
+  scheme: string,
+  rest: string,
+  { called, isName, names }: { called: string; isName: RegExp; names: string },
+): { bucket: string; prefix: string } {
+  const match = /^\/\/([^/]*)(?:\/(.*))?$/.exec(rest)
+  if (!match) invalidUri(`it must look like ${scheme}://${called}/prefix`)
+  const [, bucket = '', rawPrefix = ''] = match
+  if (bucket.includes('@')) invalidUri('credentials do not belong into the URI; give them as secrets')
+  if (!isName.test(bucket)) invalidUri(`the ${called} name must have ${names}`)
+  if (/[?#]/.test(rawPrefix)) {
+    invalidUri('settings do not belong into the URI; "?" and "#" cannot be in a prefix')
+  }
+  const prefix = rawPrefix.replace(/\/+$/, '')
+  const trouble = prefix === '' ? undefined : prefix.split('/').map(segmentTrouble).find(Boolean)
+  if (trouble) invalidUri(`the prefix ${trouble}`)
+  // Keys below it have to fit into a store's 1,024 bytes.
+  if (Buffer.byteLength(prefix) > 512) invalidUri('the prefix is over 512 bytes')
+  return { bucket, prefix }
+}
+
+export const bucketUri = (scheme: string, { bucket, prefix }: { bucket: string; prefix: string }): string =>
+  prefix === '' ? `${scheme}://${bucket}` : `${scheme}://${bucket}/${prefix}`
+
+/** Throws `request.invalid` naming the setting. */
+export function parseSettings<T>(schema: z.ZodType<T>, given: object, title: string): T {
+  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const parsed = schema.safeParse(said)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  if (issue?.code === 'unrecognized_keys') {
+    const field = issue.keys[0] ?? 'setting'
+    throw new HoldfastError(
+      'request.invalid',
+      `The destination URI cannot be used: ${field} has no meaning for ${title}.`,
+      { context: { field } },
+    )
+  }
+  const field = issue?.path.join('.') || 'settings'
+  throw new HoldfastError(
+    'request.invalid',
+    `The destination's ${field} cannot be used: ${issue?.message}.`,
+    { context: { field } },
+  )
+}
+
+/** An address as it is stored: no slash at its end. Throws `request.invalid` when it holds more than an address. */
+export function plainEndpoint(endpoint: string): string {
+  const url = new URL(endpoint)
+  if (url.username || url.password || url.search || url.hash) {
+    throw new HoldfastError(
+      'request.invalid',
+      "The destination's endpoint cannot be used: it must be scheme, host and port only, without credentials.",
+      { context: { field: 'endpoint' } },
+    )
+  }
+  return endpoint.replace(/\/+$/, '')
+}

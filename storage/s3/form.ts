@@ -1,0 +1,86 @@
+/** What people type for S3 and what speaks it: `s3://bucket/prefix`, its settings and credentials. */
+import { z } from 'zod'
+import type { Json } from '../../model/types.ts'
+import {
+  bucketUri,
+  invalidSecret,
+  invalidUri,
+  type KindForm,
+  parseBucket,
+  parseSettings,
+  plainEndpoint,
+} from '../kind.ts'
+
+const title = 'an S3 store'
+
+const schema = z.strictObject({
+  /** Absent: Amazon's own endpoint of the region. */
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  /** Absent: as the AWS SDK finds it (AWS_REGION, profile). */
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .optional(),
+  /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
+  pathStyle: z.boolean(),
+})
+
+export type S3Settings = z.infer<typeof schema>
+
+/** Nobody has a default endpoint for these. */
+const needEndpoint = ['s3compatible', 's3-compatible', 'minio']
+
+export const s3Form: KindForm = {
+  kind: 's3',
+  title,
+  schemes: ['s3', 'aws', 'amazon', 's3compatible', 's3-compatible', 'minio'],
+  parse(scheme, rest, extras) {
+    const place = parseBucket(scheme, rest, {
+      called: 'bucket',
+      isName: /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
+      names: '3 to 63 lower-case letters, digits, dots and dashes',
+    })
+    if (needEndpoint.includes(scheme) && extras.endpoint === undefined) {
+      invalidUri(`${scheme}: needs an endpoint, e.g. https://minio.example.com:9000`)
+    }
+    return { uri: bucketUri('s3', place), settings: s3SettingsFrom({ ...extras }) }
+  },
+  secretFields: ['accessKeyId', 'secretAccessKey', 'sessionToken'],
+  checkSecrets({ accessKeyId, secretAccessKey, sessionToken }) {
+    if (accessKeyId && !secretAccessKey) {
+      invalidSecret('secretAccessKey', 'there is an access key without its secret key')
+    }
+    if (secretAccessKey && !accessKeyId) {
+      invalidSecret('accessKeyId', 'there is a secret key without its access key')
+    }
+    if (sessionToken && !accessKeyId) invalidSecret('sessionToken', 'it is of no use without its keys')
+    if (accessKeyId && /[\s/]/.test(accessKeyId)) {
+      invalidSecret('accessKeyId', 'an access key has no spaces and slashes; is it the secret key?')
+    }
+    if (secretAccessKey && /\s/.test(secretAccessKey)) {
+      invalidSecret('secretAccessKey', 'it holds spaces or line ends')
+    }
+  },
+}
+
+/**
+ * Fills in what was not said: with an endpoint of one's own, path style and region us-east-1 (which such stores accept).
+ * Throws `request.invalid` naming the field.
+ */
+function s3SettingsFrom(given: Record<string, unknown>): Record<string, Json> {
+  const own = given.endpoint !== undefined
+  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const { endpoint, ...rest } = parseSettings(
+    schema,
+    { pathStyle: own, ...(own ? { region: 'us-east-1' } : {}), ...said },
+    title,
+  )
+  return {
+    ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
+    ...(rest.region === undefined ? {} : { region: rest.region }),
+    pathStyle: rest.pathStyle,
+  }
+}
+
+export const readS3Settings = (stored: Record<string, Json>): S3Settings =>
+  schema.parse(s3SettingsFrom(stored))

@@ -1,0 +1,163 @@
+/**
+ * A server of Azure's blob protocol for tests: Azurite, Microsoft's own, on a throw-away directory. Installed once per
+ * machine by npm into the user's cache, by version.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
+import type { DestinationRecord } from '../../model/records.ts'
+import { isThere, locked, toolsDirectory } from './cache.ts'
+import { freePort } from './ports.ts'
+
+const azuriteVersion = '3.36.0'
+const startSeconds = 60
+
+export interface Azurite {
+  /** With the account in its path. */
+  endpoint: string
+  port: number
+  pid: number
+  account: string
+  accountKey: string
+  /** Holds what is stored; give it, port and key to another start to go on where this one was. */
+  root: string
+  /** A container that is there. */
+  container: string
+  containerClient: ContainerClient
+  destinationRecord(prefix: string, container?: string): DestinationRecord
+  secrets: { accountKey: string }
+  /** kill -9; the directory stays. */
+  kill(): Promise<void>
+  /** Stops the server and removes the directory, unless it was given. */
+  stop(): Promise<void>
+}
+
+export async function startAzurite(
+  options: { root?: string; port?: number; accountKey?: string } = {},
+): Promise<Azurite> {
+  const program = await azurite()
+  const root = options.root ?? (await mkdtemp(join(tmpdir(), 'holdfast-azurite-')))
+  const account = 'holdfasttest'
+  const accountKey = options.accountKey ?? randomBytes(64).toString('base64')
+  const { child, port } = await startOn(program, root, options.port, account, accountKey)
+  const endpoint = `http://127.0.0.1:${port}/${account}`
+  const container = 'backups'
+  const containerClient = new ContainerClient(
+    `${endpoint}/${container}`,
+    new StorageSharedKeyCredential(account, accountKey),
+  )
+  await containerClient.createIfNotExists()
+
+  const end = async (signal: 'SIGTERM' | 'SIGKILL') => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const gone = new Promise(resolve => child.once('exit', resolve))
+    child.kill(signal)
+    await gone
+  }
+  return {
+    endpoint,
+    port,
+    pid: child.pid ?? 0,
+    account,
+    accountKey,
+    root,
+    container,
+    containerClient,
+    destinationRecord: (prefix, named = container) => ({
+      name: 'blobs',
+      kind: 'azure',
+      uri: prefix === '' ? `azure://${named}` : `azure://${named}/${prefix}`,
+      settings: { account, endpoint },
+      secretFields: ['accountKey'],
+      createdAt: new Date().toISOString(),
+    }),
+    secrets: { accountKey },
+    kill: () => end('SIGKILL'),
+    async stop() {
+      await end('SIGTERM')
+      if (options.root === undefined) await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A free port may be taken by somebody else before the server has it: then another one is tried. */
+async function startOn(
+  program: string,
+  root: string,
+  fixedPort: number | undefined,
+  account: string,
+  accountKey: string,
+): Promise<{ child: ChildProcess; port: number }> {
+  const deadline = Date.now() + startSeconds * 1000
+  for (;;) {
+    const port = fixedPort ?? (await freePort())
+    const args = [program, '--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', root]
+    const child = spawn(
+      process.execPath,
+      [...args, '--silent', '--disableTelemetry', '--skipApiVersionCheck'],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { PATH: process.env.PATH ?? '', AZURITE_ACCOUNTS: `${account}:${accountKey}` },
+      },
+    )
+    let said = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (data: Buffer) => {
+        said = (said + data.toString()).slice(-2000)
+      })
+    }
+    const failed = new Promise<void>(resolve => child.once('exit', () => resolve()))
+    while (child.exitCode === null && child.signalCode === null) {
+      if ((await answers(port)) && child.exitCode === null) return { child, port }
+      if (Date.now() > deadline) {
+        child.kill('SIGKILL')
+        break
+      }
+      await Promise.race([failed, sleep(50)])
+    }
+    await failed
+    if (Date.now() > deadline) throw new Error(`azurite did not start within ${startSeconds} s: ${said}`)
+    await sleep(100)
+  }
+}
+
+/** Any answer will do: without a signature it is a refusal, with Azurite's name in it. */
+async function answers(port: number): Promise<boolean> {
+  try {
+    const answer = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(2000) })
+    return /azurite/i.test(answer.headers.get('server') ?? '')
+  } catch {
+    return false
+  }
+}
+
+/** Path of its main file; installs it if this machine has not got it yet. */
+async function azurite(): Promise<string> {
+  const digest = createHash('sha256').update(azuriteVersion).digest('hex').slice(0, 8)
+  const home = join(toolsDirectory, `azurite-${azuriteVersion}-${digest}`)
+  const main = join(home, 'node_modules', 'azurite', 'dist', 'src', 'blob', 'main.js')
+  if (await isThere(main)) return main
+  await mkdir(toolsDirectory, { recursive: true })
+  await locked(`${home}.lock`, async () => {
+    if (await isThere(main)) return
+    process.stderr.write(`npm: installing azurite ${azuriteVersion}, once per machine\n`)
+    const scratch = await mkdtemp(join(toolsDirectory, 'building-azurite-'))
+    try {
+      await writeFile(join(scratch, 'package.json'), '{"private":true}')
+      const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--omit=dev', '--save-exact']
+      await promisify(execFile)('npm', ['install', ...flags, `azurite@${azuriteVersion}`], {
+        cwd: scratch,
+        maxBuffer: 64 * 1024 * 1024,
+      })
+      await rename(scratch, home)
+    } finally {
+      await rm(scratch, { recursive: true, force: true })
+    }
+  })
+  return main
+}
