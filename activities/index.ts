@@ -12,6 +12,7 @@ import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
 import { type HookOutcome, runHook } from './hooks.ts'
 import { logOf } from './log.ts'
+import { makeWay } from './make-way.ts'
 import { type Notification, notify } from './notify.ts'
 import { releaseSource } from './park.ts'
 import { pausable } from './pausing.ts'
@@ -34,7 +35,7 @@ export interface Outcome {
 
 /** What the catalog is told of an operation under way. */
 export interface Report {
-  state?: Extract<OperationState, 'running' | 'parked' | 'paused'>
+  state?: Extract<OperationState, 'running' | 'queued' | 'parked' | 'paused'>
   phases?: PhaseRecord[]
   error?: ErrorFacts | null
   pauseWanted?: boolean
@@ -109,6 +110,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         await context.catalog.withdrawApproval(operationId)
         await cleanHost(context, operationId)
       }),
+    /** Ends the backup that holds the server, and waits a while for it to be gone. Answers whether nobody holds it now. */
+    makeWay: (operationId: string) => step('queue', (context, t) => makeWay(context, t, operationId)),
     /** The operation goes on in another workflow. */
     follow: (operationId: string, workflowId: string, runId: string) =>
       step('queue', async context => {

@@ -9,6 +9,7 @@ import { manifestSchema } from '../model/manifest.ts'
 import { backupView, operationView } from '../model/schemas.ts'
 import { homePaths } from '../model/settings.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
+import { makeWay } from './preempt.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { startDue } from './schedules/start.ts'
 
@@ -176,12 +177,14 @@ const args = {
   recordHookRun: z.tuple([id, hookRun]),
   appendLog: z.tuple([id, logEntry]),
   closedOperations: z.tuple([z.array(id).max(100_000)]),
+  makeWay: z.tuple([id]),
   startDue: z.tuple([z.strictObject({ scheduleId: id, dueAt: z.iso.datetime() })]),
 } satisfies Record<keyof WorkerCatalog, z.ZodType>
 
 export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
   const catalog: WorkerCatalog = {
     ...workerCatalog(context.catalog, homePaths(context.settings.home).keys),
+    makeWay: operationId => makeWay(context, operationId),
     startDue: due => startDue(context, due),
   }
   const app = new Hono<ApiEnv>()

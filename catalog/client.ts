@@ -72,6 +72,7 @@ export function catalogClient(options: {
     recordHookRun: method('recordHookRun'),
     appendLog: method('appendLog'),
     closedOperations: method('closedOperations'),
+    makeWay: method('makeWay'),
     startDue: method('startDue'),
   }
 }

@@ -31,7 +31,10 @@ import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
 /** All but what needs Temporal, too: see api/internal.ts. */
-export function workerCatalog(catalog: Catalog, keysDirectory: string): Omit<WorkerCatalog, 'startDue'> {
+export function workerCatalog(
+  catalog: Catalog,
+  keysDirectory: string,
+): Omit<WorkerCatalog, 'startDue' | 'makeWay'> {
   return {
     async connection(name) {
       const {

@@ -21,6 +21,9 @@ import type {
 import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
 
+/** What stands between a restore that may not wait and its server: nothing, a backup that was told to end, or what is not ended. */
+export type Way = 'free' | 'leaving' | 'held'
+
 export interface WorkerCatalog {
   connection(name: string): Promise<ConnectionRecord>
   /** Secret values of one connection by field. */
@@ -92,6 +95,8 @@ export interface WorkerCatalog {
   /** Which of these operations are closed: whose jobs and staging may go. What is unknown is not ours. */
   closedOperations(operationIds: readonly string[]): Promise<string[]>
 
+  /** Ends the backup that holds the server of an approved restore that may not wait. Throws `approval.not-wanted`. */
+  makeWay(operationId: string): Promise<Way>
   /** Asks for the operation of one due time of a schedule. However often it is asked, there is one operation. */
   startDue(due: { scheduleId: string; dueAt: string }): Promise<DueAnswer>
 }

@@ -345,6 +345,8 @@ export const planView = z.object({
   digest: z.string(),
   /** In words, what of the target is destroyed. */
   destroys: z.array(z.string()),
+  /** A backup that holds the server then is ended for it. */
+  preempts: z.boolean(),
   steps: z.array(
     z.object({
       id: z.string(),

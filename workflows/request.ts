@@ -17,6 +17,7 @@ import {
 import type { ErrorCode } from '../model/errors.ts'
 import { serverLock } from '../model/ids.ts'
 import type { ApprovalVerdict, RestoreInput } from '../model/records.ts'
+import { held } from './holding.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
 import { patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
@@ -106,41 +107,52 @@ function read(verdict: ApprovalVerdict, came: boolean): Omit<Approved, 'expiresA
   return undefined
 }
 
-/** Starts the executing part under the server's lock; waits for the lock while another operation holds it. */
+/**
+ * Starts the executing part under the server's lock; waits for the lock while another operation holds it. Where it may not
+ * wait, its row reserves the lock from then on, and a backup that holds it is ended.
+ */
 async function handOver(
   input: RestoreInput,
   title: string,
   story: Story,
   expiresAt: string | undefined,
 ): Promise<void> {
-  const workflowId = serverLock(input.serverIdentity)
-  const { memo, typedSearchAttributes } = workflowInfo()
   await story.told()
   for (let pause = 1; ; pause = Math.min(pause * 2, longestPauseSeconds)) {
-    try {
-      // Whether it was started must be known: nobody may believe that this operation was cancelled.
-      await CancellationScope.nonCancellable(async () => {
-        const before = story.phases.filter(phase => phase.state === 'done')
-        const child = await startChild('restore', {
-          workflowId,
-          args: [{ ...input, before }],
-          parentClosePolicy: ParentClosePolicy.ABANDON,
-          workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-          staticSummary: title,
-          ...(memo ? { memo } : {}),
-          typedSearchAttributes,
-        })
-        await patient.follow(input.operationId, workflowId, child.firstExecutionRunId)
-      })
-      return
-    } catch (error) {
-      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-    }
-    story.state('queued')
+    if (await held(() => beginExecuting(input, title, story))) return
     if (expiresAt !== undefined && Date.parse(expiresAt) <= Date.now()) {
       throw failure('approval.expired', 'Another operation held the server until the approval had expired.')
     }
-    await sleep(pause * 1000)
+    story.queued()
+    await story.told()
+    const free = input.preempt && (await quick.makeWay(input.operationId))
+    await sleep(free ? '100ms' : pause * 1000)
+  }
+}
+
+/** False: another operation holds the server. */
+async function beginExecuting(input: RestoreInput, title: string, story: Story): Promise<boolean> {
+  const workflowId = serverLock(input.serverIdentity)
+  const { memo, typedSearchAttributes } = workflowInfo()
+  try {
+    // Whether it was started must be known: nobody may believe that this operation was cancelled.
+    await CancellationScope.nonCancellable(async () => {
+      const before = story.phases.filter(phase => phase.state === 'done')
+      const child = await startChild('restore', {
+        workflowId,
+        args: [{ ...input, before }],
+        parentClosePolicy: ParentClosePolicy.ABANDON,
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        staticSummary: title,
+        ...(memo ? { memo } : {}),
+        typedSearchAttributes,
+      })
+      await patient.follow(input.operationId, workflowId, child.firstExecutionRunId)
+    })
+    return true
+  } catch (error) {
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return false
+    throw error
   }
 }
 

@@ -114,6 +114,7 @@ async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInp
     whenGivenUp: async () => {},
     phase: (_phase, work) => work(),
     state() {},
+    queued() {},
     told: async () => {},
   }
   await story.phase(

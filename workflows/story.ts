@@ -31,6 +31,8 @@ export interface Story {
   /** Tells a phase: when it began, how it went. `summarize` puts its result in a few words. */
   phase<T>(phase: Phase, work: () => Promise<T>, summarize?: (result: T) => string | undefined): Promise<T>
   state(state: string): void
+  /** It waits for its server, in this phase. */
+  queued(): void
   /** Waits until the catalog was told everything so far. */
   told(): Promise<void>
 }
@@ -154,6 +156,11 @@ export function tell(
     state(state) {
       trouble = null
       setState(state)
+    },
+    queued() {
+      setState('queued')
+      const snapshot = copied()
+      next(() => telling.report(operationId, { state: 'queued', phases: snapshot }))
     },
     told: () => tellings,
   }

@@ -47,10 +47,6 @@ function refuseWithoutConsent(request: RestoreRequestInput): void {
   if (request.overwriteExisting && !request.dryRun && !request.reason?.trim()) {
     problems.push({ path: 'reason', message: 'say why something is to be replaced' })
   }
-  if (request.overwriteExisting && request.preempt) {
-    const message = 'not with overwriteExisting: once approved it waits for the server; cancel what holds it'
-    problems.push({ path: 'preempt', message })
-  }
   if (!request.overwriteExisting) {
     for (const path of ['safetyBackup', 'keepOldSeconds'] as const) {
       if (request[path] !== undefined) problems.push({ path, message: 'only with overwriteExisting' })

@@ -98,6 +98,7 @@ function showPlan(plan: PlanView, operation: OperationView): void {
   print()
   if (plan.destroys.length > 0) print(paint('red', 'This replaces:'))
   for (const line of plan.destroys) print(`  ${clean(line)}`)
+  if (plan.preempts) print(paint('red', 'A backup that holds the server then is cancelled for it.'))
   print()
   print('Step by step:')
   for (const [index, step] of plan.steps.entries()) print(`  ${index + 1}. ${clean(step.title)}`)

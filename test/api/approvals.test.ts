@@ -117,8 +117,6 @@ describe('approvals', () => {
     assert.deepEqual([bare.status, bare.body.errors?.[0]?.path], [422, 'reason'])
     const beside = await ask('olga', { overwriteExisting: false, keepOldSeconds: 5 })
     assert.deepEqual([beside.status, beside.body.errors?.[0]?.path], [422, 'keepOldSeconds'])
-    const preempting = await ask('olga', { preempt: true })
-    assert.deepEqual([preempting.status, preempting.body.errors?.[0]?.path], [422, 'preempt'])
     const unknown = await ask('olga', {
       safetyBackup: { destination: 'vault' },
       target: { connection: 'shop', database: '/elsewhere.db' },

@@ -1,13 +1,15 @@
 /** A restore that may not wait: the backup that holds its server is ended, cleaned up, and the restore is the next. */
 import assert from 'node:assert/strict'
-import { copyFile, stat } from 'node:fs/promises'
+import { copyFile, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import type { OperationView } from '../../model/schemas.ts'
+import type { AuditView } from '../../model/access.ts'
+import type { OperationView, Problem } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
 import { type Held, type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { addPerson, approve, askFor, awaiting, planOf } from '../support/people.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup } from './inspect.ts'
 import { eventually, type Stack, s3Input, startStack } from './stack.ts'
@@ -80,8 +82,6 @@ describe('pre-emption', () => {
     const refused = await stack.refused('POST', '/v1/restores', plain.body)
     assert.equal(refused.body.code, 'operation.conflict')
     assert.equal(refused.body.holder?.operation, first.operation.id)
-    const replacing = asked({ preempt: true, overwriteExisting: true, reason: 'test' })
-    assert.equal((await stack.refused('POST', '/v1/restores', replacing.body)).status, 422)
     const { body, database } = asked()
     const restore = await stack.restore(body)
     first.held.release()
@@ -163,6 +163,79 @@ describe('pre-emption', () => {
     await stack.restartApi()
     await expectRestored(restore.id, database)
     assert.equal((await stack.ended(operation.id)).state, 'cancelled')
+  })
+
+  test('one that replaces something ends the backup once it is approved, and is the next', async () => {
+    const anna = await addPerson(stack, 'anna', 'approver')
+    const live = join(stack.directory, 'shop.db')
+    const target = { connection: 'shop', database: live }
+    const { operation, held } = await running()
+    const { body } = await askFor(anna, { backup: made, target, preempt: true })
+    const { id } = body.operation
+    assert.equal((await awaiting(stack, id)).state, 'awaiting-approval')
+    assert.equal((await planOf(stack, id)).preempts, true)
+    // Nobody has said yes: also who has a worker's token ends nothing for it.
+    const token = (await readFile(join(stack.home, 'worker.token'), 'utf8')).trim()
+    const unasked = await fetch(`${stack.apiUrl}/internal/v1/makeWay`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ args: [id] }),
+    })
+    assert.equal(((await unasked.json()) as Problem).code, 'approval.not-wanted')
+    assert.equal((await stack.operation(operation.id)).state, 'running')
+
+    const leaving = front.hold(
+      'before',
+      (method, url) => method === 'PUT' && url.includes(operation.backup) && url.includes('deleted.json'),
+    )
+    assert.equal((await approve(stack, anna, id)).status, 202)
+    await eventually('the backup is told to end', async () =>
+      (await stack.operation(operation.id)).state === 'cancelling' ? true : undefined,
+    )
+    held.release()
+    await leaving.reached
+    assert.equal((await stack.operation(id)).state, 'queued')
+    // The holder is still the backup; who comes now is told who is next.
+    const third = await stack.refused('POST', '/v1/backups', { connection: 'shop', destinations: ['vault'] })
+    assert.equal(third.body.code, 'operation.conflict')
+    assert.equal(third.body.holder?.operation, id)
+    // The worker that waits for it dies, and the API.
+    await stack.api.kill9()
+    assert.ok(stack.worker)
+    await stack.worker.kill9()
+    stack.startWorker()
+    await stack.restartApi()
+    leaving.release()
+    const restored = await stack.ended(id)
+    assert.equal(restored.state, 'succeeded', JSON.stringify(restored.error))
+    assert.equal(restored.kept?.state, 'kept')
+    await expectPreempted(operation, restored)
+    const rows = await stack.expectOk<{ items: AuditView[] }>('GET', '/v1/audit?action=pre-empt')
+    assert.deepEqual(rows.items[0]?.object, operation.id)
+    assert.equal(rows.items[0]?.detail.restore, id)
+  })
+
+  test('approved without being asked to pre-empt, it waits for the backup; paused, it does not begin', async () => {
+    const ben = await addPerson(stack, 'ben', 'approver')
+    const target = { connection: 'shop', database: join(stack.directory, 'shop.db') }
+    const { operation, held } = await running()
+    const { body } = await askFor(ben, { backup: made, target })
+    const { id } = body.operation
+    await awaiting(stack, id)
+    assert.equal((await approve(stack, ben, id)).status, 202)
+    await eventually('it waits for the server', async () =>
+      (await stack.operation(id)).state === 'queued' ? true : undefined,
+    )
+    await stack.pause(id)
+    held.release()
+    assert.equal((await stack.ended(operation.id)).state, 'succeeded')
+    await eventually('it is paused', async () =>
+      (await stack.operation(id)).state === 'paused' ? true : undefined,
+    )
+    assert.deepEqual((await stack.operation(id)).phases.at(-1)?.phase, 'queue')
+    await stack.resume(id)
+    const restored = await stack.ended(id)
+    assert.equal(restored.state, 'succeeded', JSON.stringify(restored.error))
   })
 
   test('a restore is not ended for another one; one that waits can be cancelled', async () => {
