@@ -2,13 +2,15 @@
 import { spawn } from 'node:child_process'
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 
-export interface Notification {
-  event: 'operation.parked'
+export type Notification = {
   operation: string
   /** What the operation does, in words. */
   title: string
-  error: ErrorFacts
-}
+} & (
+  | { event: 'operation.parked'; error: ErrorFacts }
+  /** It was approved without the second person that the connection demands. */
+  | { event: 'approval.break-glass'; by: string; reason: string }
+)
 
 const limitSeconds = 30
 

@@ -180,7 +180,7 @@ export async function weighApproval(
         ? used(approval)
         : expired(approval)
     await entered(catalog, tx, 'approval signal', operationId, 'refused', error)
-    return { verdict: 'refused', approvalId: null, by: null, reason: null }
+    return refused
   })
 }
 
@@ -193,7 +193,7 @@ export async function expireApproval(catalog: Catalog, operationId: string): Pro
       await setState(tx, operationId, 'expired')
       await entered(catalog, tx, 'approval', operationId, 'refused', expired(approval))
     }
-    return { verdict: 'refused', approvalId: null, by: null, reason: null }
+    return refused
   })
 }
 
@@ -399,7 +399,15 @@ const said = (approval: ApprovalRecord): ApprovalVerdict => ({
   approvalId: approval.approvalId,
   by: approval.decidedBy,
   reason: approval.decisionReason,
+  breakGlass: approval.breakGlass,
 })
+const refused: ApprovalVerdict = {
+  verdict: 'refused',
+  approvalId: null,
+  by: null,
+  reason: null,
+  breakGlass: false,
+}
 
 const used = ({ operationId, usedByRun }: ApprovalRecord) =>
   new HoldfastError(

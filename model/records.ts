@@ -135,6 +135,8 @@ export interface ApprovalVerdict {
   approvalId: string | null
   by: string | null
   reason: string | null
+  /** The second person was waived. */
+  breakGlass: boolean
 }
 
 /** What a swap keeps of the database that it replaced. */

@@ -19,7 +19,7 @@ import { serverLock } from '../model/ids.ts'
 import type { ApprovalVerdict, RestoreInput } from '../model/records.ts'
 import { held } from './holding.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
-import { patient, quick } from './steps.ts'
+import { attempted, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { counted } from './words.ts'
 
@@ -53,12 +53,22 @@ export async function request(input: RestoreInput): Promise<Told> {
             ({ by }) => `approved by ${by}`,
           )
         : null
-      await story.phase(
-        'queue',
-        () =>
-          handOver({ ...input, approvalId: approved?.approvalId ?? null }, title, story, approved?.expiresAt),
-        () => `goes on as ${serverLock(input.serverIdentity)}`,
-      )
+      const announced = announce(input, title, approved)
+      try {
+        await story.phase(
+          'queue',
+          () =>
+            handOver(
+              { ...input, approvalId: approved?.approvalId ?? null },
+              title,
+              story,
+              approved?.expiresAt,
+            ),
+          () => `goes on as ${serverLock(input.serverIdentity)}`,
+        )
+      } finally {
+        await announced
+      }
       return handedOver
     },
     async () => {
@@ -71,7 +81,23 @@ export async function request(input: RestoreInput): Promise<Told> {
 interface Approved {
   approvalId: string
   by: string
+  reason: string
+  breakGlass: boolean
   expiresAt: string
+}
+
+/** That the second person was waived somebody is told, who may want to stop it. The restore does not wait for it. */
+async function announce(input: RestoreInput, title: string, approved: Approved | null): Promise<void> {
+  if (!approved?.breakGlass) return
+  const { by, reason } = approved
+  const event = 'approval.break-glass'
+  try {
+    await CancellationScope.nonCancellable(() =>
+      attempted.notify({ event, operation: input.operationId, title, by, reason }),
+    )
+  } catch {
+    // Said in the operation's log.
+  }
 }
 
 /** Waits until somebody has said yes. Signals that mean nothing are refused one by one, and change nothing. */
@@ -97,12 +123,11 @@ async function approval(
 }
 
 function read(verdict: ApprovalVerdict, came: boolean): Omit<Approved, 'expiresAt'> | undefined {
-  const { approvalId } = verdict
+  const { approvalId, breakGlass } = verdict
   const by = verdict.by ?? 'somebody'
-  if (verdict.verdict === 'approved' && approvalId !== null) return { approvalId, by }
-  if (verdict.verdict === 'rejected') {
-    throw failure('approval.rejected', `Rejected by ${by}: ${verdict.reason ?? 'no reason given'}`)
-  }
+  const reason = verdict.reason ?? 'no reason given'
+  if (verdict.verdict === 'approved' && approvalId !== null) return { approvalId, by, reason, breakGlass }
+  if (verdict.verdict === 'rejected') throw failure('approval.rejected', `Rejected by ${by}: ${reason}`)
   if (!came) throw failure('approval.expired', 'Nobody approved the restore in time.')
   return undefined
 }

@@ -12,6 +12,7 @@ import { holdfast } from '../cli/run.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { addPerson, approve, askFor, awaiting } from '../support/people.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
@@ -298,6 +299,56 @@ describe('parking', () => {
     assert.equal(view.state, 'cancelled', 'a commit that was parked can still be given up')
     await expectNoBackup(destination, 'copied', view.backup)
     mend()
+  })
+
+  test('a second person who was waived is announced, and the restore does not mind that it cannot be', async () => {
+    const path = join(stack.directory, 'guarded.db')
+    makeRandomSqlite(path, 1)
+    await stack.expectOk('POST', '/v1/connections', { name: 'guarded', url: `sqlite:${path}` })
+    await stack.expectOk('POST', '/v1/connections/guarded/policy', { twoPerson: true })
+    await succeeded((await stack.backup({ connection: 'guarded', destinations: ['vault'] })).id)
+    const anna = await addPerson(stack, 'anna', 'approver')
+    const replaced = async () => {
+      const target = { connection: 'guarded', database: path }
+      const { body } = await askFor(anna, { backup: 'guarded:latest', target })
+      const { id } = body.operation
+      await awaiting(stack, id)
+      assert.equal((await approve(stack, anna, id)).body.code, 'approval.second-person')
+      const yes = await approve(stack, anna, id, { breakGlass: true, reason: 'nobody else is awake' })
+      assert.equal(yes.status, 202, JSON.stringify(yes.body))
+      return await succeeded(id)
+    }
+    await worker.kill9()
+    worker = stack.startWorker({ HOLDFAST_NOTIFY_COMMAND: join(stack.directory, 'notify') })
+    await writeFile(events, '')
+    const { id } = await replaced()
+    const told = (await readFile(events, 'utf8')).trim().split('\n')
+    assert.deepEqual(
+      told.map(line => JSON.parse(line) as unknown),
+      [
+        {
+          event: 'approval.break-glass',
+          operation: id,
+          title: `restore ${(await stack.operation(id)).backup} → guarded: ${path}`,
+          by: 'anna',
+          reason: 'nobody else is awake',
+        },
+      ],
+    )
+    assert.ok(!(await readFile(events, 'utf8')).includes(anna.password))
+
+    await worker.kill9()
+    worker = stack.startWorker({ HOLDFAST_NOTIFY_COMMAND: '/bin/false' })
+    const again = await replaced()
+    const log = await eventually('the log says so', async () => {
+      const { items } = await stack.expectOk<{ items: { source: string; text: string }[] }>(
+        'GET',
+        `/v1/operations/${again.id}/log`,
+      )
+      return items.find(entry => entry.source === 'notification')
+    })
+    assert.match(log.text, /approval\.break-glass by \/bin\/false: it exited with 1/)
+    await restartWorker()
   })
 
   test('a restore whose disk is full while it loads goes on when there is room', async () => {
