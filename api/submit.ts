@@ -55,6 +55,7 @@ export const patienceOf = (
   // A dry run is its answer: there is nothing to wait for.
   unattended: (request.unattended ?? false) && !request.dryRun,
   parkSeconds: settings.parkSeconds,
+  parkRetrySeconds: settings.parkRetrySeconds,
 })
 
 /**

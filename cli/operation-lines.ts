@@ -81,8 +81,11 @@ export function summaryLines(operation: OperationView): string[] {
 
 /** What it waits for stands in the error that follows. */
 function parkedLines(operation: OperationView): string[] {
-  const until = operation.error?.context?.parkedUntil
-  const limit = typeof until === 'string' ? `; ends as failed after ${time(until)}` : ''
+  const { parkedUntil: until, retryAt } = operation.error?.context ?? {}
+  const limit = [
+    typeof retryAt === 'string' ? `; tries again by itself at ${time(retryAt)}` : '',
+    typeof until === 'string' ? `; ends as failed after ${time(until)}` : '',
+  ].join('')
   return [
     `${paint('yellow', 'parked')}: it keeps what it has done and waits for you${limit}`,
     `  go on: holdfast operation resume ${operation.id} · give up: holdfast operation cancel ${operation.id}`,

@@ -49,6 +49,8 @@ export interface Patience {
   unattended: boolean
   /** How long it stays parked before it ends as failed. */
   parkSeconds: number
+  /** What may pass by itself is tried again this long after it was parked for it. */
+  parkRetrySeconds: number
 }
 
 /** How an operation may run; bound when it is accepted. Goes to the workflow as its input. Version it when it changes. */

@@ -322,7 +322,7 @@ export const operationView = z.object({
   checks: z.array(checkResult),
   /** Of the running phase; from the activity's heartbeat. */
   progress: progressView.nullable(),
-  /** Why it ended; while it is parked, what has to be mended, with `parkedAt` and `parkedUntil` in its context. */
+  /** Why it ended; while it is parked, what has to be mended, with `parkedAt`, `parkedUntil` and `retryAt` in its context. */
   error: errorFacts.nullable(),
   /** Only checked and planned, nothing done. */
   dryRun: z.boolean(),

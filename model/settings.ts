@@ -48,6 +48,8 @@ export interface Settings {
   machineWaitSeconds: number
   /** How long an operation that needs an operator waits for one. */
   parkSeconds: number
+  /** How soon a parked operation whose trouble may pass by itself tries again. */
+  parkRetrySeconds: number
   /** Program that is told when an operation is parked. Absolute. */
   notifyCommand: string | undefined
   /** How long a restore that replaces something waits for its approval. */
@@ -152,6 +154,7 @@ export function settingsFrom(
     tempDir: absolute(text('HOLDFAST_TEMP_DIR') ?? join(home, 'staging')),
     machineWaitSeconds: seconds('HOLDFAST_MACHINE_WAIT_SECONDS', 300),
     parkSeconds: seconds('HOLDFAST_PARK_SECONDS', 86_400),
+    parkRetrySeconds: seconds('HOLDFAST_PARK_RETRY_SECONDS', 600),
     notifyCommand,
     approvalSeconds: seconds('HOLDFAST_APPROVAL_SECONDS', 86_400),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),

@@ -28,6 +28,10 @@ export function factsOf(error: unknown): ErrorFacts {
 /** As the step itself classed it: what is in the history does not change with the table of codes. */
 export function classOf(error: unknown): ErrorClass | undefined {
   const cause = causeOf(error)
+  // Its workers are gone, or it hung. One that a machine did not begin is begun anew on another: see machine.ts.
+  if (cause instanceof TimeoutFailure) {
+    return cause.timeoutType === 'SCHEDULE_TO_START' ? undefined : 'transient'
+  }
   return cause instanceof ApplicationFailure ? (cause.details?.[1] as ErrorClass | undefined) : undefined
 }
 

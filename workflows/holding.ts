@@ -20,11 +20,21 @@ export const resumeSignal = defineSignal('resume')
 /** Like Temporal's own cancellation, and may say why. Whoever sends it by other means than ours may say anything. */
 export const cancelSignal = defineSignal<[reason?: unknown]>('cancel')
 
+/** A stop for an operator. */
+export interface Stop {
+  /** ISO time at which it ends as failed. */
+  until: string
+  /** ISO time at which the step is tried again without being told; null: it waits to be told. */
+  retryAt: string | null
+  /** It stood for the same trouble before: tried again by itself, in vain. */
+  again: boolean
+}
+
 /** How holding is shown and told; the story's part. */
 export interface Holder {
   phase(): Phase | undefined
-  /** Parked until `until`: lets go of what would hurt the source, tells the catalog, notifies. Settles when the source is free. */
-  parked(facts: ErrorFacts, until: string): Promise<void>
+  /** Lets go of what would hurt the source, tells the catalog, notifies. Settles when the source is free. */
+  parked(facts: ErrorFacts, stop: Stop): Promise<void>
   paused(): void
   goesOn(): void
   /** Somebody wants a pause, or no longer does. */
@@ -35,7 +45,7 @@ export interface Holder {
 
 /** Of this workflow: each run of a workflow has its modules to itself. */
 let holder: Holder | undefined
-let patience: Patience = { unattended: false, parkSeconds: 0 }
+let patience: Patience = { unattended: false, parkSeconds: 0, parkRetrySeconds: 0 }
 let pauseWanted = false
 let resumes = 0
 let cancelReason: string | undefined
@@ -67,9 +77,11 @@ export const reasonOfCancel = (): string | undefined => cancelReason
 
 /**
  * Runs one step. Waits before it while a pause is wanted; runs it again after a pause that it stopped for, and after an
- * operator mended what it failed for.
+ * operator mended what it failed for, or it may have passed.
  */
 export async function held<T>(work: () => Promise<T>): Promise<T> {
+  let until: number | undefined
+  let retried = 0
   for (;;) {
     await pausedWhileWanted()
     try {
@@ -82,10 +94,22 @@ export async function held<T>(work: () => Promise<T>): Promise<T> {
         await holder?.told()
         continue
       }
-      if (classOf(error) !== 'needs-operator' || !worthKeeping()) throw error
-      await park(facts)
+      const passing = mayPass(error, facts)
+      if (!(passing || classOf(error) === 'needs-operator') || !worthKeeping()) throw error
+      until ??= Date.now() + patience.parkSeconds * 1000
+      const retryMs = passing ? retryAfterMs(retried) : undefined
+      const how = await park(facts, until, retryMs, retried > 0)
+      retried += 1
+      // Whoever resumes it by hand gives it its whole time anew.
+      if (how === 'resumed') [until, retried] = [undefined, 0]
     }
   }
+}
+
+/** What was tried in vain for minutes: a store, a server, a worker that is away. It may come back while everybody sleeps. */
+function mayPass(error: unknown, { code }: ErrorFacts): boolean {
+  const kind = classOf(error)
+  return kind === 'transient' || kind === 'throttled' || code === 'database.unreachable'
 }
 
 /**
@@ -105,19 +129,35 @@ async function pausedWhileWanted(): Promise<void> {
   holder?.goesOn()
 }
 
-async function park(facts: ErrorFacts): Promise<void> {
+/** Each try may cost the source a dump: twice as long each time, up to an hour. */
+const retryAfterMs = (retried: number): number =>
+  1000 * Math.min(patience.parkRetrySeconds * 2 ** retried, Math.max(3600, patience.parkRetrySeconds))
+
+async function park(
+  facts: ErrorFacts,
+  until: number,
+  retryMs: number | undefined,
+  again: boolean,
+): Promise<'resumed' | 'tried again'> {
   const before = resumes
-  const until = new Date(Date.now() + patience.parkSeconds * 1000).toISOString()
-  const released = holder?.parked(facts, until)
+  const leftMs = Math.max(1, until - Date.now())
+  const retries = retryMs !== undefined && retryMs < leftMs
+  const released = holder?.parked(facts, {
+    until: new Date(until).toISOString(),
+    retryAt: retries ? new Date(Date.now() + retryMs).toISOString() : null,
+    again,
+  })
   try {
     // Also where a cancellation does not reach, as around a commit: parked there, it must still be heard.
-    await condition(() => resumes > before || cancelled(), patience.parkSeconds * 1000)
+    await condition(() => resumes > before || cancelled(), retries ? retryMs : leftMs)
   } finally {
     await released
   }
   if (cancelled()) throw new CancelledFailure('Cancelled while parked')
-  if (resumes === before) throw overdue(facts)
+  const resumed = resumes > before
+  if (!resumed && !retries) throw overdue(facts)
   holder?.goesOn()
+  return resumed ? 'resumed' : 'tried again'
 }
 
 const overdue = (facts: ErrorFacts) =>

@@ -92,8 +92,9 @@ export function tell(
   holdable(
     {
       phase: () => phases.at(-1)?.phase,
-      async parked(facts, until) {
-        const parked = { ...facts, context: { ...facts.context, parkedAt: now(), parkedUntil: until } }
+      async parked(facts, { until, retryAt, again }) {
+        const when = { parkedAt: now(), parkedUntil: until, ...(retryAt === null ? {} : { retryAt }) }
+        const parked = { ...facts, context: { ...facts.context, ...when } }
         trouble = parked
         heldSince = now()
         setState('parked')
@@ -102,9 +103,11 @@ export function tell(
         const quietly = () => {
           // Said in the operation's log.
         }
-        attempted
-          .notify({ event: 'operation.parked', operation: operationId, title, error: parked })
-          .catch(quietly)
+        if (!again) {
+          attempted
+            .notify({ event: 'operation.parked', operation: operationId, title, error: parked })
+            .catch(quietly)
+        }
         await attemptedThere.release(operationId).catch(quietly)
       },
       paused() {

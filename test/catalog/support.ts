@@ -124,6 +124,7 @@ export const operation = (id: string, changes: Partial<OperationRecord> = {}): O
     dryRun: false,
     unattended: false,
     parkSeconds: 60,
+    parkRetrySeconds: 10,
   },
   phases: [],
   checks: [],
