@@ -9,6 +9,7 @@ import { internalRoutes } from './internal.ts'
 import { withBodyLimit, withHeadersAndLog, withIdempotency, withJson } from './middleware.ts'
 import { withHost, withOrigin } from './origin.ts'
 import { answerError, fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
+import { withReach } from './reach.ts'
 import { neededRoles, routeOf, withRole } from './roles.ts'
 import { approvalRoutes } from './routes/approvals.ts'
 import { auditRoutes } from './routes/audit.ts'
@@ -55,6 +56,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
     withAudit(context),
     withActor(context, c => needed.get(routeOf(c) ?? '')?.role === 'none'),
     withRole(() => needed),
+    withReach(context, () => needed),
     withBodyLimit(mebibyte),
     withJson,
     withIdempotency(context),

@@ -27,6 +27,7 @@ const toldOfRequest = [
   'user',
   'disabled',
   'scopes',
+  'connections',
   'expiresAt',
   'readOnly',
 ]

@@ -130,7 +130,9 @@ export function withIdempotency(context: ApiContext): MiddlewareHandler<ApiEnv> 
     // Two people may use the same key: neither gets the other's answer.
     const actor: Actor | undefined = c.get('actor')
     if (!actor) return await next()
-    const key = `${actor.name} ${given}`
+    // Nor does a token that may see less get the answer to one that may see more.
+    const who = actor.connections === null ? actor.name : `${actor.name} by ${actor.credentialId}`
+    const key = `${who} ${given}`
     for (let other = underWay.get(key); other; other = underWay.get(key)) await other
     const { promise, resolve } = Promise.withResolvers<void>()
     underWay.set(key, promise)

@@ -10,8 +10,18 @@ import type { Actor } from '../model/records.ts'
 import { type Role, roleIncludes, roles } from '../model/types.ts'
 import type { ApiEnv } from './context.ts'
 
-/** Spread into a route's definition: reading needs `viewer`, changes at least `operator`. */
-export const requires = (role: Role) => ({ 'x-role': role })
+/**
+ * What a token that is limited to connections reaches by a route: what the path names; `checked`: the route itself chooses
+ * what it shows and does; `nothing`: it shows nothing of any connection.
+ */
+const reaches = ['connection', 'operation', 'backup', 'schedule', 'checked', 'nothing'] as const
+export type Reach = (typeof reaches)[number]
+
+/** Spread into a route's definition: reading needs `viewer`, changes at least `operator`; see reach.ts. */
+export const requires = (role: Role, reach?: Reach) => ({
+  'x-role': role,
+  ...(reach === undefined ? {} : { 'x-reach': reach }),
+})
 
 /** For the few routes that nobody can have a credential for yet. */
 export const openToEverybody = { 'x-role': 'none', security: [] }
@@ -27,12 +37,14 @@ export function assertRole(actor: Actor, needed: Role, what: string): void {
 }
 
 /** What stands for a route in audit rows and tables: `POST /v1/backups/{id}/verify`. */
-type RouteName = string
+export type RouteName = string
 
 export interface Needed {
   role: Role | 'none'
   /** What a token's scopes are about, e.g. `backups`. */
   subject: string
+  /** What a token that is limited to connections reaches by it; undefined: it is refused. */
+  reach: Reach | undefined
 }
 
 const nameOf = (method: string, path: string): RouteName => `${method.toUpperCase()} ${path}`
@@ -79,7 +91,8 @@ export function neededRoles(app: OpenAPIHono<ApiEnv>): Map<RouteName, Needed> {
     const [subject, ...more] = tags ?? []
     if (!known) throw new Error(`${nameOf(method, path)} does not say who may ask: add ...requires(ROLE)`)
     if (subject === undefined || more.length > 0) throw new Error(`${nameOf(method, path)} needs one tag`)
-    needed.set(nameOf(method, path), { role: known, subject })
+    const reach = reaches.find(one => one === definition.route['x-reach'])
+    needed.set(nameOf(method, path), { role: known, subject, reach })
   }
   return needed
 }

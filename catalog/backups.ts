@@ -80,12 +80,13 @@ export async function findBackup(catalog: Catalog, id: string): Promise<BackupRe
 /** Newest first. */
 export async function listBackups(
   catalog: Catalog,
-  filter: { connection?: string; state?: BackupRecord['state'] },
+  filter: { connection?: string; connections?: readonly string[]; state?: BackupRecord['state'] },
   after: { startedAt: string; id: string } | undefined,
   limit: number,
 ): Promise<BackupRecord[]> {
   let query = catalog.db.selectFrom('backups').selectAll()
   if (filter.connection !== undefined) query = query.where('connection', '=', filter.connection)
+  if (filter.connections !== undefined) query = query.where('connection', 'in', filter.connections)
   if (filter.state !== undefined) query = query.where('state', '=', filter.state)
   if (after !== undefined) {
     query = query.where(({ eb, and, or }) =>

@@ -16,6 +16,8 @@ export interface OperationFilter {
   state?: OperationState
   kind?: OperationKind
   connection?: string
+  /** Of these only. */
+  connections?: readonly string[]
 }
 
 /** Place in the list, newest first. */
@@ -138,6 +140,7 @@ export async function listOperations(
   if (filter.state !== undefined) query = query.where('state', '=', filter.state)
   if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind)
   if (filter.connection !== undefined) query = query.where('connection', '=', filter.connection)
+  if (filter.connections !== undefined) query = query.where('connection', 'in', filter.connections)
   if (after !== undefined) {
     query = query.where(({ eb, and, or }) =>
       or([

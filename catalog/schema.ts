@@ -2,6 +2,8 @@
  * The catalog's tables as Kysely sees them. Text, integers and blobs only, times as ISO text, lists and objects as JSON
  * text, truth as 0 and 1: the same columns work on SQLite and on PostgreSQL.
  */
+import type { Generated } from 'kysely'
+
 export interface CatalogTables {
   schema_version: { version: number; applied_at: string }
   installation: {
@@ -165,6 +167,8 @@ export interface CatalogTables {
     user_name: string | null
     role: string | null
     scopes: string | null
+    /** JSON list; null: all of them. */
+    connections: string | null
     expires_at: string | null
     created_at: string
     last_used_at: string | null
@@ -197,7 +201,14 @@ export interface CatalogTables {
     /** Over this row and the hash of the row before. */
     hash: string
   }
-  audit_head: { id: number; seq: number; hash: string }
+  audit_head: {
+    id: number
+    seq: number
+    hash: string
+    /** The last row that was pruned. */
+    pruned_seq: Generated<number>
+    pruned_hash: Generated<string>
+  }
   /** Changes that were begun and whose outcome is not recorded yet. */
   audit_begun: { id: string; process: string; at: string; entry: string }
   idempotency: {

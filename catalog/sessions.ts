@@ -87,6 +87,7 @@ export async function actorOfSession(
     credentialId: row.id,
     role: row.role as Role,
     scopes: null,
+    connections: null,
     expiresAt: row.expires_at,
     address,
   }

@@ -29,12 +29,14 @@ export interface TokenRecord {
   role: Role
   /** null: everything the role may. */
   scopes: string[] | null
+  /** null: all of them. */
+  connections: string[] | null
   expiresAt: string | null
   createdAt: string
   lastUsedAt: string | null
 }
 
-export type TokenInput = Pick<TokenRecord, 'name' | 'user' | 'role' | 'scopes' | 'expiresAt'>
+export type TokenInput = Pick<TokenRecord, 'name' | 'user' | 'role' | 'scopes' | 'connections' | 'expiresAt'>
 
 /** The token itself is in this answer and nowhere else. Throws `request.exists` when the name is taken. */
 export async function createToken(
@@ -50,6 +52,7 @@ export async function createToken(
     user_name: input.user,
     role: input.role,
     scopes: input.scopes === null ? null : JSON.stringify(input.scopes),
+    connections: input.connections === null ? null : JSON.stringify(input.connections),
     expires_at: input.expiresAt,
     created_at: new Date().toISOString(),
     last_used_at: null,
@@ -105,6 +108,7 @@ const toToken = (row: Selectable<CatalogTables['tokens']>): TokenRecord => ({
   user: row.user_name,
   role: row.role as Role,
   scopes: row.scopes === null ? null : JSON.parse(row.scopes),
+  connections: row.connections === null ? null : JSON.parse(row.connections),
   expiresAt: row.expires_at,
   createdAt: row.created_at,
   lastUsedAt: row.last_used_at,
@@ -155,7 +159,14 @@ const insertFileToken = (
 ) =>
   db
     .insertInto('tokens')
-    .values({ ...row, user_name: null, scopes: null, expires_at: null, last_used_at: null })
+    .values({
+      ...row,
+      user_name: null,
+      scopes: null,
+      connections: null,
+      expires_at: null,
+      last_used_at: null,
+    })
     .execute()
 
 async function readToken(path: string): Promise<string | undefined> {
@@ -193,6 +204,7 @@ export async function actorOfToken(
     credentialId: row.id,
     role: ownersRole !== null && roleIncludes(role, ownersRole) ? ownersRole : role,
     scopes: row.scopes === null ? null : JSON.parse(row.scopes),
+    connections: row.connections === null ? null : JSON.parse(row.connections),
     expiresAt: row.expires_at,
     address,
   }
@@ -235,6 +247,7 @@ const rowOf = (catalog: Catalog, token: string) =>
       'tokens.user_name',
       'tokens.role',
       'tokens.scopes',
+      'tokens.connections',
       'tokens.expires_at',
       'tokens.last_used_at',
       'users.role as owner_role',

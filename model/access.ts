@@ -34,6 +34,8 @@ export const tokenInput = z.strictObject({
     .min(1)
     .max(32)
     .optional(),
+  /** Absent: all of them. It sees and does nothing of any other connection, and defines none. */
+  connections: z.array(slug).min(1).max(64).optional(),
   expiresAt: z.iso.datetime({ offset: true }).optional(),
   /** Whose it is; absent: of whoever asks. `null`: nobody's, for programs. */
   user: slug.nullable().optional(),
@@ -55,6 +57,8 @@ export const tokenView = z.object({
   user: z.string().nullable(),
   role,
   scopes: z.array(z.string()).nullable(),
+  /** null: all of them. */
+  connections: z.array(z.string()).nullable(),
   expiresAt: z.string().nullable(),
   createdAt: z.string(),
   /** To the minute. */
@@ -93,6 +97,7 @@ export const selfView = z.object({
   credential: z.string(),
   role,
   scopes: z.array(z.string()).nullable(),
+  connections: z.array(z.string()).nullable(),
   expiresAt: z.string().nullable(),
   /** Of a session. */
   csrfToken: z.string().nullable(),

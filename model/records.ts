@@ -330,6 +330,8 @@ export interface Actor {
   role: Role
   /** null: everything the role may; else only these, e.g. `backups:write`. */
   scopes: string[] | null
+  /** null: all; else it may touch only these, see api/reach.ts. */
+  connections: string[] | null
   /** When the token or session ends by itself. */
   expiresAt: string | null
   /** Where the request came from. */

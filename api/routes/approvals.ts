@@ -11,6 +11,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { Actor, ApprovalRecord, OperationRecord } from '../../model/records.ts'
 import { approvalView, approveInput, operationView, page, rejectInput } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { approvalViewOf, operationViewOf } from '../views.ts'
 import { body, json, noQuery, operationParam, problems } from './answers.ts'
@@ -19,7 +20,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/approvals',
   tags: ['approvals'],
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary: 'What waits for an approval, the oldest first',
   request: { query: noQuery },
   responses: { 200: json(page(approvalView), 'All of them'), ...problems },
@@ -28,7 +29,7 @@ const approve = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/approve',
   tags: ['approvals'],
-  ...requires('approver'),
+  ...requires('approver', 'operation'),
   summary: 'Say yes to the plan that was looked at',
   description:
     'By a user with the role, with their password again, a reason, the exact name of the target and the digest of the plan.',
@@ -39,7 +40,7 @@ const reject = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/reject',
   tags: ['approvals'],
-  ...requires('approver'),
+  ...requires('approver', 'operation'),
   summary: 'Say no',
   request: { params: operationParam, body: body(rejectInput) },
   responses: { 202: json(operationView, 'Rejected; it ends'), ...problems },
@@ -52,7 +53,8 @@ export function approvalRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     const items = await Promise.all(
       waiting.map(async one => approvalViewOf(one, await readOperation(catalog, one.operationId))),
     )
-    return c.json({ items, nextCursor: null }, 200)
+    const actor = c.get('actor')
+    return c.json({ items: items.filter(one => within(actor, one.connection)), nextCursor: null }, 200)
   })
   app.openapi(approve, async c => {
     const { id } = c.req.valid('param')

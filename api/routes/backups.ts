@@ -27,6 +27,7 @@ import {
 import { homePaths } from '../../model/settings.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
+import { assertWithin, limitOf } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
@@ -39,7 +40,7 @@ const start = createRoute({
   method: 'post',
   path: '/v1/backups',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'checked'),
   summary: 'Start a backup',
   request: { body: body(backupInput) },
   responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
@@ -48,7 +49,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/backups',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary: 'Backups, newest first',
   request: {
     query: z.strictObject({
@@ -63,7 +64,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/backups/{id}',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'backup'),
   summary: 'One backup',
   request: { params: idParam },
   responses: { 200: json(backupView, 'The backup'), ...problems },
@@ -72,7 +73,7 @@ const verify = createRoute({
   method: 'post',
   path: '/v1/backups/{id}/verify',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'backup'),
   summary: 'Prove that a backup is whole',
   request: { params: idParam, body: body(verifyInput) },
   responses: { 202: json(accepted, 'Accepted'), ...problems },
@@ -82,16 +83,18 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   const { catalog, temporal } = context
   app.openapi(start, async c => {
     const requestKey = c.get('requestKey')
+    const input = c.req.valid('json')
+    assertWithin(c.get('actor'), input.connection)
     const operation =
       (await submittedBefore(context, requestKey)) ??
-      (await submit(context, await newBackup(context, c.req.valid('json')), requestKey))
+      (await submit(context, await newBackup(context, input), requestKey))
     return c.json({ operation: operationViewOf(operation, temporal) }, 202)
   })
   app.openapi(list, async c => {
     const { connection, cursor, limit = 50 } = c.req.valid('query')
     const found = await listBackups(
       catalog,
-      connection === undefined ? {} : { connection },
+      { ...(connection === undefined ? {} : { connection }), ...limitOf(c.get('actor')) },
       cursor && { startedAt: cursor.time, id: cursor.id },
       limit + 1,
     )

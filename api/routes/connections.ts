@@ -25,6 +25,7 @@ import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
 import { probeConnection } from '../probe.ts'
 import { InvalidRequest, inField } from '../problem.ts'
+import { within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { connectionViewOf } from '../views.ts'
 import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
@@ -44,7 +45,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/connections',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary: 'All connections',
   request: {
     query: z.strictObject({ engine: connectionView.shape.engine.max(40).optional(), ...pageQuery }),
@@ -55,7 +56,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/connections/{name}',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'connection'),
   summary: 'One connection, without its secrets',
   request: { params: nameParam },
   responses: { 200: json(connectionView, 'The connection'), ...problems },
@@ -74,7 +75,7 @@ const precheckOf = <Path extends string>(path: Path) =>
     method: 'post',
     path,
     tags,
-    ...requires('operator'),
+    ...requires('operator', 'connection'),
     summary: 'Is it ready for a backup?',
     request: { params: nameParam, body: body(nothing) },
     responses: { 200: json(connectionCheckView, 'What was found'), ...problems },
@@ -124,7 +125,8 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
   })
   app.openapi(list, async c => {
     const { engine, ...place } = c.req.valid('query')
-    const all = await listConnections(catalog)
+    const actor = c.get('actor')
+    const all = (await listConnections(catalog)).filter(one => within(actor, one.name))
     const chosen = engine === undefined ? all : all.filter(one => one.engine === engine)
     return c.json(
       pageByKey(chosen, place, one => one.name, connectionViewOf),

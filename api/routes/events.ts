@@ -14,7 +14,7 @@ const events = createRoute({
   method: 'get',
   path: '/v1/operations/{id}/events',
   tags: ['operations'],
-  ...requires('viewer'),
+  ...requires('viewer', 'operation'),
   summary: 'Its state now and whenever it changes, until it is closed',
   description:
     'Server-sent events named `operation`; the data is the operation. Send the id of the last one seen as `Last-Event-ID` to go on: a state that was seen is not sent again, and 204 says that there is nothing more to come.',

@@ -13,7 +13,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/connections/{name}/hooks',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'connection'),
   summary: 'What runs around backups and restores of a connection',
   request: { params: nameParam },
   responses: { 200: json(hooksView, 'In the order in which they run'), ...problems },

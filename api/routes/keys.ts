@@ -25,7 +25,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/keys',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'nothing'),
   summary: 'All keys',
   request: { query: z.strictObject(pageQuery) },
   responses: { 200: json(page(keyView), 'By name'), ...problems },

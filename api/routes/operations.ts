@@ -10,6 +10,7 @@ import type { OperationRecord } from '../../model/records.ts'
 import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
 import { requestCancel } from '../cancel.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { limitOf } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { approvalViewOf, keptViewOf, operationViewOf, progressOf } from '../views.ts'
 import {
@@ -35,7 +36,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/operations',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary: 'Operations, newest first',
   request: {
     query: z.strictObject({
@@ -52,7 +53,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/operations/{id}',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'operation'),
   summary: 'One operation, with live progress',
   request: { params: operationParam },
   responses: { 200: json(operationView, 'The operation'), ...problems },
@@ -61,7 +62,7 @@ const cancel = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/cancel',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'operation'),
   summary: 'Ask an operation to stop and clean up; a closed one stays as it is',
   request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
@@ -71,7 +72,7 @@ const pause = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/pause',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'operation'),
   summary: 'Hold an operation at its next boundary: between two steps, or two parts of staged data',
   request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
@@ -80,7 +81,7 @@ const resume = createRoute({
   method: 'post',
   path: '/v1/operations/{id}/resume',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'operation'),
   summary: 'Let a paused or parked operation go on at the step where it stopped',
   request: { params: operationParam, body: body(nothing) },
   responses: { 202: json(operationView, 'Asked'), ...problems },
@@ -90,7 +91,7 @@ const log = createRoute({
   method: 'get',
   path: '/v1/operations/{id}/log',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'operation'),
   summary: 'What hooks and tools printed, oldest first',
   request: {
     params: operationParam,
@@ -109,6 +110,7 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
         ...(state === undefined ? {} : { state }),
         ...(kind === undefined ? {} : { kind }),
         ...(connection === undefined ? {} : { connection }),
+        ...limitOf(c.get('actor')),
       },
       cursor && { createdAt: cursor.time, id: cursor.id },
       limit + 1,

@@ -12,7 +12,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/operations/{id}/plan',
   tags: ['operations'],
-  ...requires('viewer'),
+  ...requires('viewer', 'operation'),
   summary: 'What an operation does, step by step, as it was planned and stored',
   request: { params: operationParam },
   responses: { 200: json(planView, 'The plan'), ...problems },

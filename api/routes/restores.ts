@@ -1,6 +1,6 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
 import { insertApproval } from '../../catalog/approvals.ts'
-import { listBackups } from '../../catalog/backups.ts'
+import { findBackup, listBackups } from '../../catalog/backups.ts'
 import { listConnections, readConnection, type StoredConnection } from '../../catalog/connections.ts'
 import { readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
@@ -16,6 +16,7 @@ import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } 
 import { accepted, type RestoreRequestInput, restoreInput } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
+import { assertTargetWithin, assertWithin, limitOf, within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
@@ -26,7 +27,7 @@ const start = createRoute({
   method: 'post',
   path: '/v1/restores',
   tags: ['restores'],
-  ...requires('operator'),
+  ...requires('operator', 'checked'),
   summary: 'Restore a backup beside, under a new name; or over what is there, once that is approved',
   request: { body: body(restoreInput) },
   responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
@@ -62,7 +63,7 @@ async function submitRestore(
   actor: Actor,
   requestKey: string | null,
 ): Promise<OperationRecord> {
-  const operation = await newRestore(context, request)
+  const operation = await newRestore(context, request, actor)
   // Nothing is done by a dry run: nobody has to consent.
   if (!request.overwriteExisting || request.dryRun) return await submit(context, operation, requestKey)
   const expiresAt = new Date(Date.now() + context.settings.approvalSeconds * 1000).toISOString()
@@ -105,10 +106,19 @@ async function safetyBackupOf(
   return { ...(input as BackupInput), partOf: restoreId }
 }
 
-async function newRestore(context: ApiContext, request: RestoreRequestInput): Promise<OperationRecord> {
+async function newRestore(
+  context: ApiContext,
+  request: RestoreRequestInput,
+  actor: Actor,
+): Promise<OperationRecord> {
   refuseWithoutConsent(request)
+  assertWithin(actor, request.target.connection)
   const target = await readConnection(context.catalog, request.target.connection)
-  const backup = await resolveBackup(context, request.backup)
+  await assertTargetWithin(context.catalog, actor, target, {
+    database: request.target.database,
+    preempt: request.preempt ?? false,
+  })
+  const backup = await resolveBackup(context, request.backup, actor)
   if (backup.engine !== target.engine || backup.method !== target.method) {
     const titles = [backup, target].map(one => `${engineOf(one.engine).title} (${one.method})`)
     throw new HoldfastError(
@@ -160,17 +170,24 @@ async function newRestore(context: ApiContext, request: RestoreRequestInput): Pr
 }
 
 /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
-async function resolveBackup(context: ApiContext, reference: string): Promise<BackupRecord> {
-  if (backupIdPattern.test(reference)) return await readCommitted(context, reference)
+async function resolveBackup(context: ApiContext, reference: string, actor: Actor): Promise<BackupRecord> {
+  if (backupIdPattern.test(reference)) {
+    const backup = await findBackup(context.catalog, reference)
+    if (backup && !within(actor, backup.connection)) throw notThere(`There is no backup ${reference}.`)
+    return await readCommitted(context, reference)
+  }
   const [connection = '', which, ...more] = reference.split(':')
   if (!slugPattern.test(connection) || (which !== 'latest' && which !== 'previous') || more.length > 0) {
     throw new InvalidRequest([
       { path: 'backup', message: 'use a backup id, CONNECTION:latest or CONNECTION:previous' },
     ])
   }
-  const found = await listBackups(context.catalog, { connection, state: 'committed' }, undefined, 2)
+  const filter = { connection, ...limitOf(actor), state: 'committed' } as const
+  const found = await listBackups(context.catalog, filter, undefined, 2)
   const chosen = found[which === 'latest' ? 0 : 1]
   if (chosen) return chosen
   const count = found.length === 1 ? 'one backup' : 'no backup'
-  throw new HoldfastError('backup.not-found', `There is no ${reference}: ${connection} has ${count}.`)
+  throw notThere(`There is no ${reference}: ${connection} has ${count}.`)
 }
+
+const notThere = (text: string) => new HoldfastError('backup.not-found', text)

@@ -29,6 +29,7 @@ import type { ScheduleKind, ScheduleRecord, ScheduleRun } from '../../model/sche
 import { accepted, page } from '../../model/schemas.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { fieldsOf, InvalidRequest } from '../problem.ts'
+import { assertWithin, within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { carry } from '../schedules/rounds.ts'
 import { operationOf } from '../schedules/start.ts'
@@ -54,7 +55,7 @@ const add = createRoute({
   method: 'post',
   path: '/v1/schedules',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'checked'),
   summary: 'Make backups or verifications start by themselves',
   request: { body: body(scheduleInput) },
   responses: { 201: json(scheduleView, 'Kept'), ...problems },
@@ -63,7 +64,7 @@ const list = createRoute({
   method: 'get',
   path: '/v1/schedules',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary: 'All schedules',
   request: { query: noQuery },
   responses: { 200: json(page(scheduleView), 'By name'), ...problems },
@@ -72,7 +73,7 @@ const show = createRoute({
   method: 'get',
   path: '/v1/schedules/{name}',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'schedule'),
   summary: 'One schedule: what comes, what ran, what was missed and why',
   request: { params: nameParam },
   responses: { 200: json(scheduleDetail, 'The schedule; its revision is the ETag'), ...problems },
@@ -81,7 +82,7 @@ const runs = createRoute({
   method: 'get',
   path: '/v1/schedules/{name}/runs',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'schedule'),
   summary: 'What became of its due times, newest first',
   request: {
     params: nameParam,
@@ -97,7 +98,7 @@ const edit = createRoute({
   method: 'patch',
   path: '/v1/schedules/{name}',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'schedule'),
   summary: 'Change the named fields; with If-Match only if nobody else did meanwhile',
   request: { params: nameParam, body: body(scheduleEdit) },
   responses: { 200: json(scheduleView, 'Changed'), ...problems },
@@ -106,7 +107,7 @@ const pause = createRoute({
   method: 'post',
   path: '/v1/schedules/{name}/pause',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'schedule'),
   summary: 'Let it come due no more; what runs goes on, what waits is missed',
   request: { params: nameParam, body: body(pauseInput) },
   responses: { 200: json(scheduleView, 'Paused'), ...problems },
@@ -115,7 +116,7 @@ const resume = createRoute({
   method: 'post',
   path: '/v1/schedules/{name}/resume',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'schedule'),
   summary: 'Let it come due again; what would have been due meanwhile is not made up for',
   request: { params: nameParam, body: body(nothing) },
   responses: { 200: json(scheduleView, 'Resumed'), ...problems },
@@ -124,7 +125,7 @@ const trigger = createRoute({
   method: 'post',
   path: '/v1/schedules/{name}/trigger',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'schedule'),
   summary: 'Run it now: an operation like any other',
   request: { params: nameParam, body: body(nothing) },
   responses: { 202: json(accepted, 'Accepted'), ...problems },
@@ -133,7 +134,7 @@ const remove = createRoute({
   method: 'delete',
   path: '/v1/schedules/{name}',
   tags,
-  ...requires('operator'),
+  ...requires('operator', 'schedule'),
   summary: 'Forget a schedule; operations and backups stay',
   request: { params: nameParam },
   responses: { 204: { description: 'Forgotten' }, ...problems },
@@ -149,6 +150,7 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
   app.openapi(add, async c => {
     const requestKey = c.get('requestKey')
     const input = c.req.valid('json')
+    assertWithin(c.get('actor'), input.connection)
     const known = await findSchedule(catalog.db, { name: input.name })
     // Made by this very request, whose answer was lost.
     if (known && requestKey !== null && known.requestKey === requestKey) {
@@ -161,7 +163,8 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     return c.json(await viewOf(context, await readSchedule(catalog, schedule.name)), 201)
   })
   app.openapi(list, async c => {
-    const schedules = await listSchedules(catalog)
+    const actor = c.get('actor')
+    const schedules = (await listSchedules(catalog)).filter(one => within(actor, one.connection))
     const items = await Promise.all(schedules.map(schedule => viewOf(context, schedule)))
     return c.json({ items, nextCursor: null }, 200)
   })

@@ -74,6 +74,7 @@ export function sessionRoutes(app: OpenAPIHono<ApiEnv>, { catalog }: ApiContext)
       credentialId: id,
       role,
       scopes: null,
+      connections: null,
       expiresAt,
       address,
     })

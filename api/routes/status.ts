@@ -6,10 +6,12 @@ import { writerIdentity } from '../../catalog/installation.ts'
 import { listOperations, openOperations } from '../../catalog/operations.ts'
 import { listSchedules } from '../../catalog/schedules.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import type { Actor } from '../../model/records.ts'
 import { type StatusProblem, type StatusView, statusView } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import { type Keyring, loadKeyring, thumbprint } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { levels, type Round, statusOf } from '../status/database.ts'
 import { type Measured, secondsOf } from '../status/estimate.ts'
@@ -22,7 +24,7 @@ const status = createRoute({
   method: 'get',
   path: '/v1/status',
   tags: ['status'],
-  ...requires('viewer'),
+  ...requires('viewer', 'checked'),
   summary:
     'Per database: what can be restored, how long it takes, what is wrong. Asks destinations and Temporal',
   request: { query: noQuery },
@@ -36,7 +38,7 @@ export function statusRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     underWay ??= statusNow(context).finally(() => {
       underWay = undefined
     })
-    return c.json(await underWay, 200)
+    return c.json(await shownTo(context, c.get('actor'), await underWay), 200)
   })
 }
 
@@ -77,19 +79,13 @@ async function statusNow(context: ApiContext): Promise<StatusView> {
         (a.connection < b.connection ? -1 : 1),
     )
     const places = destinations.map(one => placeOf(one, looks.get(one.name)?.trouble))
-    const all = [
-      ...databases.map(one => levels.indexOf(one.level)),
-      ...[...general, ...places.flatMap(place => place.problems)].map(problem =>
-        problem.level === 'note' ? 0 : levels.indexOf(problem.level),
-      ),
-    ]
     return {
       version,
       installationId,
       instanceId,
       fingerprint: await thumbprint(publicKey),
       at: now.toISOString(),
-      level: levels[Math.max(0, ...all)] ?? 'healthy',
+      level: worst(databases, [...general, ...places.flatMap(place => place.problems)]),
       temporal,
       operations: { open: open.length },
       databases,
@@ -99,6 +95,26 @@ async function statusNow(context: ApiContext): Promise<StatusView> {
   } finally {
     await Promise.all([...looks.values()].map(look => look.close()))
   }
+}
+
+const worst = (
+  databases: readonly { level: StatusView['level'] }[],
+  problems: readonly StatusProblem[],
+): StatusView['level'] => {
+  const ranks = [
+    ...databases.map(one => levels.indexOf(one.level)),
+    ...problems.map(({ level }) => (level === 'note' ? 0 : levels.indexOf(level))),
+  ]
+  return levels[Math.max(0, ...ranks)] ?? 'healthy'
+}
+
+/** Of the connections that whoever asks is limited to. */
+async function shownTo({ catalog }: ApiContext, actor: Actor, whole: StatusView): Promise<StatusView> {
+  if (actor.connections === null) return whole
+  const databases = whole.databases.filter(one => within(actor, one.connection))
+  const open = (await openOperations(catalog)).filter(one => within(actor, one.connection)).length
+  const general = [...whole.problems, ...whole.destinations.flatMap(place => place.problems)]
+  return { ...whole, databases, level: worst(databases, general), operations: { open } }
 }
 
 const counts = (problem: StatusProblem): boolean => problem.level !== 'note'

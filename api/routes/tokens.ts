@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { listConnections } from '../../catalog/connections.ts'
 import { createToken, listTokens, removeToken, type TokenInput } from '../../catalog/tokens.ts'
 import { readUser } from '../../catalog/users.ts'
 import { tokenInput, tokenMade, tokenView } from '../../model/access.ts'
@@ -49,10 +50,11 @@ export function tokenRoutes(app: OpenAPIHono<ApiEnv>, { catalog }: ApiContext): 
       name,
       role = actor.role,
       scopes = null,
+      connections = null,
       expiresAt = null,
       user = actor.user,
     } = c.req.valid('json')
-    const input = { name, role, scopes, expiresAt: utc(expiresAt), user }
+    const input = { name, role, scopes, connections, expiresAt: utc(expiresAt), user }
     assertNoMore(actor, input)
     if (user !== null) {
       const owner = await readUser(catalog, user)
@@ -60,6 +62,13 @@ export function tokenRoutes(app: OpenAPIHono<ApiEnv>, { catalog }: ApiContext): 
         throw new InvalidRequest([{ path: 'role', message: `${user} has the role ${owner.role}` }])
       }
     }
+    const known = new Set((await listConnections(catalog)).map(one => one.name))
+    const unknown = (connections ?? []).flatMap((one, index) =>
+      known.has(one)
+        ? []
+        : [{ path: `connections.${index}`, message: `there is no connection named ${one}` }],
+    )
+    if (unknown.length > 0) throw new InvalidRequest(unknown)
     c.set('secretAnswer', true)
     const { record, token } = await createToken(catalog, input)
     return c.json({ ...record, token }, 201)

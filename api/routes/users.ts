@@ -80,7 +80,7 @@ const self = createRoute({
   method: 'get',
   path: '/v1/me',
   tags,
-  ...requires('viewer'),
+  ...requires('viewer', 'nothing'),
   summary: 'Who asks, and what they may',
   request: { query: noQuery },
   responses: { 200: json(selfView, 'You'), ...problems },
@@ -127,10 +127,10 @@ export function userRoutes(app: OpenAPIHono<ApiEnv>, { catalog }: ApiContext): v
     return c.body(null, 204)
   })
   app.openapi(self, c => {
-    const { name, user, via, credentialId: credential, role, scopes, expiresAt } = c.get('actor')
+    const { name, user, via, credentialId: credential, role, scopes, connections, expiresAt } = c.get('actor')
     const secret = via === 'session' ? sessionSecretOf(c) : undefined
     const csrfToken = secret === undefined ? null : csrfTokenOf(secret)
-    return c.json({ name, user, via, credential, role, scopes, expiresAt, csrfToken }, 200)
+    return c.json({ name, user, via, credential, role, scopes, connections, expiresAt, csrfToken }, 200)
   })
 
   async function assertCurrent(name: string, current: string | undefined, address: string): Promise<void> {

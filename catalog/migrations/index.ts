@@ -17,6 +17,7 @@ import { up as consent } from './0003-consent.ts'
 import { up as schedules } from './0004-schedules.ts'
 import { up as control } from './0005-control.ts'
 import { up as shared } from './0006-shared.ts'
+import { up as limits } from './0007-limits.ts'
 
 export interface Migration {
   version: number
@@ -30,6 +31,7 @@ export const migrations: readonly Migration[] = [
   { version: 4, up: schedules },
   { version: 5, up: control },
   { version: 6, up: shared },
+  { version: 7, up: limits },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

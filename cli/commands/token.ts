@@ -9,6 +9,7 @@ import { note, print, printJson, table, time } from '../terminal.ts'
 interface NewOptions {
   role?: string
   scope?: string[]
+  connection?: string[]
   user?: string
   nobody?: true
   days?: string
@@ -25,6 +26,7 @@ export function tokenCommands(program: Command): void {
     .description('make a token; it is printed once and never again')
     .addOption(new Option('--role <role>', 'what it may do; default: what you may').choices(roles))
     .option('--scope <scope...>', 'only this: TAG:read, TAG:write (of /openapi.json), or read')
+    .option('--connection <connection...>', 'it sees and does nothing of any other connection')
     .addOption(new Option('--user <name>', 'of another user; as admin').conflicts('nobody'))
     .option('--nobody', "nobody's: for a program that outlives people; as admin")
     .option('--days <days>', 'ends after so many days; default: never')
@@ -34,12 +36,13 @@ export function tokenCommands(program: Command): void {
     )
     .action(async (name: string, options: NewOptions, command: Command) => {
       const context = contextOf(command)
-      const { role, scope: scopes, days } = options
+      const { role, scope: scopes, connection: connections, days } = options
       const user = options.nobody ? null : options.user
       const made = await context.client.post(tokenMade, '/v1/tokens', {
         name,
         ...(role === undefined ? {} : { role }),
         ...(scopes === undefined ? {} : { scopes }),
+        ...(connections === undefined ? {} : { connections }),
         ...(user === undefined ? {} : { user }),
         ...(days === undefined ? {} : { expiresAt: afterDays(days) }),
       })
@@ -58,12 +61,13 @@ export function tokenCommands(program: Command): void {
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No tokens yet: holdfast token new NAME')
       table(
-        ['NAME', 'USER', 'ROLE', 'SCOPES', 'ENDS', 'LAST USED', 'ID'],
+        ['NAME', 'USER', 'ROLE', 'SCOPES', 'CONNECTIONS', 'ENDS', 'LAST USED', 'ID'],
         items.map(token => [
           token.name,
           token.user ?? '–',
           token.role,
           token.scopes?.join(' ') ?? 'all',
+          token.connections?.join(' ') ?? 'all',
           token.expiresAt === null ? 'never' : time(token.expiresAt),
           token.lastUsedAt === null ? 'never' : time(token.lastUsedAt),
           token.id,
@@ -84,11 +88,12 @@ export function tokenCommands(program: Command): void {
     })
 }
 
-const described = ({ name, user, role, scopes, expiresAt }: TokenView): string =>
+const described = ({ name, user, role, scopes, connections, expiresAt }: TokenView): string =>
   [
     `${name}: ${role}`,
     user === null ? "nobody's" : `of ${user}`,
     ...(scopes === null ? [] : [`only ${scopes.join(', ')}`]),
+    ...(connections === null ? [] : [`for ${connections.join(', ')} only`]),
     expiresAt === null ? 'without end' : `until ${time(expiresAt)}`,
   ].join(', ')
 

@@ -55,7 +55,14 @@ describe('access', () => {
         scopes: string[] | null = null,
         expiresAt: string | null = null,
       ) => {
-        const made = await createToken(catalog, { name, user: null, role, scopes, expiresAt })
+        const made = await createToken(catalog, {
+          name,
+          user: null,
+          role,
+          scopes,
+          connections: null,
+          expiresAt,
+        })
         tokens.set(name, made.token)
       }
       for (const role of roles) await make(role, role)

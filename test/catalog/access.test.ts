@@ -78,7 +78,7 @@ test('a token may never do more than its owner, and ends with its time', () =>
   withCatalog(async ({ catalog }) => {
     await insertUser(catalog, ada, null)
     const make = (name: string, changes: object = {}) =>
-      createToken(catalog, { name, user: 'ada', role: 'admin', scopes: null, expiresAt: null, ...changes })
+      createToken(catalog, { name, user: 'ada', role: 'admin', scopes: null, connections: null, expiresAt: null, ...changes })
     const { token } = await make('laptop')
     assert.equal((await actorOfToken(catalog, token, 'here'))?.role, 'approver')
     const lesser = await make('cron', { role: 'operator', scopes: ['backups:write'] })
