@@ -7,7 +7,8 @@ import type { ApiContext } from './context.ts'
 
 const everySeconds = 60
 const idempotencyDays = 7
-const longestRequestMs = 3_600_000
+/** A process that lost its way to the catalog for a moment counts as dead until it is back. */
+const backMs = 30_000
 
 /** Returned is what ends it, with the last of it done. */
 export function startHousekeeping(context: ApiContext): () => Promise<void> {
@@ -18,7 +19,7 @@ export function startHousekeeping(context: ApiContext): () => Promise<void> {
     await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
     await forgetSessions(catalog)
     await forgetTries(catalog)
-    const before = new Date(now - (catalog.shared ? longestRequestMs : 0)).toISOString()
+    const before = new Date(now - (catalog.shared ? backMs : 0)).toISOString()
     const lost = await settleBegun(catalog, context.process, before)
     if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })
   }

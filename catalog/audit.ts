@@ -55,18 +55,37 @@ export async function beginAudited(
 
 export async function endAudited(catalog: Catalog, id: string, entry: AuditEntry): Promise<void> {
   await catalog.transaction(async tx => {
-    await tx.deleteFrom('audit_begun').where('id', '=', id).execute()
-    await append(catalog, entry, tx)
+    const gone = await tx.deleteFrom('audit_begun').where('id', '=', id).executeTakeFirst()
+    const late = gone.numDeletedRows === 0n ? { note: 'it was entered as unknown before' } : {}
+    await append(catalog, { ...entry, detail: { ...entry.detail, ...late } }, tx)
   })
 }
 
-/** Enters what other processes had begun before this time and never ended; returns how many there were. */
+/**
+ * Enters what processes that are dead had begun before this time and never ended; returns how many there were. One that only
+ * lost its way to the catalog is back soon, and says then how it went, too.
+ */
 export async function settleBegun(catalog: Catalog, process: string, before: string): Promise<number> {
+  const begun = await catalog.db
+    .selectFrom('audit_begun')
+    .select('process')
+    .distinct()
+    .where('process', '!=', process)
+    .where('at', '<=', before)
+    .execute()
+  let settled = 0
+  for (const one of begun) {
+    if (!(await catalog.presence.alive(one.process))) settled += await settleOf(catalog, one.process, before)
+  }
+  return settled
+}
+
+async function settleOf(catalog: Catalog, process: string, before: string): Promise<number> {
   return await catalog.transaction(async tx => {
     const rows = await tx
       .selectFrom('audit_begun')
       .select(['id', 'entry'])
-      .where('process', '!=', process)
+      .where('process', '=', process)
       .where('at', '<=', before)
       .orderBy('at')
       .execute()

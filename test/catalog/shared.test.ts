@@ -7,7 +7,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { listAttempts, recordAttempt } from '../../catalog/attempts.ts'
-import { audit, checkAudit } from '../../catalog/audit.ts'
+import {
+  audit,
+  beginAudited,
+  checkAudit,
+  endAudited,
+  listAudit,
+  settleBegun,
+} from '../../catalog/audit.ts'
 import { connectionSecrets, insertConnection } from '../../catalog/connections.ts'
 import { insertDestination } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
@@ -225,6 +232,31 @@ describe('several processes on one catalog', () => {
     )
     const checked = await checkAudit(one)
     assert.deepEqual([checked.rows >= 24, checked.brokenAt], [true, null])
+  })
+
+  test('what a process has begun is entered as unknown when it is dead, and not before', async () => {
+    const { child: other, said } = await child('present-child.ts', 'shared')
+    const { process: theirs } = JSON.parse(said) as { process: string }
+    const entry = { at: '2026-01-01T00:00:00.000Z', actor: { name: 'ada' }, action: 'TEST', detail: {} }
+    const id = await beginAudited(one, theirs, { ...entry, object: 'begun elsewhere' })
+    const settle = () => settleBegun(one, one.presence.process, new Date().toISOString())
+    assert.equal(await settle(), 0, 'it lives, however long it takes')
+    await kill9(other)
+    let settled = 0
+    while (settled === 0) settled = await settle()
+    assert.equal(settled, 1)
+    // It was only cut off, and is back.
+    await endAudited(two, id, { ...entry, object: 'begun elsewhere', outcome: 'done' })
+    assert.deepEqual(
+      (await listAudit(one, { object: 'begun elsewhere' }, undefined, 9)).map(row => [
+        row.outcome,
+        row.detail.note,
+      ]),
+      [
+        ['done', 'it was entered as unknown before'],
+        ['unknown', 'the process ended before it could say whether it was done'],
+      ],
+    )
   })
 
   test('a request that another process is at is its own while it lives', async () => {
