@@ -2,7 +2,7 @@
  * Who changed what, and who was refused: rows that are added and never changed. Each row's hash covers it and the row
  * before, keyed by the secret key: whoever can only write to the catalog cannot change, remove or insert a row unnoticed.
  *
- * A change of the API is entered as begun before it is made; when its process dies in between, the next one says so in a
+ * Checking and pruning: audit-chain.ts. A change of the API is entered as begun before it is made; when its process dies in between, the next one says so in a
  * row of its own.
  */
 import { randomBytes } from 'node:crypto'
@@ -133,9 +133,9 @@ async function append(catalog: Catalog, entry: AuditEntry, tx: CatalogDatabase):
   await tx.updateTable('audit_head').set({ hash }).where('id', '=', 1).execute()
 }
 
-type AuditRow = Selectable<CatalogTables['audit']>
+export type AuditRow = Selectable<CatalogTables['audit']>
 
-const hashOf = ({ box }: Catalog, before: string, row: Omit<AuditRow, 'hash'>): string =>
+export const hashOf = ({ box }: Catalog, before: string, row: Omit<AuditRow, 'hash'>): string =>
   box.fingerprint(
     JSON.stringify([
       'audit',
@@ -189,33 +189,4 @@ export async function listAudit(
     outcome: row.outcome as AuditOutcome,
     detail: JSON.parse(row.detail),
   }))
-}
-
-/** Follows the hashes from the first row to the last. `brokenAt`: the first row that is not as it was written, or is missing. */
-export async function checkAudit(
-  catalog: Catalog,
-): Promise<{ rows: number; hash: string; brokenAt: number | null }> {
-  const head = await catalog.db.selectFrom('audit_head').selectAll().executeTakeFirst()
-  let seq = 0
-  let hash = ''
-  for (;;) {
-    const rows = await catalog.db
-      .selectFrom('audit')
-      .selectAll()
-      .where('seq', '>', seq)
-      .where('seq', '<=', head?.seq ?? 0)
-      .orderBy('seq')
-      .limit(500)
-      .execute()
-    for (const row of rows) {
-      if (row.seq !== seq + 1 || hashOf(catalog, hash, row) !== row.hash) {
-        return { rows: seq, hash, brokenAt: seq + 1 }
-      }
-      seq = row.seq
-      hash = row.hash
-    }
-    if (rows.length === 0) break
-  }
-  const whole = seq === (head?.seq ?? 0) && hash === (head?.hash ?? '')
-  return { rows: seq, hash, brokenAt: whole ? null : seq + 1 }
 }

@@ -123,6 +123,19 @@ export const auditCheckView = z.object({
   hash: z.string(),
   /** The first row that is not as it was written, or is missing. */
   brokenAt: z.int().nullable(),
+  /** The last row that was pruned; 0: none was. */
+  prunedTo: z.int(),
+})
+export const auditPruneInput = z.strictObject({
+  /** Rows of before this time go; the last thirty days are always kept. */
+  before: z.iso.datetime({ offset: true }),
+  reason: z.string().max(1000).optional(),
+  dryRun: z.boolean().optional(),
+})
+export const auditPruneView = z.object({
+  /** How many went, or would go. */
+  rows: z.int(),
+  prunedTo: z.int(),
 })
 
 export type UserView = z.infer<typeof userView>

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type AuditView, auditCheckView, auditView } from '../../model/access.ts'
+import { type AuditView, auditCheckView, auditPruneView, auditView } from '../../model/access.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { page } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
@@ -71,13 +71,31 @@ export function auditCommands(program: Command): void {
       const found = await context.client.get(auditCheckView, '/v1/audit/check')
       if (context.json) printJson(found)
       else if (found.brokenAt === null) {
-        print(`${found.rows} rows, all as they were written. Newest: ${found.hash}`)
+        const gone = found.prunedTo === 0 ? '' : ` Rows up to ${found.prunedTo} were pruned.`
+        print(`${found.rows} rows, all as they were written.${gone} Newest: ${found.hash}`)
       }
       if (found.brokenAt === null) return
       throw new HoldfastError(
         'audit.broken',
         `Row ${found.brokenAt} of the audit is missing or not as it was written; ${found.rows} rows before it are.`,
       )
+    })
+
+  group
+    .command('prune')
+    .description('remove the oldest rows; the rest can still be checked, and a row says who did it')
+    .requiredOption('--before <time>', 'the rows of before; those of the last thirty days stay', timeOption)
+    .option('--reason <text>', 'why; kept in the audit')
+    .option('--dry-run', 'only count them')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  holdfast audit prune --before 2026-01-01 --dry-run\n  holdfast audit prune --before 2026-01-01 --reason "kept for a year"',
+    )
+    .action(async (options: { before: string; reason?: string; dryRun?: true }, command: Command) => {
+      const context = contextOf(command)
+      const { rows, prunedTo } = await context.client.post(auditPruneView, '/v1/audit/prune', options)
+      if (context.json) return printJson({ rows, prunedTo })
+      print(`${rows} rows ${options.dryRun ? 'would go' : 'are gone'}; the oldest kept is ${prunedTo + 1}.`)
     })
 }
 

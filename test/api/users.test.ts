@@ -298,6 +298,12 @@ describe('users, tokens and sessions', () => {
     const check = await t.call<{ rows: number; brokenAt: number | null }>('GET', '/v1/audit/check')
     assert.ok(check.body.rows >= body.items.length)
     assert.equal(check.body.brokenAt, null)
+    // Who has become admin just now cannot remove how.
+    const yesterday = new Date(Date.now() - 86_400_000).toISOString()
+    const refused = await t.refused('POST', '/v1/audit/prune', { before: yesterday })
+    assert.deepEqual([refused.code, refused.errors?.[0]?.path], ['request.invalid', 'before'])
+    const longAgo = { before: '2020-01-01T00:00:00Z', reason: 'kept for years' }
+    assert.deepEqual((await t.call('POST', '/v1/audit/prune', longAgo)).body, { rows: 0, prunedTo: 0 })
 
     const secrets = [password, ...tokens]
     assert.ok(tokens.length > 10)

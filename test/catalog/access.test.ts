@@ -7,11 +7,11 @@ import {
   type AuditEntry,
   audit,
   beginAudited,
-  checkAudit,
   endAudited,
   listAudit,
   settleBegun,
 } from '../../catalog/audit.ts'
+import { checkAudit, pruneAudit } from '../../catalog/audit-chain.ts'
 import type { Catalog } from '../../catalog/open.ts'
 import { countTry } from '../../catalog/password-limits.ts'
 import {
@@ -30,6 +30,7 @@ import {
   listUsers,
   setPassword,
 } from '../../catalog/users.ts'
+import type { Actor } from '../../model/records.ts'
 import { withCatalog } from './support.ts'
 
 const canary = 'kanarienvogel 3c81 password'
@@ -78,7 +79,15 @@ test('a token may never do more than its owner, and ends with its time', () =>
   withCatalog(async ({ catalog }) => {
     await insertUser(catalog, ada, null)
     const make = (name: string, changes: object = {}) =>
-      createToken(catalog, { name, user: 'ada', role: 'admin', scopes: null, connections: null, expiresAt: null, ...changes })
+      createToken(catalog, {
+        name,
+        user: 'ada',
+        role: 'admin',
+        scopes: null,
+        connections: null,
+        expiresAt: null,
+        ...changes,
+      })
     const { token } = await make('laptop')
     assert.equal((await actorOfToken(catalog, token, 'here'))?.role, 'approver')
     const lesser = await make('cron', { role: 'operator', scopes: ['backups:write'] })
@@ -261,6 +270,61 @@ test('audit rows form a chain: one that is changed, removed, added or cut off is
     )
     await audit(catalog, entry('g'))
     assert.deepEqual(await checkAudit(catalog).then(({ rows, brokenAt }) => [rows, brokenAt]), [6, null])
+  }))
+
+test('the oldest audit rows go, and the rest is whole; who removes them otherwise is found out', () =>
+  withCatalog(async ({ catalog }) => {
+    const admin: Actor = {
+      name: 'ada',
+      user: 'ada',
+      via: 'session',
+      credentialId: 'ses-1',
+      role: 'admin',
+      scopes: null,
+      connections: null,
+      expiresAt: null,
+      address: '127.0.0.1',
+    }
+    const { db } = catalog
+    const found = async () => {
+      const { rows, brokenAt, prunedTo } = await checkAudit(catalog)
+      return [rows, brokenAt, prunedTo]
+    }
+    for (const year of [2021, 2022, 2023, 2024, 2025]) {
+      await audit(catalog, entry(String(year), { at: `${year}-06-01T00:00:00.000Z` }))
+    }
+    // Entered late: it stands behind a newer one and stays with it.
+    await audit(catalog, entry('late', { at: '2021-07-01T00:00:00.000Z' }))
+    const prune = (before: string, dryRun = false) => pruneAudit(catalog, before, admin, dryRun)
+    assert.deepEqual(await prune('2020-01-01T00:00:00.000Z'), { rows: 0, prunedTo: 0 })
+    assert.deepEqual(await prune('2023-01-01T00:00:00.000Z', true), { rows: 2, prunedTo: 2 })
+    assert.deepEqual(await found(), [6, null, 0])
+    assert.deepEqual(await prune('2023-01-01T00:00:00.000Z'), { rows: 2, prunedTo: 2 })
+    assert.deepEqual(await found(), [5, null, 2])
+    assert.deepEqual(
+      (await listAudit(catalog, {}, undefined, 99)).map(row => row.object),
+      ['/v1/audit', 'late', '2025', '2024', '2023'],
+    )
+    assert.deepEqual(
+      await prune('2023-01-01T00:00:00.000Z'),
+      { rows: 0, prunedTo: 2 },
+      'again changes nothing',
+    )
+    assert.deepEqual(await prune('2025-01-01T00:00:00.000Z'), { rows: 2, prunedTo: 4 })
+    await audit(catalog, entry('since'))
+    assert.deepEqual(await found(), [5, null, 4])
+
+    // Somebody who can write to the catalog removes one more, and moves the anchor on.
+    const rows = await db.selectFrom('audit').selectAll().execute()
+    const next = rows.find(row => row.seq === 5)
+    await db.deleteFrom('audit').where('seq', '=', 5).execute()
+    assert.deepEqual(await found(), [0, 5, 4])
+    await db
+      .updateTable('audit_head')
+      .set({ pruned_seq: 5, pruned_hash: next?.hash ?? '' })
+      .execute()
+    assert.deepEqual(await found(), [4, 5, 5])
+    await assert.rejects(prune('2026-01-01T00:00:00.000Z'), { code: 'audit.broken' })
   }))
 
 test('what a process had begun and never ended is entered as unknown by the next one, once', () =>

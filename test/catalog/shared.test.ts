@@ -7,14 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { listAttempts, recordAttempt } from '../../catalog/attempts.ts'
-import {
-  audit,
-  beginAudited,
-  checkAudit,
-  endAudited,
-  listAudit,
-  settleBegun,
-} from '../../catalog/audit.ts'
+import { audit, beginAudited, endAudited, listAudit, settleBegun } from '../../catalog/audit.ts'
+import { checkAudit } from '../../catalog/audit-chain.ts'
 import { connectionSecrets, insertConnection } from '../../catalog/connections.ts'
 import { insertDestination } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'

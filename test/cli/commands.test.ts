@@ -34,7 +34,7 @@ function necessary(command: Command): string[] {
   const values = command.registeredArguments.filter(one => one.required).map(one => sample(one.name()))
   const options = command.options
     .filter(option => option.mandatory)
-    .flatMap(option => [option.long ?? '', option.argChoices?.[0] ?? 'x'])
+    .flatMap(option => [option.long ?? '', option.argChoices?.[0] ?? sample(option.attributeName())])
   return [...values, ...options]
 }
 
@@ -44,6 +44,7 @@ const sample = (name: string): string =>
     uri: '/nowhere',
     backup: '20261121T031400Z-full-9f3kq2',
     operation: 'op-abcdef',
+    before: '2026-01-01',
   })[name] ?? 'x'
 
 /** Each is a process of its own: a few at a time. */
