@@ -85,9 +85,7 @@ export async function openAttempt(
       encryption:
         input.recipients.length > 0
           ? {
-              jwe: (
-                await context.catalog.wrapDataKey(randomBytes(32).toString('base64url'), input.recipients)
-              ).jwe,
+              ...(await context.catalog.wrapDataKey(randomBytes(32).toString('base64url'), input.recipients)),
               salt: randomBytes(32).toString('base64url'),
               noncePrefix: randomBytes(7).toString('base64url'),
               associatedData,
@@ -141,9 +139,10 @@ export const objectName = (attemptId: string, artifact: string, encrypted: boole
 /** The sealing parameters of a recorded artifact; the data key is unwrapped by the catalog's process. */
 export async function sealOf(context: WorkerContext, artifact: AttemptArtifact) {
   if (!artifact.encryption) return null
-  const { jwe, salt, noncePrefix, associatedData } = artifact.encryption
+  const { own, salt, noncePrefix, associatedData } = artifact.encryption
+  if (own === null) throw new HoldfastError('internal', `The key of ${artifact.key} was given up.`)
   return {
-    dataKey: Buffer.from(await context.catalog.unwrapDataKey(jwe), 'base64url'),
+    dataKey: Buffer.from(await context.catalog.unwrapDataKey(own), 'base64url'),
     salt: Buffer.from(salt, 'base64url'),
     noncePrefix: Buffer.from(noncePrefix, 'base64url'),
     associatedData,

@@ -32,6 +32,7 @@ const attempt = z.strictObject({
       encryption: z
         .strictObject({
           jwe: jsonRecord,
+          own: jsonRecord.nullable(),
           salt: z.string(),
           noncePrefix: z.string(),
           associatedData: z.string(),

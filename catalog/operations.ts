@@ -10,6 +10,7 @@ import {
 } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
+import { giveUpOwnKeys } from './own-keys.ts'
 import type { CatalogTables } from './schema.ts'
 
 export interface OperationFilter {
@@ -218,6 +219,7 @@ export async function updateOperation(
     if (Object.keys(changes).length > 0) {
       await tx.updateTable('operations').set(changes).where('id', '=', id).execute()
     }
+    if (closing) await giveUpOwnKeys(tx, id)
     return true
   })
 }

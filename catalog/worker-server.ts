@@ -66,7 +66,10 @@ export function workerCatalog(
       const ring = await keyring(catalog, keysDirectory)
       const own = await installationKeys(catalog)
       const chosen = recipients.map(name => recipientNamed(ring, name))
-      return { jwe: await wrapDataKey(bytes, [...chosen, recipientOf(own.wrapping)]) }
+      return {
+        jwe: await wrapDataKey(bytes, chosen),
+        own: await wrapDataKey(bytes, [recipientOf(own.wrapping)]),
+      }
     },
     async unwrapDataKey(jwe) {
       const ring = await keyring(catalog, keysDirectory)

@@ -43,8 +43,13 @@ export interface WorkerCatalog {
   rememberedEpoch(destination: string): Promise<number | null>
   rememberEpoch(destination: string, epoch: number): Promise<void>
 
-  /** Wraps a fresh 32-byte data key for the named recipients and the installation's own key. `dataKey` is base64url. */
-  wrapDataKey(dataKey: string, recipients: readonly string[]): Promise<{ jwe: Record<string, Json> }>
+  /**
+   * Wraps a fresh 32-byte data key: `jwe` for the named recipients, `own` for this installation alone. `dataKey` is base64url.
+   */
+  wrapDataKey(
+    dataKey: string,
+    recipients: readonly string[],
+  ): Promise<{ jwe: Record<string, Json>; own: Record<string, Json> }>
   /** Opens with any key held here; throws `key.missing` naming the recipients it was wrapped for. Returns base64url. */
   unwrapDataKey(jwe: Record<string, Json>): Promise<string>
   signManifest(manifest: Manifest): Promise<SignedManifest>

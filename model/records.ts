@@ -245,8 +245,13 @@ export interface AttemptArtifact {
   uploadId: string | null
   /** null: not encrypted. */
   encryption: {
-    /** JWE (general JSON) of the 32-byte data key, for the recipients and the installation's own key. */
+    /** JWE (general JSON) of the 32-byte data key for the recipients: what goes into the destination. */
     jwe: Record<string, Json>
+    /**
+     * The same for this installation alone, which goes on with the upload after a crash; null once the operation is closed:
+     * what can only encrypt must not be able to read what it has written.
+     */
+    own: Record<string, Json> | null
     /** base64url, 32 bytes. */
     salt: string
     /** base64url, 7 bytes. */

@@ -31,7 +31,7 @@ await rm(join(directory, 'keys'), { recursive: true, force: true })
 await mkdir(store, { recursive: true })
 const destination = openLocalDestination(pathToFileURL(store).href)
 const installation = await createInstallation()
-const { installationId, publicKey, signingKey, wrapping } = installation
+const { installationId, publicKey, signingKey } = installation
 const key = await createKey(join(directory, 'keys'), 'example', { [installationId]: publicKey })
 await rename(join(directory, 'keys', 'example.json'), join(directory, 'example-key.json'))
 await rm(join(directory, 'keys'), { recursive: true })
@@ -56,7 +56,7 @@ const written = await writeArtifact({
   seal,
 })
 await destination.completeUpload(artifactKey, uploadId, written.parts)
-const jwe = await wrapDataKey(seal.dataKey, [recipientOf(key), recipientOf(wrapping)])
+const jwe = await wrapDataKey(seal.dataKey, [recipientOf(key)])
 await putKeySidecar(destination, 'shop', {
   format: 'holdfast-keys/1',
   backupId,

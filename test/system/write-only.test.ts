@@ -1,0 +1,74 @@
+/** What was encrypted for public keys only: this installation writes it and cannot read it, nor can who steals its home. */
+import assert from 'node:assert/strict'
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { after, before, describe, test } from 'node:test'
+import { keySidecarSchema } from '../../model/manifest.ts'
+import type { AttemptArtifact } from '../../model/records.ts'
+import { unwrapDataKey } from '../../storage/wrap.ts'
+import { makeRandomSqlite } from './databases.ts'
+import { directory, type Stack, startStack } from './stack.ts'
+
+describe('a backup for public keys only', () => {
+  let stack: Stack
+  let disk: string
+  const escrow = generateKeyPairSync('rsa', { modulusLength: 2048 })
+
+  before(async () => {
+    stack = await startStack()
+    disk = await directory(stack, 'backups')
+    const source = join(stack.directory, 'source.db')
+    makeRandomSqlite(source, 20)
+    const publicKey = escrow.publicKey.export({ type: 'spki', format: 'pem' })
+    await stack.expectOk('POST', '/v1/keys', { name: 'escrow', publicKey })
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: disk })
+    await stack.expectOk('POST', '/v1/connections', { name: 'lite', url: `sqlite:${source}` })
+  })
+
+  after(() => stack?.stop())
+
+  test('cannot be read where it was made', async () => {
+    const made = await stack.ended(
+      (await stack.backup({ connection: 'lite', destinations: ['disk'], encryptTo: ['escrow'] })).id,
+    )
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+
+    const target = { connection: 'lite', database: join(stack.directory, 'back.db') }
+    const restored = await stack.ended((await stack.restore({ backup: made.backup, target })).id)
+    assert.equal(restored.state, 'failed')
+    assert.equal(restored.error?.code, 'key.missing')
+    assert.match(restored.error.detail, /"escrow"/)
+
+    const folder = join(disk, 'lite', 'backups', made.backup)
+    const { attemptId } = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'))
+    const sidecar = keySidecarSchema.parse(
+      JSON.parse(await readFile(join(folder, attemptId, 'keys-1.json'), 'utf8')),
+    )
+    const [{ jwe } = assert.fail('a wrapped key')] = sidecar.artifacts
+    assert.deepEqual(
+      (jwe.recipients as { header: { name: string } }[]).map(one => one.header.name),
+      ['escrow'],
+    )
+    const [recipient] = jwe.recipients as { header: { kid: string } }[]
+    const key = {
+      name: 'escrow',
+      kid: recipient?.header.kid ?? '',
+      privateKey: createPrivateKey(escrow.privateKey.export({ type: 'pkcs8', format: 'pem' })).export({
+        format: 'jwk',
+      }) as Record<string, string>,
+    }
+    assert.equal((await unwrapDataKey(jwe, [key])).length, 32)
+
+    // Nor is there anything left by which an upload would have gone on.
+    await stack.api.terminate()
+    const catalog = new DatabaseSync(join(stack.home, 'catalog.sqlite'), { readOnly: true })
+    const attempts = catalog.prepare('SELECT artifacts FROM attempts').all() as { artifacts: string }[]
+    catalog.close()
+    const own = attempts.flatMap(({ artifacts }) =>
+      (JSON.parse(artifacts) as AttemptArtifact[]).map(artifact => artifact.encryption?.own),
+    )
+    assert.deepEqual(own, [null])
+  })
+})
