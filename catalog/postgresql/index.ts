@@ -15,6 +15,8 @@ const migrationLock = 1
 
 /** A transaction that others keep coming between is tried again for this long. */
 const transactionSeconds = 10
+/** So often a row of the same key may turn up. */
+const rowTries = 3
 
 export async function openPostgresql(url: string, process: string): Promise<OpenDialect> {
   const address = readAddress(url)
@@ -32,11 +34,15 @@ export async function openPostgresql(url: string, process: string): Promise<Open
     shared: true,
     async transaction(work) {
       const until = Date.now() + transactionSeconds * 1000
+      let inTheWay = 0
       for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 500)) {
         try {
           return await db.transaction().setIsolationLevel('serializable').execute(work)
         } catch (error) {
           if (!leftNothing(error) || Date.now() > until) throw error
+          // A row that came between is seen by the next try. Where it is still in the way then, that is the answer.
+          if (error instanceof HoldfastError && error.code === 'request.exists') inTheWay += 1
+          if (inTheWay > rowTries) throw error
           await sleep(pauseMs * (0.5 + Math.random()))
         }
       }

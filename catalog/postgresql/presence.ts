@@ -77,7 +77,8 @@ export async function openPresence(
       const { rows } = await asked.query<unknown[]>({ text: sql, values: [...values], rowMode: 'array' })
       return rows[0]?.[0] === true
     } catch (error) {
-      // One that does not answer holds nothing that could be relied on.
+      // One that does not answer holds nothing that could be relied on. The next one who asks gets another.
+      if (client === asked) client = undefined
       void asked.end().catch(() => undefined)
       throw error
     }
