@@ -21,7 +21,7 @@ export interface AuditCheck {
 }
 
 /** Follows the hashes from the first row that is kept to the last. */
-export async function checkAudit(catalog: Catalog): Promise<AuditCheck> {
+export async function checkAudit(catalog: Pick<Catalog, 'db' | 'box'>): Promise<AuditCheck> {
   for (;;) {
     const found = await follow(catalog)
     // Rows that were pruned while we looked are not missing.
@@ -29,7 +29,7 @@ export async function checkAudit(catalog: Catalog): Promise<AuditCheck> {
   }
 }
 
-async function follow(catalog: Catalog): Promise<AuditCheck> {
+async function follow(catalog: Pick<Catalog, 'db' | 'box'>): Promise<AuditCheck> {
   const head = await headOf(catalog.db)
   let { prunedSeq: seq, prunedHash: hash } = head
   const from = seq

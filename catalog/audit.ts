@@ -34,7 +34,11 @@ export interface AuditEntry {
  * Adds a row. Within a transaction give it as `tx` and call this last, since rows are added one at a time: everybody else
  * who adds one waits for the end of it.
  */
-export async function audit(catalog: Catalog, entry: AuditEntry, tx?: CatalogDatabase): Promise<void> {
+export async function audit(
+  catalog: Pick<Catalog, 'box' | 'transaction'>,
+  entry: AuditEntry,
+  tx?: CatalogDatabase,
+): Promise<void> {
   if (tx) await append(catalog, entry, tx)
   else await catalog.transaction(own => append(catalog, entry, own))
 }
@@ -99,7 +103,7 @@ async function settleOf(catalog: Catalog, process: string, before: string): Prom
   })
 }
 
-async function append(catalog: Catalog, entry: AuditEntry, tx: CatalogDatabase): Promise<void> {
+async function append(catalog: Pick<Catalog, 'box'>, entry: AuditEntry, tx: CatalogDatabase): Promise<void> {
   // The one row that everybody needs first: on a server it is the lock that keeps the rows in line.
   await tx
     .insertInto('audit_head')
@@ -135,7 +139,8 @@ async function append(catalog: Catalog, entry: AuditEntry, tx: CatalogDatabase):
 
 export type AuditRow = Selectable<CatalogTables['audit']>
 
-export const hashOf = ({ box }: Catalog, before: string, row: Omit<AuditRow, 'hash'>): string =>
+/** Of a row after the one whose hash is `before`. */
+export const hashOf = ({ box }: Pick<Catalog, 'box'>, before: string, row: Omit<AuditRow, 'hash'>): string =>
   box.fingerprint(
     JSON.stringify([
       'audit',

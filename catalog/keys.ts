@@ -14,7 +14,10 @@ const owner = 'keys'
 type Document = KeyFile | RecipientFile
 
 /** Throws `key.invalid`, also when a file is another key than the catalog's of that name. */
-export async function keyring(catalog: Catalog, directory: string): Promise<Keyring> {
+export async function keyring(
+  catalog: Pick<Catalog, 'shared' | 'transaction' | 'box'>,
+  directory: string,
+): Promise<Keyring> {
   const ring = await loadKeyring(directory)
   if (!catalog.shared) return ring
   const here = new Map<string, Document>([

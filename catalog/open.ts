@@ -6,6 +6,7 @@ import { readable } from '../model/ids.ts'
 import type { CatalogDatabase, InTransaction, OpenDialect, Presence } from './dialect.ts'
 import { ensureInstallation } from './installation.ts'
 import { migrate } from './migrations/index.ts'
+import { expectHere } from './moved.ts'
 import { isPostgresqlUrl } from './postgresql/address.ts'
 import { openPostgresql } from './postgresql/index.ts'
 import { type SecretBox, secretBox } from './secrets.ts'
@@ -37,11 +38,9 @@ export async function openCatalog(options: OpenOptions): Promise<Catalog> {
   const dialect = await openDialect(options)
   try {
     await migrate(dialect.migration)
+    await expectHere(dialect.db)
     const box = secretBox(options.secretKey)
-    const binding = createHash('sha256')
-      .update(await dialect.binding())
-      .digest('hex')
-    const { newInstance } = await ensureInstallation(dialect.transaction, box, binding)
+    const { newInstance } = await ensureInstallation(dialect.transaction, box, await bindingOf(dialect))
     const { db, transaction, shared, presence, close } = dialect
     return { db, transaction, box, shared, presence, newInstance, close }
   } catch (error) {
@@ -49,6 +48,11 @@ export async function openCatalog(options: OpenOptions): Promise<Catalog> {
     throw error
   }
 }
+
+export const bindingOf = async (dialect: OpenDialect): Promise<string> =>
+  createHash('sha256')
+    .update(await dialect.binding())
+    .digest('hex')
 
 export function openDialect({
   url,

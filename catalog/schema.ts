@@ -6,6 +6,8 @@ import type { Generated } from 'kysely'
 
 export interface CatalogTables {
   schema_version: { version: number; applied_at: string }
+  /** `away`: where this catalog was moved to, so that it is used no more; `here`: where it came from. */
+  moves: { id: string; way: string; place: string; state: string; at: string }
   installation: {
     /** Always 1: one row. */
     id: number

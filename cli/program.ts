@@ -5,6 +5,7 @@ import { approveCommands } from './commands/approve.ts'
 import { auditCommands } from './commands/audit.ts'
 import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
+import { catalogCommands } from './commands/catalog.ts'
 import { completionCommand } from './commands/completion.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
@@ -44,6 +45,7 @@ const commands: readonly ((program: Command) => void)[] = [
   recoverCommand,
   operationCommands,
   scheduleCommands,
+  catalogCommands,
   maintenanceCommands,
   userCommands,
   tokenCommands,

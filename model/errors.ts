@@ -596,6 +596,20 @@ export const errorTable = {
     'The catalog was written by a newer Holdfast',
     'Start the newer version; going back is not possible.',
   ),
+  'catalog.moved': row(
+    'permanent',
+    503,
+    3,
+    'The catalog was moved elsewhere',
+    'Set HOLDFAST_CATALOG_URL to the new place. To use this one again: `holdfast catalog move --undo`.',
+  ),
+  'catalog.differs': row(
+    'permanent',
+    500,
+    1,
+    'The copy of the catalog is not what was sent',
+    'Nothing was changed; try again, and report it if it stays so.',
+  ),
   'catalog.secret-key': row(
     'needs-operator',
     500,

@@ -18,6 +18,7 @@ import { up as schedules } from './0004-schedules.ts'
 import { up as control } from './0005-control.ts'
 import { up as shared } from './0006-shared.ts'
 import { up as limits } from './0007-limits.ts'
+import { up as moves } from './0008-moves.ts'
 
 export interface Migration {
   version: number
@@ -32,6 +33,7 @@ export const migrations: readonly Migration[] = [
   { version: 5, up: control },
   { version: 6, up: shared },
   { version: 7, up: limits },
+  { version: 8, up: moves },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -1,32 +1,9 @@
 import type { Command } from 'commander'
-import { rebuildView, sweepView, takeoverView } from '../../model/schemas.ts'
+import { sweepView, takeoverView } from '../../model/schemas.ts'
 import { contextOf } from '../context.ts'
 import { clean, note, print, printJson } from '../terminal.ts'
 
 export function maintenanceCommands(program: Command): void {
-  program
-    .command('catalog')
-    .description('the list of what there is')
-    .addHelpText('after', '\nExample:\n  holdfast catalog rebuild')
-    .command('rebuild')
-    .argument('[destination]', 'only from this destination')
-    .description('read the backups of the destinations into the catalog again')
-    .addHelpText('after', '\nExample:\n  holdfast catalog rebuild vault')
-    .action(async (destination: string | undefined, _options: unknown, command: Command) => {
-      const context = contextOf(command)
-      const body = destination === undefined ? {} : { destination }
-      const done = await context.client.post(rebuildView, '/v1/catalog/rebuild', body)
-      if (context.json) printJson(done)
-      else {
-        print(`${done.found} backups found, ${done.added} of them were not in the catalog.`)
-        for (const one of done.refused) {
-          print(`  not taken: ${one.backup} in ${one.destination}, ${one.code}: ${clean(one.detail)}`)
-        }
-      }
-      // What is there and cannot be trusted or read needs somebody to look.
-      if (done.refused.length > 0) process.exitCode = 1
-    })
-
   program
     .command('takeover <destination>')
     .description('become the one installation that writes to this destination')
@@ -50,10 +27,11 @@ export function maintenanceCommands(program: Command): void {
     .command('sweep')
     .description('remove what ended operations left in staging and at the destinations')
     .option('--dry-run', 'only say what would be removed')
+    .option('--unknown', "in the API's staging also what this catalog does not know, as after a lost one")
     .addHelpText('after', '\nExample:\n  holdfast sweep --dry-run')
-    .action(async (options: { dryRun?: boolean }, command: Command) => {
+    .action(async (options: { dryRun?: boolean; unknown?: boolean }, command: Command) => {
       const context = contextOf(command)
-      const body = { dryRun: options.dryRun === true }
+      const body = { dryRun: options.dryRun === true, unknown: options.unknown === true }
       const done = await context.client.post(sweepView, '/v1/sweep', body)
       if (context.json) printJson(done)
       else {
