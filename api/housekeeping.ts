@@ -4,6 +4,7 @@ import { forgetRequestsBefore } from '../catalog/idempotency.ts'
 import { forgetTries } from '../catalog/password-limits.ts'
 import { forgetSessions } from '../catalog/sessions.ts'
 import type { ApiContext } from './context.ts'
+import { removeForgottenProbes } from './probe.ts'
 
 const everySeconds = 60
 const idempotencyDays = 7
@@ -22,6 +23,7 @@ export function startHousekeeping(context: ApiContext): () => Promise<void> {
     const before = new Date(now - (catalog.shared ? backMs : 0)).toISOString()
     const lost = await settleBegun(catalog, context.process, before)
     if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })
+    await removeForgottenProbes(await context.host())
   }
   let round = Promise.resolve()
   const next = (ending = false) => {

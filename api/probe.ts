@@ -3,10 +3,29 @@ import { randomBytes } from 'node:crypto'
 import { runProbe } from '../activities/steps.ts'
 import type { ServerFacts } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
+import type { Host } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import type { EngineName, Json } from '../model/types.ts'
 import type { ApiContext } from './context.ts'
+
+const prefix = 'probe-'
+export const isProbe = (operation: string): boolean => operation.startsWith(prefix)
+
+const longestMs = 60_000
+/** One that is older than this was begun by a process that died. */
+const forgottenMs = 10 * longestMs
+
+/** Removes what probes of dead processes left in staging. */
+export async function removeForgottenProbes({ files, ...machine }: Host): Promise<void> {
+  for (const operation of (await machine.operations()).filter(isProbe)) {
+    const rooms = ['data', 'jobs'].map(room => files.stat(`${machine.stagingRoot}/${room}/${operation}`))
+    const times = (await Promise.all(rooms)).map(found => found?.modifiedAtMs ?? 0)
+    if (Date.now() - Math.max(...times) < forgottenMs) continue
+    await machine.stopOperation(operation)
+    await machine.removeOperation(operation)
+  }
+}
 
 const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
 
@@ -19,7 +38,7 @@ export async function probeConnection(
   const engine = engineOf(connection.engine)
   const settings = engine.connection.parse(connection.settings)
   const probe = engine.probe(connection.name, settings)
-  const operation = `probe-${readable(randomBytes(10))}`
+  const operation = `${prefix}${readable(randomBytes(10))}`
   const machine = await host()
   try {
     const outputs = await runProbe(
@@ -28,7 +47,7 @@ export async function probeConnection(
         engine,
         operation,
         token: readable(randomBytes(8)),
-        signal: AbortSignal.timeout(60_000),
+        signal: AbortSignal.timeout(longestMs),
         fence: 0,
         secret: async ref => secrets[ref.field],
         assertLease: () => {},

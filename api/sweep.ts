@@ -22,6 +22,7 @@ import type { Destination } from '../storage/destination.ts'
 import { claimOrCheck } from '../storage/installation.ts'
 import { removeOldPrechecks } from '../storage/prechecks.ts'
 import type { ApiContext } from './context.ts'
+import { isProbe } from './probe.ts'
 import { withDestination } from './routes/destinations.ts'
 
 export interface Swept {
@@ -32,8 +33,8 @@ export interface Swept {
 
 const thirtyDaysMs = 30 * 24 * 3600 * 1000
 
-/** One destination that does not answer does not keep the others. */
-export async function sweep(context: ApiContext, dryRun: boolean): Promise<Swept> {
+/** One destination that does not answer does not keep the others. `unknown`: staging of strangers goes, too. */
+export async function sweep(context: ApiContext, dryRun: boolean, unknown: boolean): Promise<Swept> {
   const result: Swept = { dryRun, removed: [], skipped: [] }
   const skip = (what: string, error: unknown) => {
     if (!(error instanceof HoldfastError)) throw error
@@ -50,7 +51,7 @@ export async function sweep(context: ApiContext, dryRun: boolean): Promise<Swept
     }
   }
   try {
-    await sweepHost(context, result)
+    await sweepHost(context, result, unknown)
   } catch (error) {
     skip('host local', error)
   }
@@ -152,12 +153,25 @@ async function purgeable(opened: Destination): Promise<string[]> {
   return ids
 }
 
-/** Staging and jobs of operations that our catalog knows as closed; what it does not know may be somebody else's. */
-async function sweepHost({ catalog, host }: ApiContext, result: Swept): Promise<void> {
+/**
+ * Staging and jobs of operations that our catalog knows as closed. What it does not know may be somebody else's who was
+ * given the same directory, or of a catalog that was lost: said, and left to whoever knows which.
+ */
+async function sweepHost({ catalog, host }: ApiContext, result: Swept, unknown: boolean): Promise<void> {
   const machine = await host()
   for (const id of await machine.operations()) {
+    // Asking a server who it is; see probe.ts.
+    if (isProbe(id)) continue
     const operation = await findOperation(catalog, id)
-    if (!operation || !isClosed(operation.state)) continue
+    if (operation && !isClosed(operation.state)) continue
+    if (!operation && !unknown) {
+      result.skipped.push({
+        what: `host ${id}`,
+        code: 'request.not-found',
+        detail: `This catalog knows no such operation: of a lost catalog, or of another Holdfast with the staging directory ${machine.stagingRoot}. If it is no other's, \`holdfast sweep --unknown\` removes it.`,
+      })
+      continue
+    }
     if (!result.dryRun) {
       await machine.stopOperation(id)
       await machine.removeOperation(id)

@@ -448,7 +448,11 @@ export const rebuildView = z.object({
   ),
 })
 
-export const sweepInput = z.strictObject({ dryRun: z.boolean().optional() })
+export const sweepInput = z.strictObject({
+  dryRun: z.boolean().optional(),
+  /** On the API's machine also what is staged by operations that this catalog does not know, as after a lost one. */
+  unknown: z.boolean().optional(),
+})
 export const sweepView = z.object({
   dryRun: z.boolean(),
   /** What was (or would be) removed: `DESTINATION/KEY`, `upload DESTINATION/KEY`, `host OPERATION`, `marker DESTINATION/BACKUP`. */

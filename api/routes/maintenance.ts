@@ -43,5 +43,8 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     }
     return c.json(total, 200)
   })
-  app.openapi(sweeping, async c => c.json(await sweep(context, c.req.valid('json').dryRun ?? false), 200))
+  app.openapi(sweeping, async c => {
+    const { dryRun = false, unknown = false } = c.req.valid('json')
+    return c.json(await sweep(context, dryRun, unknown), 200)
+  })
 }

@@ -1,6 +1,6 @@
 /** Losing the catalog loses no backup; two Holdfasts never both write; sweeping takes only what is ours and closed. */
 import assert from 'node:assert/strict'
-import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { backupRecord } from '../../activities/commit.ts'
@@ -12,7 +12,7 @@ import { backupPrefix } from '../../storage/backups.ts'
 import { loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, newBackupId, opened, workerOf } from './backups.ts'
-import { startTestApi, type TestApi } from './support.ts'
+import { eventually, startTestApi, type TestApi } from './support.ts'
 
 interface Taken {
   epoch: number
@@ -220,5 +220,34 @@ describe('rebuild, takeover, sweep', () => {
     } finally {
       await to.close()
     }
+  })
+
+  test('sweep: staging that the catalog does not know is said, and goes on request; probes of the dead go by themselves', async () => {
+    const staged = (room: string, name: string) => join(t.settings.tempDir, room, name)
+    const names = ['op-unknown00001', 'probe-old', 'probe-young']
+    for (const name of names) {
+      for (const room of ['data', 'jobs']) await mkdir(staged(room, name), { recursive: true })
+    }
+    const longAgo = new Date(Date.now() - 3_600_000)
+    for (const room of ['data', 'jobs']) await utimes(staged(room, 'probe-old'), longAgo, longAgo)
+    const there = async () =>
+      (await readdir(join(t.settings.tempDir, 'data'))).filter(one => names.includes(one))
+
+    const first = await t.call<Swept>('POST', '/v1/sweep', {})
+    assert.deepEqual(first.body.removed, [])
+    assert.deepEqual(
+      first.body.skipped.map(({ what, code }) => [what, code]),
+      [['host op-unknown00001', 'request.not-found']],
+    )
+    const dry = await t.call<Swept>('POST', '/v1/sweep', { dryRun: true, unknown: true })
+    assert.deepEqual(dry.body.removed, ['host op-unknown00001'])
+    assert.deepEqual(await there(), names)
+    const swept = await t.call<Swept>('POST', '/v1/sweep', { unknown: true })
+    assert.deepEqual([swept.body.removed, swept.body.skipped], [['host op-unknown00001'], []])
+    await t.restart()
+    await eventually('what a dead process had asked with is gone', async () =>
+      (await there()).includes('probe-old') ? undefined : true,
+    )
+    assert.deepEqual(await there(), ['probe-young'])
   })
 })
