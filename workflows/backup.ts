@@ -48,7 +48,10 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
   const { checks, made } =
     plan.shape === 'streamed'
       ? { checks: await begin(), made: await streamed(story, input) }
-      : await onOneMachine(async () => ({ checks: await begin(), made: await staged(story, input) }))
+      : await onOneMachine(
+          warning => story.warnings.push(warning),
+          async () => ({ checks: await begin(), made: await staged(story, input) }),
+        )
   await story.phase('verify', () => quick.verify(input, made))
   // From here on the backup may exist: what was asked to stop too late is finished.
   await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))

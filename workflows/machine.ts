@@ -49,8 +49,11 @@ const short: ActivityOptions = {
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s' },
 }
 
-/** Runs `work`, which stages, on one machine; from its beginning on another when that one is gone. */
-export async function onOneMachine<T>(work: () => Promise<T>): Promise<T> {
+/**
+ * Runs `work`, which stages, on one machine; from its beginning on another when that one is gone. Then `tell` gets the
+ * words for it.
+ */
+export async function onOneMachine<T>(tell: (warning: string) => void, work: () => Promise<T>): Promise<T> {
   for (let left = moves; ; left--) {
     const machine = await proxyActivities<Activities>(short).machine()
     if (!used.some(({ queue }) => queue === machine.queue)) used.push(machine)
@@ -59,6 +62,9 @@ export async function onOneMachine<T>(work: () => Promise<T>): Promise<T> {
       return await work()
     } catch (error) {
       if (!isGone(error) || left === 0) throw error
+      tell(
+        `The machine ${machine.queue} had the staged data and did not answer for ${machine.waitSeconds} s: begun anew on another.`,
+      )
     } finally {
       current = undefined
     }

@@ -54,7 +54,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
         }
         await story.phase('prove', () => long.prove(input, 'temporary'), proven)
       }
-      await (plan.staged ? onOneMachine(load) : load())
+      await (plan.staged ? onOneMachine(warning => story.warnings.push(warning), load) : load())
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
         if (plan.swap) await swap(story, input, plan.swap)

@@ -69,7 +69,9 @@ export async function startStack(
   const home = options.home ?? join(directory, 'home')
   const temporal = await startTemporal({ dbFilename: join(directory, 'temporal.sqlite') })
   const port = await freePort()
-  const apiUrl = `http://127.0.0.1:${port}`
+  const ownUrl = `http://127.0.0.1:${port}`
+  /** Whom this test asks: the first API, until it says otherwise. */
+  let apiUrl = ownUrl
   const env = {
     ...process.env,
     HOLDFAST_HOME: home,
@@ -102,10 +104,10 @@ export async function startStack(
     return made
   }
 
-  const startApi = async (extra: Record<string, string> = {}): Promise<Process> => {
+  const startApi = async (extra: Record<string, string> = {}, url = ownUrl): Promise<Process> => {
     const made = start('api', extra)
     const ready = eventually('API answers', async () =>
-      (await fetch(`${apiUrl}/readyz`)).ok ? true : undefined,
+      (await fetch(`${url}/readyz`)).ok ? true : undefined,
     )
     const ended = once(made.child, 'exit').then(async () => {
       throw new Error(`The API ended before it answered:\n${await readFile(made.log, 'utf8')}`)
@@ -123,7 +125,7 @@ export async function startStack(
     throw error
   }
   const token = (await readFile(join(home, 'api.token'), 'utf8')).trim()
-  const workerApi: Interceptor = await startInterceptor(apiUrl)
+  const workerApi: Interceptor = await startInterceptor(ownUrl)
   const startWorker = (extra: Record<string, string> = {}) =>
     start('worker', { HOLDFAST_URL: workerApi.url, ...extra })
 
@@ -161,7 +163,7 @@ export async function startStack(
     directory,
     home,
     temporal,
-    apiUrl,
+    apiUrl: ownUrl,
     token,
     env,
     /** Between workers and API. */
@@ -174,6 +176,29 @@ export async function startStack(
     /** Starts another one; the former must have ended. */
     async restartApi(extra: Record<string, string> = {}) {
       api = await startApi(extra)
+    },
+    /** Another machine on the same catalog, which must be one that can be shared: a home, an API and workers of its own. */
+    async anotherMachine(name: string) {
+      const home = join(directory, name)
+      await mkdir(home)
+      const port = await freePort()
+      const url = `http://127.0.0.1:${port}`
+      const extra = {
+        HOLDFAST_HOME: home,
+        HOLDFAST_API_LISTEN: `127.0.0.1:${port}`,
+        HOLDFAST_URL: url,
+        HOLDFAST_WORKER_TOKEN_FILE: join(options.home ?? join(directory, 'home'), 'worker.token'),
+      }
+      return {
+        home,
+        url,
+        startApi: () => startApi(extra, url),
+        startWorker: (more: Record<string, string> = {}) => start('worker', { ...extra, ...more }),
+      }
+    },
+    /** From now on this API is asked. */
+    ask(url: string) {
+      apiUrl = url
     },
     call,
     expectOk,
