@@ -79,11 +79,15 @@ export async function temporalConnection(settings: Pick<Settings, 'temporal'>): 
   })
 }
 
-/** Who asked for work within the last minutes. */
-export async function pollersOf(connection: Connection, namespace: string): Promise<Poller[]> {
+/** Who asked for work within the last minutes; `queue`: that of every worker, or of one machine. */
+export async function pollersOf(
+  connection: Connection,
+  namespace: string,
+  queue = taskQueue,
+): Promise<Poller[]> {
   const { pollers } = await connection.workflowService.describeTaskQueue({
     namespace,
-    taskQueue: { name: taskQueue },
+    taskQueue: { name: queue },
     // 2: TASK_QUEUE_TYPE_ACTIVITY of the service's own enumeration.
     taskQueueType: 2,
   })

@@ -1,9 +1,9 @@
 import { join, resolve } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { environmentWithFiles } from '../context.ts'
 import { carryOut, planInstall, type Step } from '../install/install.ts'
-import { layout, secrets } from '../install/layout.ts'
+import { layout, type Part, parts, secrets } from '../install/layout.ts'
 import { checkMachine, checkProgram, type Machine, openMachine } from '../install/machine.ts'
 import { installStatus } from '../install/status.ts'
 import { planUninstall } from '../install/uninstall.ts'
@@ -19,6 +19,7 @@ interface InstallOptions extends Options {
   status?: boolean
   start: boolean
   writable: string[]
+  part?: Part
 }
 interface UninstallOptions extends Options {
   purge?: boolean
@@ -33,19 +34,28 @@ export function installCommands(commands: Command): void {
     .description('make Holdfast services of this machine: systemd units, a user of their own')
     .option('--status', 'only say what is installed and what runs')
     .option('--dry-run', 'only show every file and command')
+    .addOption(
+      new Option(
+        '--part <part>',
+        'a machine with a worker or the API alone; default: what is installed, else all',
+      ).choices(parts),
+    )
     .option('--writable <dir>', 'restores may write there, too; may be given again', gather, [])
     .option('--no-start', 'enable the services without starting them')
     .option('--root <dir>', 'write below this directory instead of /, and start nothing', '/')
     .addHelpText(
       'after',
       `
-Settings come from the environment: HOLDFAST_API_…, HOLDFAST_TEMPORAL_…, HOLDFAST_LOG_… go to ${layout.settings}, secrets to
-${layout.credentials} (0600). Without HOLDFAST_TEMPORAL_ADDRESS Temporal is installed, too. May be run again.
+Settings come from the environment: HOLDFAST_API_…, HOLDFAST_TEMPORAL_…, HOLDFAST_LOG_…, HOLDFAST_URL, HOLDFAST_CA and
+HOLDFAST_MACHINE_WAIT_SECONDS go to ${layout.settings}, secrets to ${layout.credentials} (0600). Without
+HOLDFAST_TEMPORAL_ADDRESS Temporal is installed, too. May be run again.
 
 Examples:
   sudo holdfast install
   holdfast install --dry-run
-  sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_CATALOG_URL_FILE=/root/catalog-url holdfast install`,
+  sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_CATALOG_URL_FILE=/root/catalog-url holdfast install
+  sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_URL=https://holdfast.example \\
+    HOLDFAST_WORKER_TOKEN_FILE=/root/worker.token holdfast install --part worker`,
     )
     .action(async (_options: unknown, command: Command) => {
       const options: InstallOptions = command.optsWithGlobals()
@@ -55,6 +65,7 @@ Examples:
       await checkProgram(program)
       const steps = await planInstall(machine, {
         program,
+        part: options.part,
         env: environmentWithFiles(process.env, secrets),
         temporal: () => temporalProgram(options.dryRun === true),
         writable: options.writable.map(path => resolve(path)),
@@ -65,7 +76,7 @@ Examples:
       if (options.json === true) printJson({ steps: steps.map(plainly) })
       else {
         for (const step of steps) print(line(machine, step))
-        for (const next of nextSteps(machine)) note(next)
+        for (const next of nextSteps(machine, steps)) note(next)
       }
     })
 
@@ -171,11 +182,17 @@ async function confirmPurge(machine: Machine, steps: readonly Step[]): Promise<v
   }
 }
 
-const nextSteps = (machine: Machine): string[] =>
-  machine.root === '/'
-    ? [
-        '',
-        `As root: HOLDFAST_HOME=${layout.home} holdfast keys new default     # then copy the key file elsewhere`,
-        `         HOLDFAST_HOME=${layout.home} holdfast destination add local ${layout.home}/backups`,
-      ]
-    : []
+function nextSteps(machine: Machine, steps: readonly Step[]): string[] {
+  if (machine.root !== '/') return []
+  const has = (unit: string) =>
+    steps.some(step => step.do === 'write' && step.path === `${layout.units}/${unit}`)
+  const home = `HOLDFAST_HOME=${layout.home}`
+  if (!has('holdfast-api.service')) return []
+  return [
+    '',
+    `As root: ${home} holdfast keys new default     # then copy the key file elsewhere`,
+    has('holdfast-worker.service')
+      ? `         ${home} holdfast destination add local ${layout.home}/backups`
+      : `For each worker's machine: a copy of ${layout.home}/worker.token, then \`holdfast install --part worker\` there.`,
+  ]
+}

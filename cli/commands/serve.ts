@@ -4,7 +4,9 @@ import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Settings } from '../../model/settings.ts'
 import { settingsOf } from '../context.ts'
+import { clean, print, printJson } from '../terminal.ts'
 import { trustAlso } from '../trust.ts'
+import type { GlobalOptions } from '../whom.ts'
 
 export function serveCommands(program: Command): void {
   program
@@ -23,10 +25,19 @@ export function serveCommands(program: Command): void {
   program
     .command('worker')
     .description('carry out the steps of backups and restores')
-    .addHelpText('after', '\nExample:\n  HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast worker')
-    .action(async (_options: unknown, command: Command) => {
-      const settings = settingsOf(command.optsWithGlobals().home)
+    .option('--health', 'only say whether the worker of this machine is at work: exit code 0, else 1')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast worker
+  holdfast worker --health`,
+    )
+    .action(async ({ health }: { health?: boolean }, command: Command) => {
+      const options: GlobalOptions = command.optsWithGlobals()
+      const settings = settingsOf(options.home)
       if (settings.ca !== undefined) trustAlso(settings.ca)
+      if (health === true) return await showHealth(settings, options.json === true)
       const { startWorker } = await import('../../activities/worker.ts')
       let end = (): void => process.exit(0)
       void signalled().then(() => end())
@@ -37,6 +48,16 @@ export function serveCommands(program: Command): void {
       // Native threads of the SDK may linger; everything of ours is settled here.
       process.exit(0)
     })
+}
+
+async function showHealth(settings: Settings, json: boolean): Promise<void> {
+  const { workerHealth } = await import('../worker-health.ts')
+  const health = await workerHealth(settings, await workerTokenOf(settings))
+  if (json) printJson(health)
+  else
+    for (const { name, ok, detail } of health.checks)
+      print(`${ok ? 'pass' : 'fail'}  ${name}: ${clean(detail)}`)
+  if (!health.healthy) process.exitCode = 1
 }
 
 const signalled = (): Promise<void> =>

@@ -3,7 +3,7 @@ import { copyFile, mkdir, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { HoldfastError } from '../../model/errors.ts'
 import { settingsFrom } from '../../model/settings.ts'
-import { credentials, layout, type Secret, secrets } from './layout.ts'
+import { credentials, layout, type Part, type Secret, secrets } from './layout.ts'
 import type { Machine } from './machine.ts'
 import { authorship, marked } from './mark.ts'
 import { settingsText } from './settings-file.ts'
@@ -25,6 +25,8 @@ export type Step =
 export interface InstallRequest {
   /** Holdfast's own directory. */
   program: string
+  /** Absent: what is installed, else all. */
+  part: Part | undefined
   /** HOLDFAST_… of whoever installs; values from files are read already. */
   env: Record<string, string | undefined>
   /** Temporal's program and the version of its server; asked only if it is to be embedded. */
@@ -35,7 +37,8 @@ export interface InstallRequest {
 
 /** Throws `request.exists` for a file that is not ours, or was changed by hand. */
 export async function planInstall(machine: Machine, request: InstallRequest): Promise<Step[]> {
-  const settings = settingsText(await machine.read(layout.settings), request.env)
+  const part = await partOf(machine, request.part)
+  const settings = settingsText(await machine.read(layout.settings), request.env, part)
   const effective = settingsFrom(settings.values, '/', false)
   const steps: Step[] = []
   const write = async (path: string, text: string, mode: number, secret = false) => {
@@ -50,12 +53,14 @@ export async function planInstall(machine: Machine, request: InstallRequest): Pr
 
   await writeOwn(layout.user, userText, '')
   await write(layout.settings, settings.text, 0o644)
-  const given = secrets.filter(name => request.env[name])
+  const ofPart = (name: Secret) => part === 'worker' || name !== 'HOLDFAST_WORKER_TOKEN'
+  const given = secrets.filter(name => request.env[name] && ofPart(name))
   for (const name of given) {
     await write(`${layout.credentials}/${credentials[name]}`, `${request.env[name]}\n`, 0o600, true)
   }
   const kept = await machine.list(layout.credentials)
   const present = secrets.filter((name: Secret) => given.includes(name) || kept.includes(credentials[name]))
+  expectComplete(part, settings.values, present)
 
   let temporal: { program: string; serverVersion: string; namespace: string } | undefined
   if (effective.temporal.address === undefined) {
@@ -67,7 +72,7 @@ export async function planInstall(machine: Machine, request: InstallRequest): Pr
     temporal = { program: to, serverVersion: found.serverVersion, namespace: effective.temporal.namespace }
   }
   const writable = [...new Set([...(await writableBefore(machine)), ...request.writable])].sort()
-  const units = unitTexts({ program: request.program, temporal, secrets: present, writable })
+  const units = unitTexts({ program: request.program, part, temporal, secrets: present, writable })
   const advice = 'Change it by `systemctl edit`.'
   for (const [name, text] of Object.entries(units)) await writeOwn(`${layout.units}/${name}`, text, advice)
 
@@ -85,6 +90,39 @@ export async function planInstall(machine: Machine, request: InstallRequest): Pr
   // Restarting costs nothing: what ran goes on.
   if (there && request.start) steps.push({ do: 'run', argv: ['systemctl', 'restart', ...names] })
   return steps
+}
+
+/** Throws `request.exists` where other parts are installed: installing takes nothing away. */
+async function partOf(machine: Machine, wanted: Part | undefined): Promise<Part> {
+  const there: ('api' | 'worker')[] = []
+  for (const name of ['api', 'worker'] as const) {
+    const text = await machine.read(`${layout.units}/holdfast-${name}.service`)
+    if (text !== undefined && authorship(text).by !== 'others') there.push(name)
+  }
+  if (wanted === undefined) return there.length === 1 ? (there[0] ?? 'all') : 'all'
+  const other = there.find(name => wanted !== 'all' && name !== wanted)
+  if (other === undefined) return wanted
+  throw new HoldfastError('request.exists', `holdfast-${other}.service is installed on this machine.`, {
+    hint: 'First `holdfast uninstall`, which keeps data and settings; then install the part.',
+  })
+}
+
+/** One part alone is of no use without the way to the others. */
+function expectComplete(part: Part, values: Record<string, string>, present: readonly Secret[]): void {
+  const wants: Record<Part, readonly string[]> = {
+    all: [],
+    api: ['HOLDFAST_TEMPORAL_ADDRESS'],
+    worker: ['HOLDFAST_TEMPORAL_ADDRESS', 'HOLDFAST_URL', 'HOLDFAST_WORKER_TOKEN'],
+  }
+  const missing = wants[part].filter(name => !values[name] && !present.some(secret => secret === name))
+  if (missing.length === 0) return
+  throw new HoldfastError(
+    'settings.invalid',
+    `Installing the ${part} alone: ${missing.map(name => (name.endsWith('_TOKEN') ? `${name}_FILE` : name)).join(', ')} ${missing.length === 1 ? 'is' : 'are'} not set.`,
+    {
+      hint: 'Temporal and the API must be reached from this machine; HOLDFAST_WORKER_TOKEN_FILE names a copy of the worker.token of the API.',
+    },
+  )
 }
 
 /** What an earlier installation was told: installing again takes nothing away. */

@@ -17,6 +17,12 @@ export const credentials = {
   HOLDFAST_CATALOG_URL: 'catalog-url',
   HOLDFAST_SECRET_KEY: 'secret-key',
   HOLDFAST_TEMPORAL_API_KEY: 'temporal-api-key',
+  /** Of a worker whose API is on another machine; beside the API it lies in the home. */
+  HOLDFAST_WORKER_TOKEN: 'worker-token',
 } as const
 export type Secret = keyof typeof credentials
 export const secrets = Object.keys(credentials) as Secret[]
+
+/** What of Holdfast a machine has: all of it, or its API or a worker alone. */
+export const parts = ['all', 'api', 'worker'] as const
+export type Part = (typeof parts)[number]

@@ -1,9 +1,11 @@
 /** The administrator's settings file: lines `NAME=value`, read by systemd, ours to add to and theirs to edit. */
 import { HoldfastError } from '../../model/errors.ts'
-import { secrets } from './layout.ts'
+import { type Part, secrets } from './layout.ts'
 
 /** What an installation takes over from the environment of whoever installs; secrets go elsewhere. */
 const taken = /^HOLDFAST_(API|TEMPORAL|LOG)_/
+/** Of a worker alone: where the API is. Beside the API it is known, and what the shell says may mean another one. */
+const takenByWorker = /^HOLDFAST_(URL|CA|MACHINE_WAIT_SECONDS)$/
 const notTaken = new Set<string>(secrets.flatMap(name => [name, `${name}_FILE`]))
 
 const heading = `# Settings of Holdfast's services, see docs/configuration.md; yours to edit. After a change: systemctl restart 'holdfast-*'.
@@ -14,10 +16,12 @@ const heading = `# Settings of Holdfast's services, see docs/configuration.md; y
 export function settingsText(
   present: string | undefined,
   env: Record<string, string | undefined>,
+  part: Part,
 ): { text: string; values: Record<string, string> } {
   const lines = (present ?? heading).replace(/\n$/, '').split('\n')
   for (const [name, value] of Object.entries(env).sort()) {
-    if (!value || !taken.test(name) || notTaken.has(name)) continue
+    const wanted = taken.test(name) || (part === 'worker' && takenByWorker.test(name))
+    if (!value || !wanted || notTaken.has(name)) continue
     const line = `${name}=${quoted(name, value)}`
     const index = lines.findIndex(one => one.startsWith(`${name}=`))
     if (index === -1) lines.push(line)

@@ -1,10 +1,11 @@
 /** The systemd units, as text. What is fenced off and why: docs/installation.md. */
 import { temporalServerArguments } from '../temporal-server.ts'
-import { credentials, layout, type Secret } from './layout.ts'
+import { credentials, layout, type Part, type Secret } from './layout.ts'
 
 export interface UnitFacts {
   /** Holdfast's own directory, e.g. /opt/holdfast. */
   program: string
+  part: Part
   /** Absent: the settings name a Temporal of one's own. */
   temporal: { program: string; serverVersion: string; namespace: string } | undefined
   /** Secrets that are there as credentials. */
@@ -20,8 +21,8 @@ export function unitTexts(facts: UnitFacts): Record<string, string> {
   const { temporal } = facts
   return {
     ...(temporal === undefined ? {} : { 'holdfast-temporal.service': temporalUnit(temporal) }),
-    'holdfast-api.service': apiUnit(facts),
-    'holdfast-worker.service': workerUnit(facts),
+    ...(facts.part === 'worker' ? {} : { 'holdfast-api.service': apiUnit(facts) }),
+    ...(facts.part === 'api' ? {} : { 'holdfast-worker.service': workerUnit(facts) }),
   }
 }
 
@@ -43,10 +44,18 @@ const apiUnit = (facts: UnitFacts): string =>
 const workerUnit = (facts: UnitFacts): string =>
   unit(
     'Holdfast worker',
-    ['network-online.target', 'postgresql.service', 'holdfast-api.service', ...afterTemporal(facts)],
+    [
+      'network-online.target',
+      'postgresql.service',
+      ...(facts.part === 'worker' ? [] : ['holdfast-api.service']),
+      ...afterTemporal(facts),
+    ],
     [
       `ExecStart=${word(`${facts.program}/bin/holdfast`)} worker`,
-      ...settings(facts, ['HOLDFAST_TEMPORAL_API_KEY']),
+      ...settings(facts, [
+        'HOLDFAST_TEMPORAL_API_KEY',
+        ...(facts.part === 'worker' ? (['HOLDFAST_WORKER_TOKEN'] as const) : []),
+      ]),
       'StateDirectory=holdfast holdfast/backups holdfast/staging holdfast/tmp',
       '# Only the worker itself is told to end: tools that write into staging go on, and the next worker finds them.',
       'KillMode=process',

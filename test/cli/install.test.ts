@@ -223,6 +223,61 @@ describe('holdfast install', () => {
     await assert.rejects(checkProgram(hidden), { code: 'request.invalid' })
   })
 
+  const workerAlone = {
+    HOLDFAST_TEMPORAL_ADDRESS: 'temporal.example:7233',
+    HOLDFAST_URL: 'https://holdfast.example',
+    HOLDFAST_MACHINE_WAIT_SECONDS: '60',
+  }
+  const withToken = async () => {
+    const file = join(directory, 'worker.token')
+    await writeFile(file, `hf_worker_${canary}\n`)
+    return { ...workerAlone, HOLDFAST_WORKER_TOKEN_FILE: file }
+  }
+
+  test('a worker alone: its way to the API, its token as a credential, nothing of the API; again keeps it so', async () => {
+    const missing = await install(workerAlone, '--part', 'worker')
+    assert.equal(missing.code, 2)
+    assert.match(missing.stderr, /HOLDFAST_WORKER_TOKEN_FILE is not set/)
+    assert.deepEqual(await snapshot(root), {})
+
+    await ok(await withToken(), '--part', 'worker')
+    const first = await snapshot(root)
+    const names = Object.keys(first).filter(path => path.startsWith(`${units}/holdfast`))
+    assert.deepEqual(names, [`${units}/holdfast-worker.service`])
+    assert.equal(first['/etc/holdfast/credentials/worker-token'], `600 hf_worker_${canary}\n`)
+    const file = first['/etc/holdfast/holdfast.env'] ?? ''
+    assert.match(file, /^HOLDFAST_URL=https:\/\/holdfast\.example$/m)
+    assert.match(file, /^HOLDFAST_MACHINE_WAIT_SECONDS=60$/m)
+    assert.ok(!file.includes(canary))
+    const unit = first[`${units}/holdfast-worker.service`] ?? ''
+    assert.match(unit, /^LoadCredential=worker-token:\/etc\/holdfast\/credentials\/worker-token$/m)
+    assert.match(unit, /^Environment=HOLDFAST_WORKER_TOKEN_FILE=\/run\/credentials\/%n\/worker-token$/m)
+    assert.ok(!unit.includes('holdfast-api'))
+
+    await ok({})
+    assert.deepEqual(await snapshot(root), first)
+    const other = await install({}, '--part', 'api')
+    assert.equal(other.code, 5)
+    assert.match(other.stderr, /holdfast-worker\.service is installed.*\nhint: .*uninstall/)
+    assert.deepEqual(await snapshot(root), first)
+  })
+
+  test('the API alone: with a Temporal that workers elsewhere reach', async () => {
+    const alone = await install({}, '--part', 'api')
+    assert.equal(alone.code, 2)
+    assert.match(alone.stderr, /HOLDFAST_TEMPORAL_ADDRESS is not set/)
+    // What the shell says of another Holdfast is not meant for this one.
+    await ok({ ...own, HOLDFAST_URL: 'https://elsewhere.example' }, '--part', 'api')
+    const there = await snapshot(root)
+    assert.deepEqual(
+      Object.keys(there).filter(path => path.startsWith(`${units}/holdfast`)),
+      [`${units}/holdfast-api.service`],
+    )
+    assert.ok(!there['/etc/holdfast/holdfast.env']?.includes('elsewhere'))
+    assert.ok(!Object.keys(there).some(path => path.endsWith('worker-token')))
+    assert.match((await install({}, '--part', 'both')).stderr, /all, api, worker/)
+  })
+
   test('without another Temporal, one is installed beside, and the units run as they are written', async () => {
     await ensureTemporal({ onProgress: text => process.stderr.write(`temporal: ${text}\n`) })
     await ok({ HOLDFAST_API_LISTEN: `127.0.0.1:${await freePort()}` })
@@ -262,6 +317,7 @@ describe('the units', () => {
   let directory: string
   const texts = unitTexts({
     program: '/opt/holdfast',
+    part: 'all',
     temporal: { program: '/bin/true', serverVersion: '1.29.1', namespace: 'default' },
     secrets: ['HOLDFAST_CATALOG_URL', 'HOLDFAST_TEMPORAL_API_KEY'],
     writable: ['/srv/data', '/srv/with blank'],
