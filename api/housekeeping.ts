@@ -1,6 +1,7 @@
 /** What is done now and again: counted refusals, what has run out, what a dead process had begun. */
 import { audit, settleBegun } from '../catalog/audit.ts'
 import { forgetRequestsBefore } from '../catalog/idempotency.ts'
+import { lockOpenedKeys } from '../catalog/opened-keys.ts'
 import { forgetTries } from '../catalog/password-limits.ts'
 import { forgetSessions } from '../catalog/sessions.ts'
 import type { ApiContext } from './context.ts'
@@ -20,6 +21,7 @@ export function startHousekeeping(context: ApiContext): () => Promise<void> {
     await forgetRequestsBefore(catalog, new Date(now - idempotencyDays * 86_400_000).toISOString())
     await forgetSessions(catalog)
     await forgetTries(catalog)
+    await lockOpenedKeys(catalog)
     const before = new Date(now - (catalog.shared ? backMs : 0)).toISOString()
     const lost = await settleBegun(catalog, context.process, before)
     if (lost > 0) log.warn('changes were begun by a process that died; see the audit', { changes: lost })

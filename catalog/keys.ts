@@ -4,14 +4,14 @@
  * up to that before it looks: a key that was made or put there on one machine is on all of them.
  */
 import { HoldfastError } from '../model/errors.ts'
-import type { KeyFile, RecipientFile } from '../model/manifest.ts'
+import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
 import { type Keyring, loadKeyring, placeKeyFile, removeKeyFile } from '../storage/keys.ts'
 import type { Catalog } from './open.ts'
 import { putSecrets, readSecrets, removeSecret } from './secret-rows.ts'
 
 const owner = 'keys'
 
-type Document = KeyFile | RecipientFile
+type Document = KeyFile | LockedKeyFile | RecipientFile
 
 /** Throws `key.invalid`, also when a file is another key than the catalog's of that name. */
 export async function keyring(
@@ -21,7 +21,7 @@ export async function keyring(
   const ring = await loadKeyring(directory)
   if (!catalog.shared) return ring
   const here = new Map<string, Document>([
-    ...ring.keys.map(key => [`${key.name}.json`, key] as const),
+    ...[...ring.keys, ...ring.locked].map(key => [`${key.name}.json`, key] as const),
     ...ring.recipients.map(key => [`${key.name}.pub.json`, key] as const),
   ])
   const wanting = await catalog.transaction(async tx => {

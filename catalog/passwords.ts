@@ -1,16 +1,11 @@
 /** Passwords as Argon2id, in the form that its reference implementation writes: `$argon2id$v=19$m=…,t=…,p=…$salt$hash`. */
-import { type Argon2Parameters, argon2, randomBytes, timingSafeEqual } from 'node:crypto'
-import { promisify } from 'node:util'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
+import { argon2id, passphraseBytes } from '../storage/passphrase.ts'
 
 /** In KiB; twice the time that OWASP asks for at least with this much memory. */
 const cost = { memory: 47_104, passes: 2, parallelism: 1 }
 const hashBytes = 32
-
-const derive = promisify(
-  (parameters: Argon2Parameters, done: (error: Error | null, hash: Buffer) => void): void =>
-    argon2('argon2id', parameters, done),
-)
 
 /** So many hashes are made at once, and so many more may wait: each takes memory, and the threads that do files, too. */
 const atOnce = 2
@@ -18,7 +13,8 @@ const mayWait = 20
 let running = 0
 const waiting: (() => void)[] = []
 
-async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+/** For whatever derives from a password or a passphrase. */
+export async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   if (running >= atOnce) {
     if (waiting.length >= mayWait) {
       throw new HoldfastError(
@@ -44,7 +40,7 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 export async function hashPassword(password: string): Promise<string> {
   const nonce = randomBytes(16)
   const hash = await inTurn(() =>
-    derive({ message: bytesOf(password), nonce, tagLength: hashBytes, ...cost }),
+    argon2id({ message: passphraseBytes(password), nonce, tagLength: hashBytes, ...cost }),
   )
   const { memory, passes, parallelism } = cost
   return `$argon2id$v=19$m=${memory},t=${passes},p=${parallelism}$${base64(nonce)}$${base64(hash)}`
@@ -59,7 +55,7 @@ export async function verifyPassword(password: string, stored: string | null): P
     hash: Buffer.alloc(hashBytes),
   }
   const found = await inTurn(() =>
-    derive({ message: bytesOf(password), nonce, tagLength: hash.length, ...parameters }),
+    argon2id({ message: passphraseBytes(password), nonce, tagLength: hash.length, ...parameters }),
   )
   return timingSafeEqual(found, hash) && known !== undefined
 }
@@ -78,8 +74,5 @@ function parse(stored: string) {
     hash: Buffer.from(hash, 'base64'),
   }
 }
-
-/** The same letters give the same bytes, whatever keyboard made them. */
-const bytesOf = (password: string): Buffer => Buffer.from(password.normalize('NFC'), 'utf8')
 
 const base64 = (bytes: Buffer): string => bytes.toString('base64').replace(/=+$/, '')

@@ -11,7 +11,7 @@ export async function trustedInstallations(
 ): Promise<Record<string, Record<string, string>>> {
   const ring = await keyring(catalog, keysDirectory)
   const own = await writerIdentity(catalog)
-  return Object.assign({}, ...ring.keys.map(key => key.installations), {
+  return Object.assign({}, ...[...ring.keys, ...ring.locked].map(key => key.installations), {
     [own.installationId]: own.publicKey,
   })
 }
@@ -24,7 +24,8 @@ export async function trustedInstallations(
 export async function enterInKeyFiles(catalog: Catalog, keysDirectory: string): Promise<string[]> {
   const { installationId, publicKey } = await writerIdentity(catalog)
   const changed: string[] = []
-  for (const { name, installations } of (await keyring(catalog, keysDirectory)).keys) {
+  const ring = await keyring(catalog, keysDirectory)
+  for (const { name, installations } of [...ring.keys, ...ring.locked]) {
     if (Object.hasOwn(installations, installationId)) continue
     await trustInstallation(keysDirectory, name, installationId, publicKey)
     changed.push(name)

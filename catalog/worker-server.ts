@@ -2,7 +2,7 @@
 import { HoldfastError } from '../model/errors.ts'
 import { type Keyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
 import { signManifest } from '../storage/manifest.ts'
-import { unwrapDataKey, wrapDataKey } from '../storage/wrap.ts'
+import { unwrapDataKey, wrapDataKey, wrappedFor } from '../storage/wrap.ts'
 import {
   beginDestructive,
   beginRollBack,
@@ -25,6 +25,7 @@ import { endKept, findKept, recordKept } from './kept.ts'
 import { keyring } from './keys.ts'
 import { appendLog } from './log.ts'
 import type { Catalog } from './open.ts'
+import { openedKeys } from './opened-keys.ts'
 import { closedOperations, openSafetyBackup, readOperation, updateOperation } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { trustedInstallations } from './trust.ts'
@@ -74,7 +75,10 @@ export function workerCatalog(
     async unwrapDataKey(jwe) {
       const ring = await keyring(catalog, keysDirectory)
       const own = await installationKeys(catalog)
-      const keys: OpeningKey[] = [own.wrapping, ...ring.keys]
+      const keys: OpeningKey[] = [own.wrapping, ...ring.keys, ...(await openedKeys(catalog))]
+      const names = new Set(wrappedFor(jwe))
+      const locked = ring.locked.filter(key => names.has(key.kid))
+      if (locked.length > 0 && !keys.some(key => names.has(key.kid))) throw isLockedNow(locked)
       return Buffer.from(await unwrapDataKey(jwe, keys)).toString('base64url')
     },
     async signManifest(manifest) {
@@ -126,11 +130,21 @@ export function workerCatalog(
 
 /** Throws `key.missing` for a name that is no key here. */
 function recipientNamed(ring: Keyring, name: string): Recipient {
-  const key = ring.keys.find(candidate => candidate.name === name)
+  const key = [...ring.keys, ...ring.locked].find(candidate => candidate.name === name)
   if (key) return recipientOf(key)
   const recipient = ring.recipients.find(candidate => candidate.name === name)
   if (recipient) return recipient
   throw new HoldfastError('key.missing', `Encrypting for key "${name}": there is no key of that name here.`)
+}
+
+function isLockedNow(keys: readonly { name: string }[]): HoldfastError {
+  const [{ name }] = keys as [{ name: string }]
+  const names = keys.map(key => `"${key.name}"`).join(', ')
+  return new HoldfastError(
+    'key.locked',
+    `Opening a data key: it was wrapped for ${names}, which a passphrase locks.`,
+    { hint: `Open it for a while: holdfast keys unlock ${name}` },
+  )
 }
 
 function dataKeyBytes(text: string): Buffer {

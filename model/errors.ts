@@ -346,6 +346,20 @@ export const errorTable = {
     'The key that opens this backup is not here',
     'Put the key file into the keys directory, or name it with --key.',
   ),
+  'key.locked': row(
+    'needs-operator',
+    422,
+    1,
+    'The key that opens this backup is locked',
+    'Open it for a while: holdfast keys unlock NAME.',
+  ),
+  'key.passphrase-wrong': row(
+    'permanent',
+    403,
+    4,
+    'This is not the passphrase of the key',
+    'Try again; upper and lower case count.',
+  ),
   'key.invalid': row(
     'permanent',
     422,

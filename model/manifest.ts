@@ -117,7 +117,7 @@ export const epochSchema = z.strictObject({
 const jwk = z.record(z.string(), z.string())
 const keyName = z.string().regex(slugPattern)
 
-/** `<keys>/<name>.json`, 0600: opens what was encrypted for it. The only file that holds a private key in the clear. */
+/** `<keys>/<name>.json`, 0600: opens what was encrypted for it. Holds the private key in the clear. */
 export const keyFileSchema = z.strictObject({
   format: z.literal('holdfast-key/1'),
   name: keyName,
@@ -127,6 +127,28 @@ export const keyFileSchema = z.strictObject({
   /** EC P-256 private key as JWK. */
   privateKey: jwk,
   /** Ed25519 public keys (JWK) by installation id: whose manifests the owner of this key trusts. */
+  installations: z.record(z.string(), jwk),
+})
+
+/** `<keys>/<name>.json`, too: as a key file, but the private key is locked by a passphrase that is kept nowhere. */
+export const lockedKeyFileSchema = z.strictObject({
+  format: z.literal('holdfast-locked-key/1'),
+  name: keyName,
+  kid: z.string(),
+  createdAt: time,
+  /** EC P-256 public key as JWK: what backups are encrypted for. */
+  publicKey: jwk,
+  /** How the passphrase (UTF-8, NFC) becomes the 32-byte key of `lockedKey`: Argon2id, version 0x13, as RFC 9106 has it. */
+  lock: z.strictObject({
+    kdf: z.literal('argon2id'),
+    memoryKiB: z.int().min(8192).max(2_097_152),
+    passes: z.int().min(1).max(64),
+    parallelism: z.int().min(1).max(16),
+    /** base64url. */
+    salt: z.string().min(11).max(86),
+  }),
+  /** The private key's JWK as a compact JWE: `dir`, `A256GCM`, `kid` in its protected header. */
+  lockedKey: z.string().max(4096),
   installations: z.record(z.string(), jwk),
 })
 
@@ -142,6 +164,7 @@ export const recipientFileSchema = z.strictObject({
 })
 
 export type KeyFile = z.infer<typeof keyFileSchema>
+export type LockedKeyFile = z.infer<typeof lockedKeyFileSchema>
 export type RecipientFile = z.infer<typeof recipientFileSchema>
 export type ArtifactEntry = z.infer<typeof artifactEntry>
 export type Manifest = z.infer<typeof manifestSchema>

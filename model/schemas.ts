@@ -195,10 +195,20 @@ export const hooksInput = z.strictObject({
 
 export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
 
+const passphrase = z.string().min(12).max(1024)
+
 export const keyInput = z.strictObject({
   name: slug,
   /** PEM or JWK of a public key (RSA ≥ 2048, EC P-256/P-384): encrypt only. Absent: a new key file is made. */
   publicKey: z.string().max(16384).optional(),
+  /** Locks the key file that is made; kept nowhere. Not with `publicKey`. */
+  passphrase: passphrase.optional(),
+})
+
+export const unlockInput = z.strictObject({
+  passphrase,
+  /** Until it is locked again; an hour when absent. */
+  minutes: z.int().min(1).max(1440).optional(),
 })
 
 export type ConnectionInput = z.infer<typeof connectionInput>
@@ -416,10 +426,12 @@ export const backupView = z.object({
 export const keyView = z.object({
   name: z.string(),
   kid: z.string(),
-  /** `key-file`: can open backups here; `public`: can only encrypt. */
-  kind: z.enum(['key-file', 'public']),
+  /** `key-file`: opens backups here; `locked`: with its passphrase; `public`: can only encrypt. */
+  kind: z.enum(['key-file', 'locked', 'public']),
   algorithm: z.string(),
   createdAt: z.string(),
+  /** Of a locked one that somebody has opened: when it is locked again. */
+  openUntil: z.string().nullable(),
 })
 
 export const connectionCheckView = z.object({

@@ -1,16 +1,24 @@
 /**
  * Keys: files that open backups, public keys that backups are encrypted for, and the keys of an installation itself.
- * Layouts in docs/formats/. A private key is in the clear only in `<name>.json`, mode 0600.
+ * Layouts in docs/formats/. A private key is in the clear only in `<name>.json`, mode 0600, and not there where a passphrase
+ * locks it (locked-keys.ts).
  */
 import { createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { link, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { calculateJwkThumbprint } from 'jose'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { HoldfastError } from '../model/errors.ts'
 import { readable, slugPattern } from '../model/ids.ts'
-import { type KeyFile, keyFileSchema, type RecipientFile, recipientFileSchema } from '../model/manifest.ts'
+import {
+  type KeyFile,
+  keyFileSchema,
+  type LockedKeyFile,
+  lockedKeyFileSchema,
+  type RecipientFile,
+  recipientFileSchema,
+} from '../model/manifest.ts'
 
 /** A JSON Web Key; which members are private depends on its kind. */
 export type Jwk = Record<string, string>
@@ -23,6 +31,8 @@ export type OpeningKey = Pick<KeyFile, 'name' | 'kid' | 'privateKey'>
 export interface Keyring {
   /** Key files: they open and they encrypt. */
   keys: KeyFile[]
+  /** Key files that a passphrase locks: they encrypt, and open with it. */
+  locked: LockedKeyFile[]
   /** Public keys only: they encrypt. */
   recipients: RecipientFile[]
 }
@@ -49,11 +59,11 @@ export async function createInstallation(): Promise<InstallationKeys> {
 }
 
 /** What data keys are wrapped for, so that `key` opens them. */
-export const recipientOf = ({ name, kid, privateKey }: OpeningKey): Recipient => ({
-  name,
-  kid,
+export const recipientOf = (key: OpeningKey | LockedKeyFile): Recipient => ({
+  name: key.name,
+  kid: key.kid,
   algorithm: 'ECDH-ES+A256KW',
-  publicKey: publicPart(privateKey),
+  publicKey: 'publicKey' in key ? key.publicKey : publicPart(key.privateKey),
 })
 
 /**
@@ -99,8 +109,8 @@ export async function trustInstallation(
   name: string,
   installationId: string,
   publicKey: Jwk,
-): Promise<KeyFile> {
-  const key = await loadKeyFile(join(directory, `${name}.json`))
+): Promise<KeyFile | LockedKeyFile> {
+  const key = await loadAnyKeyFile(join(directory, `${name}.json`))
   const trusting = { ...key, installations: { ...key.installations, [installationId]: publicKey } }
   await placeKeyFile(directory, `${name}.json`, trusting)
   return trusting
@@ -111,7 +121,7 @@ export async function trustInstallation(
  * from elsewhere may have to take another name than it was made with. Throws `key.invalid` naming the file.
  */
 export async function loadKeyring(directory: string): Promise<Keyring> {
-  const ring: Keyring = { keys: [], recipients: [] }
+  const ring: Keyring = { keys: [], locked: [], recipients: [] }
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error
@@ -123,21 +133,35 @@ export async function loadKeyring(directory: string): Promise<Keyring> {
     if (!slugPattern.test(name)) {
       throw unusable(path, 'its name must be 1 to 63 lower-case letters, digits and dashes, before .json')
     }
-    if (file.endsWith('.pub.json')) ring.recipients.push({ ...(await loadRecipientFile(path)), name })
-    else ring.keys.push({ ...(await loadKeyFile(path)), name })
+    if (file.endsWith('.pub.json')) {
+      ring.recipients.push({ ...(await loadRecipientFile(path)), name })
+      continue
+    }
+    const key = await loadAnyKeyFile(path)
+    if (isLocked(key)) ring.locked.push({ ...key, name })
+    else ring.keys.push({ ...key, name })
   }
   return ring
 }
 
-/** Throws `key.missing` when there is no such file, `key.invalid` when it is not a key file. */
+/** Of one that no passphrase locks; else as `loadAnyKeyFile`. */
 export async function loadKeyFile(path: string): Promise<KeyFile> {
-  const key = await load(path, keyFileSchema)
-  const { kty, crv, d } = key.privateKey
-  if (kty !== 'EC' || crv !== 'P-256' || d === undefined)
-    throw unusable(path, 'it holds no EC P-256 private key')
-  await requireKid(path, key.kid, publicPart(key.privateKey))
+  const key = await loadAnyKeyFile(path)
+  if (isLocked(key)) throw unusable(path, 'a passphrase locks it')
   return key
 }
+
+/** Throws `key.missing` when there is no such file, `key.invalid` when it is not a key file. */
+export async function loadAnyKeyFile(path: string): Promise<KeyFile | LockedKeyFile> {
+  const key = await load(path, z.discriminatedUnion('format', [keyFileSchema, lockedKeyFileSchema]))
+  const { kty, crv, d } = isLocked(key) ? { ...key.publicKey, d: '' } : key.privateKey
+  if (kty !== 'EC' || crv !== 'P-256' || d === undefined)
+    throw unusable(path, 'it holds no EC P-256 private key')
+  await requireKid(path, key.kid, isLocked(key) ? publicPart(key.publicKey) : publicPart(key.privateKey))
+  return key
+}
+
+export const isLocked = (key: KeyFile | LockedKeyFile): key is LockedKeyFile => 'lockedKey' in key
 
 async function loadRecipientFile(path: string): Promise<RecipientFile> {
   const recipient = await load(path, recipientFileSchema)
@@ -201,7 +225,7 @@ function publicKeyFrom(text: string, what: string): { publicKey: Jwk; algorithm:
   return { publicKey, algorithm: 'RSA-OAEP-256' }
 }
 
-async function newPair(): Promise<{ kid: string; privateKey: Jwk }> {
+export async function newPair(): Promise<{ kid: string; privateKey: Jwk }> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const jwk = asJwk(privateKey.export({ format: 'jwk' }))
   return { kid: await thumbprint(publicPart(jwk)), privateKey: jwk }
@@ -210,12 +234,12 @@ async function newPair(): Promise<{ kid: string; privateKey: Jwk }> {
 /** What a key is told by: RFC 7638, SHA-256, base64url. Rejects what is no key. */
 export const thumbprint = (publicKey: Jwk): Promise<string> => calculateJwkThumbprint(publicKey, 'sha256')
 
-const publicPart = ({ kty, crv, x, y }: Jwk): Jwk => asJwk({ kty, crv, x, y })
+export const publicPart = ({ kty, crv, x, y }: Jwk): Jwk => asJwk({ kty, crv, x, y })
 
 const asJwk = (members: object): Jwk =>
   Object.fromEntries(Object.entries(members).filter(([, value]) => typeof value === 'string')) as Jwk
 
-async function requireFree(directory: string, name: string): Promise<void> {
+export async function requireFree(directory: string, name: string): Promise<void> {
   if (!slugPattern.test(name)) {
     throw new HoldfastError(
       'request.invalid',
@@ -231,7 +255,7 @@ async function requireFree(directory: string, name: string): Promise<void> {
 }
 
 /** Whole or not at all, and never over another file. */
-async function writeNew(directory: string, file: string, document: object): Promise<void> {
+export async function writeNew(directory: string, file: string, document: object): Promise<void> {
   const temporary = await writeTemporary(directory, document)
   try {
     await link(temporary, join(directory, file))
@@ -248,7 +272,7 @@ async function writeNew(directory: string, file: string, document: object): Prom
 export async function placeKeyFile(
   directory: string,
   file: string,
-  document: KeyFile | RecipientFile,
+  document: KeyFile | LockedKeyFile | RecipientFile,
 ): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   await rename(await writeTemporary(directory, document), join(directory, file))

@@ -52,7 +52,7 @@ export async function unwrapDataKey(
   const names = wrapped.map(({ name, kid }) => `"${name}" (${kid})`).join(', ')
   throw new HoldfastError(
     'key.missing',
-    `Opening a data key: it was wrapped for ${names || 'nobody'}; none of the ${keys.length} keys here is among them.`,
+    `Opening a data key: it was wrapped for ${names || 'nobody'}; no key here is among them.`,
   )
 }
 

@@ -12,6 +12,7 @@ import { backupPrefix, commitManifest, putKeySidecar } from '../storage/backups.
 import { claimOrCheck } from '../storage/installation.ts'
 import { createInstallation, createKey, recipientOf } from '../storage/keys.ts'
 import { openLocalDestination } from '../storage/local/index.ts'
+import { createLockedKey } from '../storage/locked-keys.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { wrapDataKey } from '../storage/wrap.ts'
 import { writeArtifact } from '../storage/writer.ts'
@@ -34,6 +35,14 @@ const installation = await createInstallation()
 const { installationId, publicKey, signingKey } = installation
 const key = await createKey(join(directory, 'keys'), 'example', { [installationId]: publicKey })
 await rename(join(directory, 'keys', 'example.json'), join(directory, 'example-key.json'))
+const passphrase = 'correct horse battery staple'
+const locked = await createLockedKey(
+  join(directory, 'keys'),
+  'locked',
+  { [installationId]: publicKey },
+  passphrase,
+)
+await rename(join(directory, 'keys', 'locked.json'), join(directory, 'example-locked-key.json'))
 await rm(join(directory, 'keys'), { recursive: true })
 const writer = { installationId, instanceId: randomBytes(8).toString('hex'), publicKey }
 const epoch = await claimOrCheck(destination, writer, null)
@@ -56,7 +65,7 @@ const written = await writeArtifact({
   seal,
 })
 await destination.completeUpload(artifactKey, uploadId, written.parts)
-const jwe = await wrapDataKey(seal.dataKey, [recipientOf(key)])
+const jwe = await wrapDataKey(seal.dataKey, [recipientOf(key), recipientOf(locked)])
 await putKeySidecar(destination, 'shop', {
   format: 'holdfast-keys/1',
   backupId,

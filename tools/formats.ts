@@ -12,6 +12,7 @@ import {
   installationSchema,
   keyFileSchema,
   keySidecarSchema,
+  lockedKeyFileSchema,
   recipientFileSchema,
   signedManifestSchema,
 } from '../model/manifest.ts'
@@ -24,6 +25,10 @@ const documents: Record<string, { title: string; schema: z.ZodType }> = {
   installation: { title: 'installation.json: who first wrote below this prefix', schema: installationSchema },
   epoch: { title: 'epoch-<n>.json: who may write below this prefix', schema: epochSchema },
   'key-file': { title: 'NAME.json in the keys directory: opens backups', schema: keyFileSchema },
+  'locked-key-file': {
+    title: 'NAME.json in the keys directory: opens backups with a passphrase',
+    schema: lockedKeyFileSchema,
+  },
   recipient: { title: 'NAME.pub.json in the keys directory: encrypts backups', schema: recipientFileSchema },
 }
 

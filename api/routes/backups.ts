@@ -227,7 +227,7 @@ async function recipientsOf(
   asked: readonly string[] | undefined,
 ): Promise<string[]> {
   const ring = await keyring(catalog, homePaths(settings.home).keys)
-  const names = [...ring.keys, ...ring.recipients].map(key => key.name).sort()
+  const names = [...ring.keys, ...ring.locked, ...ring.recipients].map(key => key.name).sort()
   if (asked === undefined) {
     if (names.length > 0) return names
     throw new HoldfastError('key.missing', 'Backups are encrypted, and there is no key yet.', {

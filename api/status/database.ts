@@ -122,13 +122,15 @@ async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
 
 /** Whom a backup was encrypted for is asked of our own memory first, else of the keys beside it. */
 async function keyIsHere({ context, keyring }: Round, backup: BackupRecord, look: Look | undefined) {
+  // Whoever has the passphrase opens a locked one in a moment.
+  const opening = [...keyring.keys, ...keyring.locked]
   const operation = backup.operationId && (await findOperation(context.catalog, backup.operationId))
   if (operation && 'recipients' in operation.input) {
     const { recipients } = operation.input
-    if (keyring.keys.some(key => recipients.includes(key.name))) return true
+    if (opening.some(key => recipients.includes(key.name))) return true
   }
   const kids = await look?.keysOf(backup)
-  return kids === undefined ? null : keyring.keys.some(key => kids.includes(key.kid))
+  return kids === undefined ? null : opening.some(key => kids.includes(key.kid))
 }
 
 function shown(

@@ -6,7 +6,19 @@ import { keyView, statusView } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
+import {
+  newPassphraseOf,
+  type PassphraseOptions,
+  passphraseOf,
+  withPassphraseOptions,
+} from '../passphrase-options.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
+import { wholeNumber } from './backup.ts'
+
+interface NewOptions extends PassphraseOptions {
+  public?: string
+  locked?: boolean
+}
 
 export function keyCommands(program: Command): void {
   const group = program
@@ -14,15 +26,18 @@ export function keyCommands(program: Command): void {
     .description('keys that backups are encrypted for')
     .addHelpText('after', '\nExample:\n  holdfast keys list')
 
-  group
-    .command('new <name>')
-    .description('make a key file, or remember a public key that can only encrypt')
-    .option('--public <file>', 'PEM or JWK of a public key (RSA from 2048 bits, EC P-256 or P-384)')
+  withPassphraseOptions(
+    group
+      .command('new <name>')
+      .description('make a key file, or remember a public key that can only encrypt')
+      .option('--public <file>', 'PEM or JWK of a public key (RSA from 2048 bits, EC P-256 or P-384)')
+      .option('--locked', 'lock it with a passphrase: without that it opens no backup'),
+  )
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast keys new team\n  holdfast keys new escrow --public escrow-public.pem',
+      '\nExamples:\n  holdfast keys new team\n  holdfast keys new vault --locked\n  holdfast keys new escrow --public escrow-public.pem',
     )
-    .action(async (name: string, options: { public?: string }, command: Command) => {
+    .action(async (name: string, options: NewOptions, command: Command) => {
       const context = contextOf(command)
       const path = options.public
       const publicKey =
@@ -34,13 +49,17 @@ export function keyCommands(program: Command): void {
                 `The key ${path} cannot be read: ${String(error.message)}.`,
               )
             })
+      const locked =
+        options.locked === true || options.passphraseEnv !== undefined || options.passphraseFile !== undefined
+      const passphrase = locked ? await newPassphraseOf(options, `key "${name}"`) : undefined
       const made = await context.client.post(keyView, '/v1/keys', {
         name,
+        ...(passphrase === undefined ? {} : { passphrase }),
         ...(publicKey === undefined ? {} : { publicKey }),
       })
       if (context.json) return printJson(made)
       print(`${made.name}: ${made.kind}, ${made.algorithm}, ${made.kid}`)
-      if (made.kind === 'key-file') note(keyNotice(context.settings.home, made.name))
+      if (made.kind !== 'public') note(keyNotice(context.settings.home, made.name))
     })
 
   group
@@ -54,8 +73,46 @@ export function keyCommands(program: Command): void {
       if (items.length === 0) return note('No keys yet: holdfast keys new NAME')
       table(
         ['NAME', 'KIND', 'ALGORITHM', 'ADDED', 'KEY ID'],
-        items.map(item => [item.name, item.kind, item.algorithm, time(item.createdAt), item.kid]),
+        items.map(item => [
+          item.name,
+          item.openUntil === null ? item.kind : `${item.kind}, open until ${time(item.openUntil)}`,
+          item.algorithm,
+          time(item.createdAt),
+          item.kid,
+        ]),
       )
+    })
+
+  withPassphraseOptions(
+    group
+      .command('unlock <key>')
+      .description('open a locked key for a while, so that backups can be restored with it')
+      .option('--minutes <n>', 'until it is locked again', wholeNumber, 60),
+  )
+    .addHelpText('after', '\nExample:\n  holdfast keys unlock vault --minutes 30')
+    .action(async (name: string, options: PassphraseOptions & { minutes: number }, command: Command) => {
+      const context = contextOf(command)
+      // Nobody types a passphrase for nothing.
+      const keys = await allOf(context.client, keyView, '/v1/keys')
+      if (!keys.some(key => key.name === name && key.kind === 'locked'))
+        throw new HoldfastError('key.missing', `There is no key "${name}" that a passphrase locks.`)
+      const passphrase = await passphraseOf(options, `key "${name}"`)
+      const path = `/v1/keys/${encodeURIComponent(name)}/unlock`
+      const opened = await context.client.post(keyView, path, { passphrase, minutes: options.minutes })
+      if (context.json) printJson(opened)
+      else print(`${opened.name}: open until ${time(opened.openUntil ?? '')}`)
+    })
+
+  group
+    .command('lock <key>')
+    .description('lock a key again')
+    .addHelpText('after', '\nExample:\n  holdfast keys lock vault')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/keys/${encodeURIComponent(name)}/lock`
+      const locked = await context.client.post(keyView, path, {})
+      if (context.json) printJson(locked)
+      else print(`${locked.name}: locked`)
     })
 
   group
@@ -76,8 +133,8 @@ export function keyCommands(program: Command): void {
 }
 
 async function trustedBy(path: string, json: boolean): Promise<void> {
-  const { loadKeyFile, thumbprint } = await import('../../storage/keys.ts')
-  const { installations } = await loadKeyFile(resolve(path))
+  const { loadAnyKeyFile, thumbprint } = await import('../../storage/keys.ts')
+  const { installations } = await loadAnyKeyFile(resolve(path))
   const items = []
   for (const [installationId, publicKey] of Object.entries(installations)) {
     items.push({ installationId, fingerprint: await thumbprint(publicKey) })

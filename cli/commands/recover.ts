@@ -2,12 +2,13 @@ import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
+import { type PassphraseOptions, passphraseOf, withPassphraseOptions } from '../passphrase-options.ts'
 import { absoluteConnectionUrl, absoluteDestinationUri } from '../paths.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
 import { bytes, note, print, printJson, table, time } from '../terminal.ts'
 import { wholeNumber } from './backup.ts'
 
-interface RecoverOptions extends SecretOptions {
+interface RecoverOptions extends SecretOptions, PassphraseOptions {
   key?: string
   fingerprint?: string
   backup?: string
@@ -42,7 +43,7 @@ export function recoverCommand(program: Command): void {
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path; the default with --endpoint')
     .option('--account <name>', "Azure's storage account; AZURE_STORAGE_ACCOUNT by default")
-  withSecretOptions(recover)
+  withSecretOptions(withPassphraseOptions(recover))
     .addHelpText(
       'after',
       '\nCredentials of a store are taken from the environment, as the tools of AWS and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
@@ -59,6 +60,7 @@ export function recoverCommand(program: Command): void {
       const { openSource } = await import('../recover/source.ts')
       const source = await openSource({
         uri: absoluteDestinationUri(uri, process.cwd()),
+        passphrase: once(() => passphraseOf(options, options.key ?? 'the key file')),
         ...(options.key === undefined ? {} : { keyFile: resolve(options.key) }),
         ...(options.fingerprint === undefined ? {} : { fingerprint: options.fingerprint }),
         ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
@@ -74,6 +76,15 @@ export function recoverCommand(program: Command): void {
         await source.destination.close()
       }
     })
+}
+
+/** Nobody is asked twice. */
+function once<T>(ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined
+  return () => {
+    answer ??= ask()
+    return answer
+  }
 }
 
 type Source = import('../recover/source.ts').Source

@@ -6,19 +6,23 @@ import {
   installationSchema,
   type KeyFile,
   type KeySidecar,
+  type LockedKeyFile,
   type Manifest,
 } from '../../model/manifest.ts'
 import { type ListedBackup, listBackups, loadBackup } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { kindOfUri, openDestination, parseDestinationUri } from '../../storage/index.ts'
-import { type Jwk, loadKeyFile, thumbprint } from '../../storage/keys.ts'
+import { isLocked, type Jwk, loadAnyKeyFile, type OpeningKey, thumbprint } from '../../storage/keys.ts'
+import { openLockedKey } from '../../storage/locked-keys.ts'
 import { verifyManifest } from '../../storage/manifest.ts'
-import { unwrapDataKey } from '../../storage/wrap.ts'
+import { unwrapDataKey, wrappedFor } from '../../storage/wrap.ts'
 
 export interface SourceOptions {
   /** A destination, or one backup of it: `…/CONNECTION/backups/ID`. */
   uri: string
   keyFile?: string
+  /** Called when something is to be opened with a key file that is locked. */
+  passphrase(): Promise<string>
   /** SHA-256 thumbprint (RFC 7638, base64url) of the signing key of an installation that is trusted. */
   fingerprint?: string
   endpoint?: string
@@ -31,7 +35,7 @@ export interface Source {
   destination: Destination
   /** When the URI names one backup. */
   named: { connection: string; backupId: string } | undefined
-  key: KeyFile | undefined
+  key: { kid: string; open(): Promise<OpeningKey> } | undefined
   trusted: Record<string, Jwk>
 }
 
@@ -50,7 +54,7 @@ export async function openSource(options: SourceOptions): Promise<Source> {
     pathStyle: options.pathStyle,
     account: options.account ?? (kindOfUri(root) === 'azure' ? process.env.AZURE_STORAGE_ACCOUNT : undefined),
   })
-  const key = options.keyFile === undefined ? undefined : await loadKeyFile(options.keyFile)
+  const key = options.keyFile === undefined ? undefined : await loadAnyKeyFile(options.keyFile)
   const destination = await openDestination(
     { name: 'recover', kind, uri, settings, secretFields: [], createdAt: new Date().toISOString() },
     {},
@@ -60,12 +64,20 @@ export async function openSource(options: SourceOptions): Promise<Source> {
     if (options.fingerprint !== undefined) {
       Object.assign(trusted, await trustedBy(destination, options.fingerprint))
     }
-    return { destination, named, key, trusted }
+    return {
+      destination,
+      named,
+      key: key && { kid: key.kid, open: () => opened(key, options.passphrase) },
+      trusted,
+    }
   } catch (error) {
     await destination.close()
     throw error
   }
 }
+
+const opened = (key: KeyFile | LockedKeyFile, passphrase: () => Promise<string>): Promise<OpeningKey> =>
+  isLocked(key) ? passphrase().then(text => openLockedKey(key, text)) : Promise.resolve(key)
 
 function splitUri(uri: string): { root: string; named: Source['named'] } {
   const match = /^(.+)\/([^/]+)\/backups\/([^/]+?)(?:\/manifest\.json|\/)?$/.exec(uri)
@@ -184,7 +196,9 @@ async function dataKeyOf(
     const wrapped = sidecar.artifacts.find(one => one.name === artifact)
     if (wrapped === undefined || sidecar.attemptId !== manifest.attemptId) continue
     try {
-      return await unwrapDataKey(wrapped.jwe, source.key === undefined ? [] : [source.key])
+      const { key } = source
+      const fits = key !== undefined && wrappedFor(wrapped.jwe).includes(key.kid)
+      return await unwrapDataKey(wrapped.jwe, fits ? [await key.open()] : [])
     } catch (error) {
       failure ??= error
     }

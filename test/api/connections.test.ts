@@ -151,6 +151,37 @@ describe('connections, destinations and keys', () => {
     )
   })
 
+  test('keys: one that a passphrase locks is opened for a while', async () => {
+    const passphrase = 'correct horse battery staple'
+    const made = await t.call<KeyView>('POST', '/v1/keys', { name: 'vault', passphrase })
+    assert.deepEqual([made.status, made.body.kind, made.body.openUntil], [201, 'locked', null])
+    const unlock = '/v1/keys/vault/unlock'
+    assert.equal(
+      (await t.refused('POST', unlock, { passphrase: 'incorrect horse' })).code,
+      'key.passphrase-wrong',
+    )
+    assert.equal((await t.refused('POST', '/v1/keys/default/unlock', { passphrase })).code, 'key.missing')
+    assert.equal((await t.refused('POST', unlock, { passphrase, minutes: 100_000 })).code, 'request.invalid')
+    assert.equal(
+      (await t.refused('POST', '/v1/keys', { name: 'weak', passphrase: 'short' })).code,
+      'request.invalid',
+    )
+    const both = { name: 'both', passphrase, publicKey: 'x' }
+    assert.equal((await t.refused('POST', '/v1/keys', both)).code, 'request.invalid')
+    const opened = await t.call<KeyView>('POST', unlock, { passphrase, minutes: 5 })
+    assert.equal(opened.status, 200)
+    const until = Date.parse(opened.body.openUntil ?? '') - Date.now()
+    assert.ok(until > 0 && until <= 300_000, opened.body.openUntil ?? '')
+    const openNow = async () =>
+      (await t.call<{ items: KeyView[] }>('GET', '/v1/keys')).body.items.find(key => key.name === 'vault')
+        ?.openUntil
+    assert.equal(await openNow(), opened.body.openUntil)
+    for (const _ of ['now', 'and again']) {
+      const locked = await t.call<KeyView>('POST', '/v1/keys/vault/lock', {})
+      assert.deepEqual([locked.status, locked.body.openUntil, await openNow()], [200, null, null])
+    }
+  })
+
   test('a canary is in no log, no answer and no file of the home in the clear', async () => {
     await mkdir(join(t.home, 'canary'), { recursive: true })
     await t.call('POST', '/v1/connections', { name: 'c1', url: `postgres://u:${canary}@127.0.0.1:1/x` })

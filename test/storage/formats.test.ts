@@ -48,6 +48,7 @@ describe('the JSON Schemas', () => {
       'installation.schema.json': join(example, 'store/installation.json'),
       'epoch.schema.json': join(example, 'store/epoch-1.json'),
       'key-file.schema.json': join(example, 'example-key.json'),
+      'locked-key-file.schema.json': join(example, 'example-locked-key.json'),
     }
     for (const [file, path] of Object.entries(documents)) {
       // zod's date-time is its own pattern; ajv needs no format for it.
@@ -67,6 +68,13 @@ describe('the worked example', () => {
       join(example, 'example-key.json'),
     ])
     assert.match(text.toString('utf8'), /^PRAGMA foreign_keys=OFF;[\s\S]*Påskeost 🧀[\s\S]*COMMIT;\n$/)
+  })
+
+  it('is opened with the locked key file and its passphrase, and with no other', async () => {
+    const args = [join(example, 'example.py'), exampleBackup, join(example, 'example-locked-key.json')]
+    const text = await run(python, args, Buffer.from('correct horse battery staple\n'))
+    assert.match(text.toString('utf8'), /^PRAGMA foreign_keys=OFF;[\s\S]*COMMIT;\n$/)
+    await assert.rejects(run(python, args, Buffer.from('Correct horse battery staple\n')))
   })
 
   it('is not opened when its manifest was changed', async () => {

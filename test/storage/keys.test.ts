@@ -18,6 +18,7 @@ import {
   recipientOf,
   trustInstallation,
 } from '../../storage/keys.ts'
+import { createLockedKey, openLockedKey } from '../../storage/locked-keys.ts'
 import { signManifest } from '../../storage/manifest.ts'
 import { unwrapDataKey, wrapDataKey } from '../../storage/wrap.ts'
 import { backupId, chunked, failing, inDestination, manifestOf, store } from './helpers.ts'
@@ -100,7 +101,65 @@ describe('key files', () => {
         assert.ok(!error.message.includes(secret))
       }
       await failing('key.missing', loadKeyFile(join(directory, 'nothing.json')))
-      assert.deepEqual(await loadKeyring(join(directory, 'no-such-directory')), { keys: [], recipients: [] })
+      assert.deepEqual(await loadKeyring(join(directory, 'no-such-directory')), {
+        keys: [],
+        locked: [],
+        recipients: [],
+      })
+    })
+  })
+})
+
+describe('key files that a passphrase locks', () => {
+  const passphrase = 'Ge\u0308heime Wo\u0308rter'
+
+  it('encrypt without it, open with it alone, however it is typed', async () => {
+    await inDestination(async (_, directory) => {
+      const key = await createLockedKey(directory, 'vault', trusted, passphrase)
+      const file = join(directory, 'vault.json')
+      assert.equal((await stat(file)).mode & 0o777, 0o600)
+      assert.deepEqual(await loadKeyring(directory), { keys: [], locked: [key], recipients: [] })
+      await failing('key.invalid', loadKeyFile(file))
+      await failing('request.exists', createLockedKey(directory, 'vault', {}, passphrase))
+      const dataKey = randomBytes(32)
+      const jwe = await wrapDataKey(dataKey, [recipientOf(key)])
+      const opened = await openLockedKey(key, passphrase.normalize('NFC'))
+      assert.ok(dataKey.equals(await unwrapDataKey(jwe, [opened])))
+      const text = await readFile(file, 'utf8')
+      for (const secret of [passphrase, opened.privateKey.d ?? '']) assert.ok(!text.includes(secret))
+      const wrong = await failing('key.passphrase-wrong', openLockedKey(key, `${passphrase} `))
+      assert.ok(!wrong.message.includes(passphrase))
+    })
+  })
+
+  it('that were changed open with no passphrase', async () => {
+    await inDestination(async (_, directory) => {
+      const key = await createLockedKey(directory, 'vault', {}, passphrase)
+      const other = await createLockedKey(directory, 'other', {}, passphrase)
+      for (const changed of [
+        { ...key, lock: { ...key.lock, salt: other.lock.salt } },
+        { ...key, lock: { ...key.lock, passes: key.lock.passes - 1 } },
+        { ...key, lockedKey: other.lockedKey },
+        { ...key, lockedKey: other.lockedKey, lock: other.lock },
+      ]) {
+        await failing('key.passphrase-wrong', openLockedKey(changed, passphrase))
+      }
+      await writeFile(join(directory, 'vault.json'), JSON.stringify({ ...key, publicKey: other.publicKey }))
+      await failing('key.invalid', loadKeyring(directory))
+      // Not even asked for so much memory that the machine has none left.
+      const greedy = { ...key, lock: { ...key.lock, memoryKiB: 1 << 30 } }
+      await writeFile(join(directory, 'vault.json'), JSON.stringify(greedy))
+      await failing('key.invalid', loadKeyring(directory))
+    })
+  })
+
+  it('learn installations to trust', async () => {
+    await inDestination(async (_, directory) => {
+      const key = await createLockedKey(directory, 'vault', {}, passphrase)
+      assert.deepEqual(await trustInstallation(directory, 'vault', installationId, publicKey), {
+        ...key,
+        installations: trusted,
+      })
     })
   })
 })

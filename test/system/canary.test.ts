@@ -23,7 +23,8 @@ const storeSecret = `canary-${randomBytes(9).toString('hex')}-store-secret`
 const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
 /** As Azure's are: base64 of 64 bytes. */
 const accountKey = randomBytes(64).toString('base64')
-const canaries = [password, storeSecret, userPassword, accountKey]
+const keyPassphrase = `canary-${randomBytes(9).toString('hex')}-passphrase`
+const canaries = [keyPassphrase, password, storeSecret, userPassword, accountKey]
 
 /** Every file below a directory that holds one of the secrets. */
 function filesWith(directory: string): string[] {
@@ -101,6 +102,11 @@ describe('canary', () => {
     await ask('POST', '/v1/sessions', { user: userPassword, password: 'ada' })
     await ask('PUT', '/v1/users/ada/password', { password: userPassword })
     await ask('POST', '/v1/destinations', s3Input(store, 'vault', 'canary'))
+    await ask('POST', '/v1/keys', { name: 'locked', passphrase: keyPassphrase })
+    await ask('POST', '/v1/keys/locked/unlock', { passphrase: keyPassphrase })
+    // Where none is wanted.
+    await ask('POST', '/v1/keys/default/unlock', { passphrase: keyPassphrase, minutes: keyPassphrase })
+    await ask('POST', `/v1/keys/locked/lock`, { passphrase: keyPassphrase })
     await ask('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
     // Errors quote what was asked: they must not quote secrets.
     await ask('POST', '/v1/connections', { name: 'bad name', url: postgres.url('shop') })

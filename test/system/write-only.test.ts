@@ -1,6 +1,7 @@
-/** What was encrypted for public keys only: this installation writes it and cannot read it, nor can who steals its home. */
+/** What was encrypted for public or locked keys: this installation writes it and cannot read it, nor can who steals its home. */
 import assert from 'node:assert/strict'
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -8,12 +9,15 @@ import { after, before, describe, test } from 'node:test'
 import { keySidecarSchema } from '../../model/manifest.ts'
 import type { AttemptArtifact } from '../../model/records.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
+import { holdfast } from '../cli/run.ts'
+import { digestSqlite } from '../support/digest.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { directory, type Stack, startStack } from './stack.ts'
 
-describe('a backup for public keys only', () => {
+describe('a backup for keys that cannot open it here', () => {
   let stack: Stack
   let disk: string
+  const passphrase = 'correct horse battery staple'
   const escrow = generateKeyPairSync('rsa', { modulusLength: 2048 })
 
   before(async () => {
@@ -23,13 +27,55 @@ describe('a backup for public keys only', () => {
     makeRandomSqlite(source, 20)
     const publicKey = escrow.publicKey.export({ type: 'spki', format: 'pem' })
     await stack.expectOk('POST', '/v1/keys', { name: 'escrow', publicKey })
+    await stack.expectOk('POST', '/v1/keys', { name: 'vault', passphrase })
     await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: disk })
     await stack.expectOk('POST', '/v1/connections', { name: 'lite', url: `sqlite:${source}` })
   })
 
   after(() => stack?.stop())
 
-  test('cannot be read where it was made', async () => {
+  test('for a key that a passphrase locks is read while it is open, and by whoever has file and passphrase', async () => {
+    const made = await stack.ended(
+      (await stack.backup({ connection: 'lite', destinations: ['disk'], encryptTo: ['vault'] })).id,
+    )
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    const restore = async (name: string) => {
+      const target = { connection: 'lite', database: join(stack.directory, name) }
+      return await stack.ended((await stack.restore({ backup: made.backup, target })).id)
+    }
+    const refused = await restore('locked.db')
+    assert.equal(refused.error?.code, 'key.locked', JSON.stringify(refused))
+    assert.match(refused.error.hint, /holdfast keys unlock vault/)
+    await stack.expectOk('POST', '/v1/keys/vault/unlock', { passphrase })
+    assert.equal((await restore('opened.db')).state, 'succeeded')
+    await stack.expectOk('POST', '/v1/keys/vault/lock', {})
+    assert.equal((await restore('locked-again.db')).error?.code, 'key.locked')
+
+    const file = join(stack.directory, 'passphrase')
+    const recover = (text: string) => {
+      writeFileSync(file, `${text}\n`)
+      const key = ['--key', join(stack.home, 'keys', 'vault.json'), '--passphrase-file', file]
+      return holdfast([
+        'recover',
+        disk,
+        ...key,
+        '--backup',
+        made.backup,
+        '--out',
+        join(stack.directory, 'out'),
+      ])
+    }
+    const wrong = await recover('incorrect horse')
+    assert.match(wrong.stderr, /error key\.passphrase-wrong/)
+    const recovered = await recover(passphrase)
+    assert.equal(recovered.code, 0, recovered.stderr)
+    assert.deepEqual(
+      digestSqlite(join(stack.directory, 'out')),
+      digestSqlite(join(stack.directory, 'opened.db')),
+    )
+  })
+
+  test('for a public key cannot be read where it was made', async () => {
     const made = await stack.ended(
       (await stack.backup({ connection: 'lite', destinations: ['disk'], encryptTo: ['escrow'] })).id,
     )
@@ -69,6 +115,6 @@ describe('a backup for public keys only', () => {
     const own = attempts.flatMap(({ artifacts }) =>
       (JSON.parse(artifacts) as AttemptArtifact[]).map(artifact => artifact.encryption?.own),
     )
-    assert.deepEqual(own, [null])
+    assert.deepEqual(own, [null, null])
   })
 })

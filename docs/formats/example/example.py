@@ -1,7 +1,9 @@
-"""Opens a Holdfast backup with other people's programs only: PyPI `jwcrypto` and `tink`, and the `zstd` command.
+"""Opens a Holdfast backup with other people's programs only: PyPI `argon2-cffi`, `jwcrypto` and `tink`, and the `zstd` command.
 
     pip install -r requirements.txt
     python example.py BACKUP_FOLDER KEY_FILE [ARTIFACT_NAME] > tool-bytes
+
+The passphrase of a locked key file is read from standard input.
 """
 
 import hashlib
@@ -10,10 +12,12 @@ import json
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import tink
+from argon2 import low_level
 from jwcrypto import jwe, jwk, jws
-from jwcrypto.common import base64url_encode
+from jwcrypto.common import base64url_decode, base64url_encode
 from tink import cleartext_keyset_handle, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
 
@@ -37,13 +41,32 @@ def verified_manifest(folder, key_file):
     return manifest
 
 
+def private_key(key_file):
+    if "lockedKey" not in key_file:
+        return key_file["privateKey"]
+    lock = key_file["lock"]
+    passphrase = sys.stdin.readline().rstrip("\r\n")
+    key = low_level.hash_secret_raw(
+        unicodedata.normalize("NFC", passphrase).encode(),
+        base64url_decode(lock["salt"]),
+        time_cost=lock["passes"],
+        memory_cost=lock["memoryKiB"],
+        parallelism=lock["parallelism"],
+        hash_len=32,
+        type=low_level.Type.ID,
+    )
+    token = jwe.JWE()
+    token.deserialize(key_file["lockedKey"], jwk.JWK(kty="oct", k=base64url_encode(key)))
+    return json.loads(token.payload)
+
+
 def data_key(folder, artifact, key_file):
     sidecar = json.loads((folder / artifact["encryption"]["keySidecar"]).read_text("utf-8"))
     wrapped = next(entry for entry in sidecar["artifacts"] if entry["name"] == artifact["name"])["jwe"]
     # Only the entry made for this key is opened.
     mine = [r for r in wrapped["recipients"] if r["header"]["kid"] == key_file["kid"]]
     token = jwe.JWE()
-    token.deserialize(json.dumps({**wrapped, "recipients": mine}), jwk.JWK(**key_file["privateKey"]))
+    token.deserialize(json.dumps({**wrapped, "recipients": mine}), jwk.JWK(**private_key(key_file)))
     return token.payload
 
 
