@@ -1,7 +1,7 @@
 /** What was encrypted for public or locked keys: this installation writes it and cannot read it, nor can who steals its home. */
 import assert from 'node:assert/strict'
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -12,7 +12,7 @@ import { unwrapDataKey } from '../../storage/wrap.ts'
 import { holdfast } from '../cli/run.ts'
 import { digestSqlite } from '../support/digest.ts'
 import { makeRandomSqlite } from './databases.ts'
-import { directory, type Stack, startStack } from './stack.ts'
+import { directory, eventually, type Stack, startStack } from './stack.ts'
 
 describe('a backup for keys that cannot open it here', () => {
   let stack: Stack
@@ -75,6 +75,27 @@ describe('a backup for keys that cannot open it here', () => {
     )
   })
 
+  test('for a key that is locked again under way: the restore parks, and goes on when it is open', async () => {
+    const made = await stack.ended(
+      (await stack.backup({ connection: 'lite', destinations: ['disk'], encryptTo: ['vault'] })).id,
+    )
+    await stack.expectOk('POST', '/v1/keys/vault/unlock', { passphrase })
+    const gate = join(stack.directory, 'gate')
+    const wait = ['/bin/sh', '-c', `touch ${gate}.waits; while [ ! -e ${gate} ]; do sleep 0.1; done`]
+    await stack.expectOk('PUT', '/v1/connections/lite/hooks', {
+      items: [{ name: 'wait', of: 'restore', at: 'before', run: { argv: wait } }],
+    })
+    const target = { connection: 'lite', database: join(stack.directory, 'parked.db') }
+    const { id } = await stack.restore({ backup: made.backup, target })
+    await eventually('the restore has planned', async () => (existsSync(`${gate}.waits`) ? true : undefined))
+    await stack.expectOk('POST', '/v1/keys/vault/lock', {})
+    writeFileSync(gate, '')
+    assert.equal((await stack.parked(id)).error?.code, 'key.locked')
+    await stack.expectOk('POST', '/v1/keys/vault/unlock', { passphrase })
+    await stack.resume(id)
+    assert.equal((await stack.ended(id)).state, 'succeeded')
+  })
+
   test('for a public key cannot be read where it was made', async () => {
     const made = await stack.ended(
       (await stack.backup({ connection: 'lite', destinations: ['disk'], encryptTo: ['escrow'] })).id,
@@ -115,6 +136,6 @@ describe('a backup for keys that cannot open it here', () => {
     const own = attempts.flatMap(({ artifacts }) =>
       (JSON.parse(artifacts) as AttemptArtifact[]).map(artifact => artifact.encryption?.own),
     )
-    assert.deepEqual(own, [null, null])
+    assert.deepEqual(own, [null, null, null])
   })
 })
