@@ -85,7 +85,7 @@ export default {
     ...sandbox,
     onlyIn('hono-stays-in-the-api', 'hono|@hono', 'api'),
     onlyIn('temporal-stays-above-the-boundary', '@temporalio', 'activities|workflows|api|cli'),
-    onlyIn('stores-stay-in-storage', '@aws-sdk|@smithy|@azure', 'storage'),
+    onlyIn('stores-stay-in-storage', '@aws-sdk|@smithy|@azure|google-auth-library', 'storage'),
     onlyIn('sql-stays-in-the-catalog', 'kysely|pg', 'catalog'),
     {
       name: 'no-circles',

@@ -29,7 +29,16 @@ export async function credentialsOf(
       return awsFields(values, source)
     case 'azure':
       return azureFields(values, source)
+    case 'gcs':
+      return await googleFields(path)
   }
+}
+
+/** The key file itself is the secret; the environment names it. */
+async function googleFields(path: string | undefined): Promise<Record<string, string>> {
+  const file = path ?? process.env.GOOGLE_APPLICATION_CREDENTIALS
+  if (file) return { serviceAccountKey: await contents(file) }
+  throw new HoldfastError('request.invalid', 'GOOGLE_APPLICATION_CREDENTIALS does not name a key file.')
 }
 
 async function contents(path: string): Promise<string> {

@@ -35,7 +35,7 @@ export const connectionChange = z.strictObject({
 
 export const destinationInput = z.strictObject({
   name: slug,
-  /** `file:///dir` or a path; `s3://bucket/prefix`; `azure://container/prefix`. */
+  /** `file:///dir` or a path; `s3://bucket/prefix`; `gcs://bucket/prefix`; `azure://container/prefix`. */
   uri: z.string().min(1).max(2048).refine(noControl, 'must not hold control characters'),
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
   region: z
@@ -54,6 +54,8 @@ export const destinationInput = z.strictObject({
   accountKey: secretValue.optional(),
   sasToken: secretValue.optional(),
   connectionString: secretValue.optional(),
+  /** GCS: the JSON of a service account's key file. */
+  serviceAccountKey: secretValue.optional(),
 })
 
 /** What is absent stays, `null` takes away. The place itself (`uri`) does not change. */
@@ -67,6 +69,7 @@ export const destinationChange = z.strictObject({
   accountKey: destinationInput.shape.accountKey.nullable(),
   sasToken: destinationInput.shape.sasToken.nullable(),
   connectionString: destinationInput.shape.connectionString.nullable(),
+  serviceAccountKey: destinationInput.shape.serviceAccountKey.nullable(),
 })
 
 /** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */

@@ -28,7 +28,7 @@
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
-export type DestinationKind = 'local' | 's3' | 'azure'
+export type DestinationKind = 'local' | 's3' | 'gcs' | 'azure'
 export type OperationKind = 'backup' | 'restore' | 'verify'
 
 export type OperationState =

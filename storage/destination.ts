@@ -21,6 +21,11 @@ export interface Capabilities {
   conditionalPut: boolean
   /** All parts but the last must have the same size. */
   equalParts: boolean
+  /**
+   * Parts are sent one after the other from the first on, and all of them again by whoever goes on with an upload: the
+   * store knows how many bytes it has, does not take them twice, and lists no parts.
+   */
+  sequentialParts: boolean
   minPartBytes: number
   maxPartBytes: number
   maxParts: number
@@ -79,7 +84,7 @@ export interface Destination {
   /** Begins an upload by parts. Nothing is visible under `key` until `completeUpload`. */
   openUpload(key: string, options?: CallOptions): Promise<string>
   /**
-   * Sends one part (any order, in parallel, repeatable: the last one wins).
+   * Sends one part (any order, in parallel, repeatable: the last one wins; not so with `sequentialParts`).
    * `sha256` may be left out where the store does not verify parts and the upload will not be resumed.
    * Throws `destination.upload-gone` if the upload was aborted or completed.
    */

@@ -4,6 +4,7 @@ import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
 import { azureForm, readAzureSettings } from './azure/form.ts'
 import type { Destination } from './destination.ts'
+import { gcsForm, readGcsSettings } from './gcs/form.ts'
 import { type DestinationExtras, invalidUri, type KindForm, type Place } from './kind.ts'
 import { localForm } from './local/form.ts'
 import { openLocalDestination } from './local/index.ts'
@@ -11,7 +12,12 @@ import { readS3Settings, s3Form } from './s3/form.ts'
 
 export type { DestinationExtras } from './kind.ts'
 
-const forms: Record<DestinationKind, KindForm> = { local: localForm, s3: s3Form, azure: azureForm }
+const forms: Record<DestinationKind, KindForm> = {
+  local: localForm,
+  s3: s3Form,
+  gcs: gcsForm,
+  azure: azureForm,
+}
 
 export interface ParsedDestination extends Place {
   kind: DestinationKind
@@ -35,6 +41,10 @@ export async function openDestination(
       const { openS3Destination } = await import('./s3/index.ts')
       return openS3Destination(uri, readS3Settings(record.settings), secrets)
     }
+    case 'gcs': {
+      const { openGcsDestination } = await import('./gcs/index.ts')
+      return openGcsDestination(uri, readGcsSettings(record.settings), secrets)
+    }
     case 'azure': {
       const { openAzureDestination } = await import('./azure/index.ts')
       return openAzureDestination(uri, readAzureSettings(record.settings), secrets)
@@ -43,7 +53,7 @@ export async function openDestination(
 }
 
 /**
- * Reads what a person types: `file:///dir`, an absolute path, `s3://bucket/prefix`, `azure://container/prefix`. Credentials
+ * Reads what a person types: `file:///dir`, an absolute path, `s3://bucket/prefix`, `gcs://…`, `azure://…`. Credentials
  * that name their place (a connection string does) need not be told it again. Throws `request.invalid` saying why.
  */
 export function parseDestinationUri(

@@ -126,7 +126,8 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
 
   const flush = async () => {
     const body = buffer.subarray(0, used)
-    const allowed = Math.max(1, Math.min(parallelParts, Math.floor(inFlightBytes / buffer.length)))
+    const wanted = capabilities.sequentialParts ? 1 : parallelParts
+    const allowed = Math.max(1, Math.min(wanted, Math.floor(inFlightBytes / buffer.length)))
     while (inFlight.size >= allowed) await Promise.race(inFlight)
     signal.throwIfAborted()
     if (options.pausing?.aborted) {

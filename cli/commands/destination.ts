@@ -17,11 +17,11 @@ interface AddOptions extends CredentialOptions {
 
 const credentialsFile = [
   '--credentials-file <file>',
-  'an AWS credentials file ([default] section), or NAME=value lines with one of the AZURE_STORAGE_ variables',
+  'an AWS credentials file ([default] section), the key file of a Google service account, or NAME=value lines with one of the AZURE_STORAGE_ variables',
 ] as const
 const credentialsEnv = [
   '--credentials-env',
-  'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN from here',
+  'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
 ] as const
 
 export function destinationCommands(program: Command): void {
@@ -32,8 +32,8 @@ export function destinationCommands(program: Command): void {
 
   group
     .command('add <name> <uri>')
-    .description('remember a place for backups: a directory, s3://bucket/prefix or azure://container/prefix')
-    .option('--endpoint <url>', 'address of the store, where it is not Amazon or Azure')
+    .description('remember a place for backups: a directory or s3://, gcs://, azure://')
+    .option('--endpoint <url>', 'address of the store, where it is not Amazon, Google or Azure')
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path, as most stores other than AWS want it')
     .option('--account <name>', "Azure's storage account")

@@ -39,14 +39,14 @@ export function recoverCommand(program: Command): void {
     .option('--restore-to <url>', 'restore into this new database (it must not exist)')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
-    .option('--endpoint <url>', 'address of the store, where it is not Amazon or Azure')
+    .option('--endpoint <url>', 'address of the store, where it is not Amazon, Google or Azure')
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path; the default with --endpoint')
     .option('--account <name>', "Azure's storage account; AZURE_STORAGE_ACCOUNT by default")
   withSecretOptions(withPassphraseOptions(recover))
     .addHelpText(
       'after',
-      '\nCredentials of a store are taken from the environment, as the tools of AWS and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
+      '\nCredentials of a store are taken from the environment, as the tools of AWS, Google and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
     )
     .action(async (uri: string, options: RecoverOptions, command: Command) => {
       const ways = [options.list, options.out, options.restoreTo].filter(way => way !== undefined)

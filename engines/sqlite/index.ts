@@ -12,7 +12,7 @@ import { proofs, targetChecks } from './target.ts'
 
 const common = {
   backupTypes: ['full'],
-  destinations: ['local', 's3', 'azure'],
+  destinations: ['local', 's3', 'gcs', 'azure'],
   consistency: 'snapshot',
   storage: 'artifacts',
   swap: 'in-place',

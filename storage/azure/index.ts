@@ -12,6 +12,7 @@ const mib = 1024 * 1024
 const capabilities: Capabilities = {
   conditionalPut: true,
   equalParts: false,
+  sequentialParts: false,
   minPartBytes: 1,
   maxPartBytes: 4000 * mib,
   maxParts: 50_000,

@@ -9,6 +9,7 @@ import { openWriteback } from './writeback.ts'
 const capabilities: Capabilities = {
   conditionalPut: true,
   equalParts: false,
+  sequentialParts: false,
   minPartBytes: 1,
   maxPartBytes: 1024 * 1024 * 1024,
   maxParts: 100_000,

@@ -23,6 +23,7 @@ export function openS3Destination(
       return {
         conditionalPut: store.findings.conditionalPut,
         equalParts: settings.endpoint?.includes('.r2.cloudflarestorage.com') ?? false,
+        sequentialParts: false,
         minPartBytes: 5 * mib,
         maxPartBytes: 5 * 1024 * mib,
         maxParts: 10_000,

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { DestinationRecord } from '../../model/records.ts'
 import { openDestination } from '../../storage/index.ts'
 import type { Azurite } from '../servers/azurite.ts'
+import type { Gcs } from '../servers/gcs.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
 import type { Subject } from './conformance.ts'
 
@@ -64,6 +65,17 @@ export async function azureSubject(server: Azurite, prefix: string): Promise<Sub
       }
       return names.sort()
     },
+    close: () => destination.close(),
+  }
+}
+
+export async function gcsSubject(server: Gcs, prefix: string): Promise<Subject> {
+  const record = server.destinationRecord(prefix)
+  const destination = await openDestination(record, server.secrets)
+  return {
+    destination,
+    again: () => openDestination(record, server.secrets),
+    kept: () => server.kept(),
     close: () => destination.close(),
   }
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { describe, test } from 'node:test'
 import { HoldfastError } from '../../model/errors.ts'
 import type { DestinationKind } from '../../model/types.ts'
@@ -38,6 +39,14 @@ describe('destination URIs', () => {
       { account: 'acme' },
       { kind: 'azure', uri: 'azure://backups', settings: { account: 'acme' } },
     ],
+    ...['gcs', 'gs', 'gcp', 'google', 'google_cloud_storage', 'google-cloud-storage'].map(
+      (scheme): (typeof good)[number] => [
+        `${scheme}://vault/prod/db/`,
+        {},
+        { kind: 'gcs', uri: 'gcs://vault/prod/db', settings: {} },
+      ],
+    ),
+    ['gs://vault_1', { endpoint }, { kind: 'gcs', uri: 'gcs://vault_1', settings: { endpoint } }],
     ...['az', 'azblob', 'azureblob', 'azure_blob', 'azure-blob', 'Blob'].map(
       (scheme): (typeof good)[number] => [
         `${scheme}://backups/prod/db/`,
@@ -91,6 +100,9 @@ describe('destination URIs', () => {
     ['s3://vault', { endpoint: 'https://key:canary-secret@store.example.com' }, /endpoint/],
     ['s3://vault', { region: 'EU WEST' }, /region/],
     ['s3://vault', { account: 'acme' }, /account has no meaning for an S3 store/],
+    ['gcs://Vault', {}, /bucket name/],
+    ['gcs://vault', { region: 'eu' }, /region has no meaning for Google/],
+    ['gcs://vault', { endpoint: 'https://key:canary-secret@store.example.com' }, /endpoint/],
     ['azure://backups', {}, /account is missing/],
     ['azure://backups', { account: 'Acme' }, /lower-case letters and digits/],
     ['azure://backups', { account: 'acme', region: 'eu' }, /region has no meaning for Azure/],
@@ -120,6 +132,14 @@ describe('destination URIs', () => {
 
   const key = Buffer.alloc(64, 'k').toString('base64')
   const canary = 'canary-secret'
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const serviceAccount = (other: object) =>
+    JSON.stringify({
+      type: 'service_account',
+      client_email: 'holdfast@example.iam.gserviceaccount.com',
+      private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+      ...other,
+    })
   const forms: [DestinationKind, Record<string, string>, RegExp | undefined][] = [
     ['local', {}, undefined],
     ['local', { accountKey: key }, /accountKey has no meaning for a directory/],
@@ -129,6 +149,11 @@ describe('destination URIs', () => {
     ['s3', { accessKeyId: `${canary}/`, secretAccessKey: canary }, /is it the secret key/],
     ['s3', { accessKeyId: 'AKID', secretAccessKey: `${canary}\n` }, /spaces or line ends/],
     ['s3', { sasToken: canary }, /sasToken has no meaning for an S3 store/],
+    ['gcs', { serviceAccountKey: serviceAccount({}) }, undefined],
+    ['gcs', { serviceAccountKey: canary }, /not the JSON of a key file/],
+    ['gcs', { serviceAccountKey: serviceAccount({ type: 'authorized_user' }) }, /type is not what/],
+    ['gcs', { serviceAccountKey: serviceAccount({ private_key: canary }) }, /not a private key in PEM/],
+    ['gcs', { accountKey: key }, /accountKey has no meaning for Google/],
     ['azure', { accountKey: key }, undefined],
     ['azure', { accountKey: canary }, /accountKey .* base64 of 64 bytes/],
     ['azure', { accountKey: key, sasToken: canary }, /sasToken .* one of them is enough/],

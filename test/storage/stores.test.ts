@@ -16,6 +16,7 @@ import { signManifest } from '../../storage/manifest.ts'
 import { createOpener } from '../../storage/tink.ts'
 import { writeArtifact } from '../../storage/writer.ts'
 import { startAzurite } from '../servers/azurite.ts'
+import { startGcs } from '../servers/gcs.ts'
 import { startVersitygw } from '../servers/versitygw.ts'
 import {
   backupId,
@@ -30,7 +31,7 @@ import {
 } from './helpers.ts'
 
 const directory = await mkdtemp(join(tmpdir(), 'holdfast-stores-'))
-const servers = { S3: await startVersitygw(), Azure: await startAzurite() }
+const servers = { S3: await startVersitygw(), GCS: await startGcs(), Azure: await startAzurite() }
 after(async () => {
   for (const server of Object.values(servers)) await server.stop()
   await rm(directory, { recursive: true, force: true })
@@ -63,6 +64,7 @@ for (const [name, server] of Object.entries(servers)) {
         await inStore(`resume-${listing.length}`, async destination => {
           const tool = randomBytes(21 * mebibyte)
           const [key, seal] = ['shop/backups/b/attempt/a.zst.tink', secretsFor('test')]
+          const { sequentialParts } = destination.capabilities
           const uploadId = await destination.openUpload(key)
           const journalPath = join(directory, `${name} ${listing}.parts`)
           const stop = new AbortController()
@@ -89,7 +91,7 @@ for (const [name, server] of Object.entries(servers)) {
             ...destination,
             putPart: async (...args) => {
               const info = await destination.putPart(...args)
-              if (info.number === 4) stop.abort(new Error('the process dies here'))
+              if (info.number === (sequentialParts ? 3 : 4)) stop.abort(new Error('the process dies here'))
               if (info.number > 2) await new Promise(() => {})
               return info
             },
@@ -107,14 +109,14 @@ for (const [name, server] of Object.entries(servers)) {
           }
           const { parts, storedBytes } = await write(watching)
           // This server wants the hashes back at the end, whether or not it told them.
-          const listed = await destination.listParts(key, uploadId)
+          const listed = sequentialParts ? parts : await destination.listParts(key, uploadId)
           assert.deepEqual(
             parts.map(({ number, tag }) => ({ number, tag })),
             listed?.map(({ number, tag }) => ({ number, tag })),
           )
           const { bytes } = await destination.completeUpload(key, uploadId, listed ?? [])
           assert.equal(bytes, storedBytes)
-          assert.ok(!sent.includes(1) && !sent.includes(2), `sent again: ${sent}`)
+          if (!sequentialParts) assert.ok(!sent.includes(1) && !sent.includes(2), `sent again: ${sent}`)
           const opener = createOpener(seal.dataKey, 'test', 'a')
           const opened = opener.update(await collect(await destination.get(key)))
           assert.ok(zstdDecompressSync(Buffer.concat([...opened, ...opener.final()])).equals(tool))

@@ -3,19 +3,20 @@
  * that needs it, not in logs, answers, exported histories, the catalog's files, staging, job directories or destinations.
  */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
+import { type Gcs, startGcs } from '../servers/gcs.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres } from './databases.ts'
 import { dumpWaits, lockTable } from './sessions.ts'
-import { azureInput, type Stack, s3Input, startStack } from './stack.ts'
+import { azureInput, gcsInput, type Stack, s3Input, startStack } from './stack.ts'
 
 // Of this very run: another one on this machine has others.
 const password = `canary-${randomBytes(9).toString('hex')}-password`
@@ -24,7 +25,8 @@ const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
 /** As Azure's are: base64 of 64 bytes. */
 const accountKey = randomBytes(64).toString('base64')
 const keyPassphrase = `canary-${randomBytes(9).toString('hex')}-passphrase`
-const canaries = [keyPassphrase, password, storeSecret, userPassword, accountKey]
+const googleSecret = `canary-${randomBytes(9).toString('hex')}-google`
+const canaries = [keyPassphrase, password, storeSecret, userPassword, accountKey, googleSecret]
 
 /** Every file below a directory that holds one of the secrets. */
 function filesWith(directory: string): string[] {
@@ -71,12 +73,14 @@ describe('canary', () => {
   let stack: Stack
   let store: Versitygw
   let blobs: Azurite
+  let google: Gcs
   let postgres: TestPostgres
 
   before(async () => {
     stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' } })
     store = await startVersitygw({ credentials: { accessKeyId: 'canary', secretAccessKey: storeSecret } })
     blobs = await startAzurite({ accountKey })
+    google = await startGcs()
     postgres = await startPostgres({ auth: 'scram', password })
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 10)
@@ -87,6 +91,7 @@ describe('canary', () => {
     await postgres?.stop()
     await store?.stop()
     await blobs?.stop()
+    await google?.stop()
   })
 
   test('secrets are only where they are needed', async () => {
@@ -125,9 +130,22 @@ describe('canary', () => {
       ...azureInput(blobs, 'wrong', 'x'),
       connectionString: accountKey,
     })
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    for (const private_key of [privateKey.export({ type: 'pkcs8', format: 'pem' }), googleSecret]) {
+      await ask('POST', '/v1/destinations', {
+        ...gcsInput(google, 'google', 'canary'),
+        serviceAccountKey: JSON.stringify({
+          type: 'service_account',
+          client_email: 'holdfast@example.iam.gserviceaccount.com',
+          private_key,
+          private_key_id: googleSecret,
+        }),
+      })
+    }
     for (const [format, destination] of [
       ['custom', 'vault'],
       ['custom', 'blobs'],
+      ['custom', 'google'],
       ['directory', 'vault'],
     ]) {
       const lock = await lockTable(postgres.url('shop'), 'blobs')

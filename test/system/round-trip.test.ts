@@ -8,13 +8,14 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
+import { type Gcs, startGcs } from '../servers/gcs.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase, makePostgresSample } from '../support/postgres-sample.ts'
 import { makeShop, sqliteOddities } from '../support/shop.ts'
 import { expectCleanHost } from './inspect.ts'
-import { azureInput, directory, type Stack, s3Input, startStack } from './stack.ts'
+import { azureInput, directory, gcsInput, type Stack, s3Input, startStack } from './stack.ts'
 
 const oddName = `ödd "name' with = spaces; $(x) --`
 
@@ -22,6 +23,7 @@ describe('round trips', () => {
   let stack: Stack
   let store: Versitygw
   let blobs: Azurite
+  let google: Gcs
   let postgres: TestPostgres
   const paths: Record<string, string> = {}
 
@@ -29,9 +31,11 @@ describe('round trips', () => {
     stack = await startStack()
     store = await startVersitygw()
     blobs = await startAzurite()
+    google = await startGcs()
     postgres = await startPostgres()
     await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'round'))
     await stack.expectOk('POST', '/v1/destinations', azureInput(blobs, 'blobs', 'round'))
+    await stack.expectOk('POST', '/v1/destinations', gcsInput(google, 'google', 'round'))
     await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: await directory(stack, 'backups') })
 
     paths.odd = join(stack.directory, `${oddName}.db`)
@@ -70,6 +74,7 @@ describe('round trips', () => {
     await postgres?.stop()
     await store?.stop()
     await blobs?.stop()
+    await google?.stop()
   })
 
   const roundTrip = async (
@@ -102,10 +107,10 @@ describe('round trips', () => {
 
   for (const which of ['odd', 'empty'] as const) {
     for (const format of ['copy', 'dump', 'custom', 'directory'] as const) {
-      for (const destination of ['disk', 'vault', 'blobs']) {
+      for (const destination of ['disk', 'vault', 'blobs', 'google']) {
         for (const encrypted of [true, false]) {
           // What lies in a store is the same bytes everywhere: once encrypted, once plain will do for the others.
-          if (destination === 'blobs' && encrypted !== (which === 'odd')) continue
+          if (['blobs', 'google'].includes(destination) && encrypted !== (which === 'odd')) continue
           test(`${which}, ${format} → ${destination}, ${encrypted ? 'encrypted' : 'plain'}`, async () => {
             const isSqlite = format === 'copy' || format === 'dump'
             const connection = `${which}-${isSqlite ? format : 'pg'}`

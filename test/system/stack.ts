@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { BackupView, OperationView, Problem } from '../../model/schemas.ts'
 import { closedStates } from '../../model/types.ts'
 import type { Azurite } from '../servers/azurite.ts'
+import type { Gcs } from '../servers/gcs.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startTemporal } from '../servers/temporal.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
@@ -268,6 +269,13 @@ export const azureInput = (store: Azurite, name: string, prefix: string) => ({
   endpoint: store.endpoint,
   account: store.account,
   accountKey: store.accountKey,
+})
+
+/** The same for a bucket of the test's Google Cloud Storage. */
+export const gcsInput = (store: Gcs, name: string, prefix: string) => ({
+  name,
+  uri: `gcs://${store.bucket}/${prefix}`,
+  endpoint: store.endpoint,
 })
 
 /** A new directory of the stack: a destination's must be there, as a missing one may be a disk that is not mounted. */

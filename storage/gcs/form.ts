@@ -1,0 +1,75 @@
+/** What people type for Google Cloud Storage: `gcs://bucket/prefix`, its settings and credentials. */
+import { createPrivateKey } from 'node:crypto'
+import { z } from 'zod'
+import type { Json } from '../../model/types.ts'
+import {
+  bucketUri,
+  invalidSecret,
+  type KindForm,
+  parseBucket,
+  parseSettings,
+  plainEndpoint,
+} from '../kind.ts'
+
+const title = 'Google Cloud Storage'
+
+const schema = z.strictObject({
+  /** Absent: Google's own. Over plain HTTP (an emulator) no credentials are sent. */
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+})
+
+export type GcsSettings = z.infer<typeof schema>
+
+export const gcsForm: KindForm = {
+  kind: 'gcs',
+  title,
+  schemes: ['gcs', 'gs', 'gcp', 'google', 'google_cloud_storage', 'google-cloud-storage'],
+  parse(scheme, rest, extras) {
+    const place = parseBucket(scheme, rest, {
+      called: 'bucket',
+      isName: /^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/,
+      names: '3 to 222 lower-case letters, digits, dots, dashes and underscores',
+    })
+    const { endpoint } = parseSettings(schema, extras, title)
+    return {
+      uri: bucketUri('gcs', place),
+      settings: endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) },
+    }
+  },
+  secretFields: ['serviceAccountKey'],
+  checkSecrets({ serviceAccountKey }) {
+    if (serviceAccountKey) readServiceAccountKey(serviceAccountKey)
+  },
+}
+
+export const readGcsSettings = (stored: Record<string, Json>): GcsSettings => schema.parse(stored)
+
+const keyFile = z.looseObject({
+  type: z.literal('service_account'),
+  client_email: z.email(),
+  private_key: z.string(),
+})
+
+export type ServiceAccountKey = z.infer<typeof keyFile>
+
+/** The JSON key file of a service account. Throws `request.invalid` naming the field. */
+export function readServiceAccountKey(text: string): ServiceAccountKey {
+  const field = 'serviceAccountKey'
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    return invalidSecret(field, 'it is not the JSON of a key file')
+  }
+  const parsed = keyFile.safeParse(json)
+  if (!parsed.success) {
+    const where = parsed.error.issues[0]?.path.join('.') || 'it'
+    return invalidSecret(field, `${where} is not what a service account's key file has`)
+  }
+  try {
+    createPrivateKey(parsed.data.private_key)
+  } catch {
+    return invalidSecret(field, 'its private_key is not a private key in PEM')
+  }
+  return parsed.data
+}
