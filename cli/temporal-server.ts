@@ -30,6 +30,8 @@ export function temporalServerArguments(
   const args = ['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error']
   args.push('--port', String(options.port), '--ui-port', String(options.uiPort))
   args.push('--namespace', options.namespace)
+  // A suspended worker, or one on a machine that lost its power, is offered work for as long as its last question for it lasts.
+  args.push('--dynamic-config-value', 'matching.longPollExpirationInterval="10s"')
   if (options.databaseFile !== undefined) {
     args.push('--db-filename', options.databaseFile)
     // One sync per commit instead of three, and as durable: synchronous=FULL (2) syncs the log at every commit.

@@ -285,6 +285,7 @@ describe('holdfast install', () => {
     const temporal = /^ExecStart=(\S+) (.*)$/m.exec(await unit('temporal'))
     await run(join(root, temporal?.[1] ?? ''), ['--version'])
     assert.match(temporal?.[2] ?? '', /--db-filename \/var\/lib\/holdfast\/temporal-[\d.]+\.sqlite/)
+    assert.match(temporal?.[2] ?? '', /"matching\.longPollExpirationInterval=\\"10s\\""/)
 
     // What systemd would do, but for the fences: environment, then the file, then the command.
     const text = await unit('api')

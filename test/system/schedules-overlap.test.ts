@@ -115,7 +115,7 @@ describe('schedules that overlap', () => {
   })
 
   test('a starter that has to wait asks less and less often; who asks no more is missed at the deadline all the same', async () => {
-    const former = await standing('patient', { overlap: 'queue', startDeadlineSeconds: 20 })
+    const former = await standing('patient', { overlap: 'queue', startDeadlineSeconds: 30 })
     const dueAt = await comesDue('patient')
     await runThat(stack, 'patient', dueAt, waits)
     const pauses = await eventually('it asked several times', async () => {
