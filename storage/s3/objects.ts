@@ -5,6 +5,7 @@ import {
   DeleteObjectCommand,
   GetBucketVersioningCommand,
   GetObjectCommand,
+  type GetObjectCommandOutput,
   HeadBucketCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
@@ -16,6 +17,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
 import { maxSmallBytes } from '../limits.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
+import { passes } from '../retry-calls.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
 
 const has = (error: unknown, ...codes: string[]) =>
@@ -125,30 +127,43 @@ export async function readObject(
   options: CallOptions = {},
 ): Promise<Uint8Array | undefined> {
   checkKey(key)
-  try {
-    return await store.call('GetObject', key, options, async http => {
-      const answer = await store.client.send(
-        new GetObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) }),
-        http,
+  for (let tries = 1; ; tries += 1) {
+    const opened = await openSmall(store, key, options)
+    if (opened === undefined) return undefined
+    try {
+      const body = (await opened.Body?.transformToByteArray()) ?? new Uint8Array()
+      if (opened.ContentLength === undefined || body.length === opened.ContentLength) return body
+      throw new HoldfastError(
+        'destination.unreachable',
+        `Reading ${store.uri}/${key} was cut off after ${body.length} of ${opened.ContentLength} bytes.`,
       )
-      const expected = answer.ContentLength ?? 0
-      if (expected > maxSmallBytes) {
-        // Not read to its end: the connection must not wait for it.
-        if (answer.Body && 'destroy' in answer.Body) answer.Body.destroy()
-        throw new HoldfastError(
-          'request.too-large',
-          `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
-        )
-      }
-      const body = (await answer.Body?.transformToByteArray()) ?? new Uint8Array()
-      if (answer.ContentLength !== undefined && body.length !== answer.ContentLength) {
-        throw new HoldfastError(
-          'destination.unreachable',
-          `Reading ${store.uri}/${key} was cut off after ${body.length} of ${answer.ContentLength} bytes.`,
-        )
-      }
-      return body
-    })
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      // The SDK tries again until the answer begins; a body that breaks is ours to ask for again.
+      const explained = store.explain('GetObject', key, error)
+      if (tries === bodyTries || !passes(explained)) throw explained
+    }
+  }
+}
+
+const bodyTries = 4
+
+async function openSmall(
+  store: Store,
+  key: string,
+  options: CallOptions,
+): Promise<GetObjectCommandOutput | undefined> {
+  try {
+    const command = new GetObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
+    const answer = await store.call('GetObject', key, options, http => store.client.send(command, http))
+    const expected = answer.ContentLength ?? 0
+    if (expected <= maxSmallBytes) return answer
+    // Not read to its end: the connection must not wait for it.
+    if (answer.Body && 'destroy' in answer.Body) answer.Body.destroy()
+    throw new HoldfastError(
+      'request.too-large',
+      `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
+    )
   } catch (error) {
     if (has(error, 'destination.object-missing')) return undefined
     throw error

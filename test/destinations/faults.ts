@@ -1,6 +1,9 @@
 /** A proxy before a real store that does what networks and other stores do: cuts, loses answers, refuses. */
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export type Fault =
   /** Passed on untouched. */
@@ -13,6 +16,10 @@ export type Fault =
   | { kind: 'cut'; afterBytes: number }
   /** The store gets another first byte of the body than was sent. */
   | { kind: 'damage' }
+  /** The connection is reset after so many bytes of the request's body; the store is not asked. */
+  | { kind: 'reset'; afterBytes: number }
+  /** Passed on late, and the answer comes in small pieces with pauses between them. */
+  | { kind: 'slow'; delayMs: number; pieceBytes: number; pieces: number }
   /** Neither passed on nor answered, until the caller gives up. */
   | { kind: 'silence' }
 
@@ -44,6 +51,14 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
     store.seen.push(`${incoming.method} ${incoming.url}`)
     const fault = store.fault(incoming)
     if (fault.kind === 'silence') return
+    if (fault.kind === 'reset') {
+      let came = 0
+      for await (const chunk of incoming) {
+        came += (chunk as Buffer).length
+        if (came >= fault.afterBytes) break
+      }
+      return void incoming.socket.resetAndDestroy()
+    }
     const body = await buffer(incoming)
     if (fault.kind === 'damage' && body.length > 0) body.writeUInt8(body.readUInt8(0) ^ 1)
     if (fault.kind === 'answer') {
@@ -59,6 +74,7 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
         return
       }
       outgoing.writeHead(answer.statusCode ?? 500, answer.rawHeaders)
+      if (fault.kind === 'slow') return void drip(answer, outgoing, fault)
       let left = fault.kind === 'cut' ? fault.afterBytes : Number.POSITIVE_INFINITY
       answer.on('data', (chunk: Buffer) => {
         if (left <= 0) return
@@ -75,6 +91,7 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
       answer.once('error', () => outgoing.destroy())
     })
     onward.once('error', () => outgoing.destroy())
+    if (fault.kind === 'slow') await sleep(fault.delayMs)
     onward.end(body)
   }
 
@@ -86,4 +103,56 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
   if (address === null || typeof address === 'string') throw new Error('no address')
   store.endpoint = `http://127.0.0.1:${address.port}`
   return store
+}
+
+/** The first pieces of the answer slowly, one by one; what follows as it comes. */
+async function drip(
+  answer: IncomingMessage,
+  outgoing: ServerResponse,
+  { delayMs, pieceBytes, pieces }: Extract<Fault, { kind: 'slow' }>,
+): Promise<void> {
+  let left = pieces
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      let rest = chunk
+      for (; left > 0 && rest.length > 0; left -= 1) {
+        outgoing.write(rest.subarray(0, pieceBytes))
+        rest = rest.subarray(pieceBytes)
+        await sleep(delayMs)
+      }
+      if (rest.length > 0 && !outgoing.write(rest) && !outgoing.destroyed) await once(outgoing, 'drain')
+    }
+    outgoing.end()
+  } catch {
+    outgoing.destroy()
+  }
+}
+
+/**
+ * A network that is bad all the time: about each fourth request meets a fault when it comes for the first time, and gets
+ * through when it comes again. Which one it meets hangs on the request alone, so that a run can be repeated. An answer that
+ * opens something is never lost: what nobody knows the name of, nobody can give back.
+ */
+export function badWeather(throttled: { status: number; body: string; headers: Record<string, string> }) {
+  const met = new Set<string>()
+  const counts: Record<string, number> = {}
+  const fault = ({ method = '', url = '', headers }: IncomingMessage): Fault => {
+    const request = `${method} ${url} ${headers.range ?? ''} ${headers['content-range'] ?? ''}`
+    const chance = createHash('sha256').update(request).digest()
+    if (met.has(request) || chance.readUInt8(0) % 4 !== 0) return { kind: 'pass' }
+    met.add(request)
+    const opens = method === 'POST' && /[?&](uploads=?(&|$)|uploadType=resumable)/.test(url)
+    const faults: Fault[] = [
+      { kind: 'answer', ...throttled },
+      { kind: 'answer', status: 500, body: '', headers: { 'retry-after': '0' } },
+      { kind: 'answer', status: 429, body: '', headers: { 'retry-after': '0' } },
+      { kind: 'slow', delayMs: 5, pieceBytes: 7, pieces: 20 },
+      { kind: 'reset', afterBytes: 1000 },
+      ...(opens ? [] : [{ kind: 'lose-answer' } as const, { kind: 'cut', afterBytes: 3 } as const]),
+    ]
+    const chosen = faults[chance.readUInt8(1) % faults.length] ?? { kind: 'pass' }
+    counts[chosen.kind] = (counts[chosen.kind] ?? 0) + 1
+    return chosen
+  }
+  return { fault, counts }
 }
