@@ -14,6 +14,7 @@ import {
 } from '../passphrase-options.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
 import { wholeNumber } from './backup.ts'
+import { escrowCheck } from './escrow-check.ts'
 
 interface NewOptions extends PassphraseOptions {
   public?: string
@@ -114,6 +115,8 @@ export function keyCommands(program: Command): void {
       if (context.json) printJson(locked)
       else print(`${locked.name}: locked`)
     })
+
+  escrowCheck(group)
 
   group
     .command('fingerprint')

@@ -5,10 +5,11 @@ import { HoldfastError } from '../../model/errors.ts'
 import { type PassphraseOptions, passphraseOf, withPassphraseOptions } from '../passphrase-options.ts'
 import { absoluteConnectionUrl, absoluteDestinationUri } from '../paths.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
+import { type StoreOptions, storeOptions, withStoreOptions } from '../store-options.ts'
 import { bytes, note, print, printJson, table, time } from '../terminal.ts'
 import { wholeNumber } from './backup.ts'
 
-interface RecoverOptions extends SecretOptions, PassphraseOptions {
+interface RecoverOptions extends SecretOptions, PassphraseOptions, StoreOptions {
   key?: string
   fingerprint?: string
   backup?: string
@@ -16,10 +17,6 @@ interface RecoverOptions extends SecretOptions, PassphraseOptions {
   list?: boolean
   out?: string
   restoreTo?: string
-  endpoint?: string
-  region?: string
-  pathStyle?: boolean
-  account?: string
   jobs?: number
   owner: boolean
 }
@@ -39,11 +36,7 @@ export function recoverCommand(program: Command): void {
     .option('--restore-to <url>', 'restore into this new database (it must not exist)')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
-    .option('--endpoint <url>', 'address of the store, where it is not Amazon, Google or Azure')
-    .option('--region <region>', 'its region')
-    .option('--path-style', 'bucket in the path; the default with --endpoint')
-    .option('--account <name>', "Azure's storage account; AZURE_STORAGE_ACCOUNT by default")
-  withSecretOptions(withPassphraseOptions(recover))
+  withSecretOptions(withPassphraseOptions(withStoreOptions(recover)))
     .addHelpText(
       'after',
       '\nCredentials of a store are taken from the environment, as the tools of AWS, Google and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
@@ -60,13 +53,10 @@ export function recoverCommand(program: Command): void {
       const { openSource } = await import('../recover/source.ts')
       const source = await openSource({
         uri: absoluteDestinationUri(uri, process.cwd()),
-        passphrase: once(() => passphraseOf(options, options.key ?? 'the key file')),
+        passphrase: () => passphraseOf(options, options.key ?? 'the key file'),
         ...(options.key === undefined ? {} : { keyFile: resolve(options.key) }),
         ...(options.fingerprint === undefined ? {} : { fingerprint: options.fingerprint }),
-        ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-        ...(options.region === undefined ? {} : { region: options.region }),
-        ...(options.pathStyle === undefined ? {} : { pathStyle: options.pathStyle }),
-        ...(options.account === undefined ? {} : { account: options.account }),
+        ...storeOptions(options),
       })
       try {
         if (options.list) await list(source, json === true)
@@ -76,15 +66,6 @@ export function recoverCommand(program: Command): void {
         await source.destination.close()
       }
     })
-}
-
-/** Nobody is asked twice. */
-function once<T>(ask: () => Promise<T>): () => Promise<T> {
-  let answer: Promise<T> | undefined
-  return () => {
-    answer ??= ask()
-    return answer
-  }
 }
 
 type Source = import('../recover/source.ts').Source
@@ -121,8 +102,8 @@ async function list(source: Source, json: boolean): Promise<void> {
   )
 }
 
-/** Ctrl-C takes back what was begun. */
-function interruptible(): AbortSignal {
+/** What Ctrl-C aborts. */
+export function interruptible(): AbortSignal {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () =>

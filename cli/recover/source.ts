@@ -67,12 +67,21 @@ export async function openSource(options: SourceOptions): Promise<Source> {
     return {
       destination,
       named,
-      key: key && { kid: key.kid, open: () => opened(key, options.passphrase) },
+      key: key && { kid: key.kid, open: once(() => opened(key, options.passphrase)) },
       trusted,
     }
   } catch (error) {
     await destination.close()
     throw error
+  }
+}
+
+/** Nobody is asked twice. */
+function once<T>(ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined
+  return () => {
+    answer ??= ask()
+    return answer
   }
 }
 
@@ -152,7 +161,14 @@ export async function openBackup(source: Source, reference: string | undefined):
       'Nothing says whose backups to trust: give --key FILE (a key file names its installations) or --fingerprint.',
     )
   }
-  const { connection, backupId } = await locate(source, reference)
+  return await openFound(source, await locate(source, reference))
+}
+
+/** Throws what is wrong with its manifest. */
+export async function openFound(
+  source: Source,
+  { connection, backupId }: { connection: string; backupId: string },
+): Promise<OpenedBackup> {
   const { manifest, keys } = await loadBackup(source.destination, connection, backupId, source.trusted)
   return { manifest, dataKey: artifact => dataKeyOf(source, manifest, keys, artifact) }
 }

@@ -28,6 +28,7 @@ const alone = [
   'completion',
   'install',
   'uninstall',
+  'keys escrow-check',
 ]
 
 /** Arguments and options a command cannot do without, as somebody may type them. */

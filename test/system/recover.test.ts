@@ -4,10 +4,11 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cp, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
+import type { EscrowAnswer } from '../../cli/recover/escrow.ts'
 import { createKey, loadKeyFile } from '../../storage/keys.ts'
 import { holdfast } from '../cli/run.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
@@ -225,6 +226,50 @@ describe('recover', () => {
     ] as const) {
       await refused([disk, ...args, '--out', join(here.path, 'targets', 'nothing.db')], code)
     }
+  })
+
+  test('a copy of the key file is tried on what lies there, before it is needed', async () => {
+    const check = (args: string[]) =>
+      holdfast(['--json', 'keys', 'escrow-check', ...args], { cwd: here.path })
+    const answered = async (args: string[]) => {
+      const ended = await check(args)
+      return { code: ended.code, stderr: ended.stderr, answers: JSON.parse(ended.stdout) as EscrowAnswer[] }
+    }
+    const copy = await mkdtempIn('safe')
+    await cp(keyFile, join(copy, 'default.json'))
+    const good = await answered([disk, '--key', join(copy, 'default.json'), '--all'])
+    assert.equal(good.code, 0, good.stderr)
+    assert.deepEqual(
+      good.answers.map(one => one.backup).sort(),
+      [...Object.values(made.disk), ...Object.values(plain)].sort(),
+    )
+    assert.ok(good.answers.every(one => one.opens))
+    const newest = await answered([disk, '--key', join(copy, 'default.json')])
+    assert.equal(newest.answers.length, new Set(formats.map(connectionOf)).size)
+
+    // Trusts us, and is another key: it opens what is not encrypted, and nothing else.
+    await createKey(copy, 'other', (await loadKeyFile(keyFile)).installations)
+    const other = await answered([disk, '--key', join(copy, 'other.json'), '--all'])
+    assert.equal(other.code, 1)
+    assert.match(other.stderr, /key\.missing/)
+    for (const one of other.answers)
+      assert.deepEqual([one.opens, one.code], one.encrypted ? [false, 'key.missing'] : [true, null])
+    await createKey(copy, 'stranger', {})
+    const stranger = await answered([disk, '--key', join(copy, 'stranger.json'), '--all'])
+    assert.ok(stranger.answers.every(one => one.code === 'manifest.forged'))
+
+    // What is damaged shows at its beginning, too.
+    const damaged = await copyOfDisk()
+    const folder = join(damaged, connectionOf('copy'), 'backups', made.disk.copy ?? '')
+    const { artifacts } = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as {
+      artifacts: { object: string }[]
+    }
+    const object = await open(join(folder, artifacts[0]?.object ?? ''), 'r+')
+    await object.write(Buffer.from('xxxx'), 0, 4, 100)
+    await object.close()
+    const bad = await answered([damaged, '--key', join(copy, 'default.json'), '--all'])
+    assert.equal(bad.answers.find(one => one.backup === made.disk.copy)?.code, 'artifact.corrupted')
+    assert.equal((await check([await mkdtempIn('empty'), '--key', keyFile])).code, 1)
   })
 
   /** Refused with this code, and nothing came of it. */
