@@ -86,6 +86,7 @@ export default {
     onlyIn('hono-stays-in-the-api', 'hono|@hono', 'api'),
     onlyIn('temporal-stays-above-the-boundary', '@temporalio', 'activities|workflows|api|cli'),
     onlyIn('stores-stay-in-storage', '@aws-sdk|@smithy|@azure|google-auth-library', 'storage'),
+    onlyIn('ssh-stays-in-hosts', 'ssh2', 'hosts'),
     onlyIn('sql-stays-in-the-catalog', 'kysely|pg', 'catalog'),
     {
       name: 'no-circles',

@@ -4,7 +4,7 @@
 import { catalogClient } from '../catalog/client.ts'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import type { Host } from '../hosts/host.ts'
-import { openLocalHost } from '../hosts/index.ts'
+import { hostPool, openLocalHost } from '../hosts/index.ts'
 import type { Machine } from '../model/records.ts'
 import { boundTo } from '../storage/bound.ts'
 import type { Destination } from '../storage/destination.ts'
@@ -12,13 +12,15 @@ import { openDestination } from '../storage/index.ts'
 
 export interface WorkerContext {
   catalog: WorkerCatalog
-  /** The machine the tools run on. */
+  /** The machine the tools run on: this one, unless `onHostOf` says otherwise. */
   host: Host
   machine: Machine
   /** Opens (or gives the open) destination; credentials are fetched from the catalog each time they may have changed. */
   destination(name: string): Promise<Destination>
   /** The same for one run of a step: calls of catalog and destinations end with the signal. */
   within(signal: AbortSignal): WorkerContext
+  /** The same for one run of a step that works on the host of the operation's connection. */
+  onHostOf(operationId: string, signal: AbortSignal): Promise<WorkerContext>
   /** Those that are open are not given out again. */
   forgetDestinations(): void
   /** Program that is told of events; none where nobody wants to know. */
@@ -41,6 +43,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
   const server = { url: options.url, token: options.workerToken }
   const catalog = catalogClient(server)
   const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
+  const hosts = hostPool({ local: async () => host, access: name => catalog.host(name) })
   const open = new Map<string, { destination: Promise<Destination>; until: number }>()
   const context: WorkerContext = {
     catalog,
@@ -62,6 +65,10 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       catalog: catalogClient({ ...server, signal }),
       destination: async name => boundTo(signal, await context.destination(name)),
     }),
+    async onHostOf(operationId, signal) {
+      const within = context.within(signal)
+      return { ...within, host: await hosts.host(await within.catalog.hostOf(operationId)) }
+    },
     forgetDestinations() {
       open.clear()
     },

@@ -45,29 +45,38 @@ export interface Report {
 type Turns = <T>(phase: Phase, work: (turn: Turn) => Promise<T>) => Promise<T>
 
 export const createActivities = (worker: WorkerContext, turn: Turns) => {
-  /** One run of a step: whatever it asks of others ends when it is to end. */
-  const step = <T>(phase: Phase, work: (context: WorkerContext, t: Turn) => Promise<T>): Promise<T> =>
+  type Work<T> = (context: WorkerContext, t: Turn) => Promise<T>
+  const guarded = <T>(phase: Phase, work: (t: Turn) => Promise<T>): Promise<T> =>
     turn(phase, async t => {
       try {
-        return await work(worker.within(t.signal), t)
+        return await work(t)
       } catch (error) {
         // Credentials may be mended while the operation waits: the next run fetches them afresh.
         if (error instanceof HoldfastError && error.code === 'destination.denied') worker.forgetDestinations()
         throw error
       }
     })
+  /** One run of a step: whatever it asks of others ends when it is to end. */
+  const step = <T>(phase: Phase, work: Work<T>): Promise<T> =>
+    guarded(phase, t => work(worker.within(t.signal), t))
+  /** One that works on the host of the operation's connection. */
+  const onHost = <T>(phase: Phase, operationId: string, work: Work<T>): Promise<T> =>
+    guarded(phase, async t => await work(await worker.onHostOf(operationId, t.signal), t))
 
   return {
     plan: (input: BackupInput) =>
-      step('plan', async (context, t) => {
+      onHost('plan', input.operationId, async (context, t) => {
         if (!input.dryRun) await clearClosedOperations(context)
         return await planBackup(context, t, input)
       }),
-    precheck: (input: BackupInput) => step('precheck', (context, t) => precheckBackup(context, t, input)),
-    stream: (input: BackupInput) => step('upload', (context, t) => streamArtifacts(context, t, input)),
-    runTool: (input: BackupInput) => step('run tool', (context, t) => runTool(context, t, input)),
+    precheck: (input: BackupInput) =>
+      onHost('precheck', input.operationId, (context, t) => precheckBackup(context, t, input)),
+    stream: (input: BackupInput) =>
+      onHost('upload', input.operationId, (context, t) => streamArtifacts(context, t, input)),
+    runTool: (input: BackupInput) =>
+      onHost('run tool', input.operationId, (context, t) => runTool(context, t, input)),
     upload: (input: BackupInput) =>
-      step('upload', (context, t) =>
+      onHost('upload', input.operationId, (context, t) =>
         pausable(context, t, input.operationId, pt => uploadArtifacts(context, pt, input)),
       ),
     verify: (input: BackupInput, made: Made) =>
@@ -76,25 +85,26 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('commit', (context, t) => commitBackup(context, t, input, made)),
     record: (input: BackupInput) => step('record', (context, t) => recordBackup(context, t, input)),
     cleanup: (input: BackupInput, attemptId: string) =>
-      step('cleanup', (context, t) => cleanupBackup(context, t, input, attemptId)),
+      onHost('cleanup', input.operationId, (context, t) => cleanupBackup(context, t, input, attemptId)),
     abandon: (input: BackupInput, reason: string) =>
-      step('cleanup', (context, t) => abandonBackup(context, t, input, reason)),
+      onHost('cleanup', input.operationId, (context, t) => abandonBackup(context, t, input, reason)),
 
     planRestore: (input: RestoreInput) =>
-      step('plan', async (context, t) => {
+      onHost('plan', input.operationId, async (context, t) => {
         if (!input.dryRun) await clearClosedOperations(context)
         return await planRestoreFrom(context, t, input)
       }),
     precheckRestore: (input: RestoreInput) =>
-      step('precheck', (context, t) => precheckRestore(context, t, input)),
+      onHost('precheck', input.operationId, (context, t) => precheckRestore(context, t, input)),
     restoreSteps: (input: RestoreInput, ids: string[]) =>
-      step('restore', (context, t) => runRestoreSteps(context, t, input, ids)),
+      onHost('restore', input.operationId, (context, t) => runRestoreSteps(context, t, input, ids)),
     /** Which machine carries this out. */
     machine: () => step('stage', async context => context.machine),
     /** Ends what still runs for the operation on this machine and removes its staging. */
-    cleanHost: (operationId: string) => step('cleanup', context => cleanHost(context, operationId)),
+    cleanHost: (operationId: string) =>
+      onHost('cleanup', operationId, context => cleanHost(context, operationId)),
     prove: (input: RestoreInput, place: 'temporary' | 'swapped') =>
-      step('prove', (context, t) => proveRestore(context, t, input, place)),
+      onHost('prove', input.operationId, (context, t) => proveRestore(context, t, input, place)),
     /** From now on the plan may be approved; answers until when. */
     wantApproval: (input: RestoreInput, planDigest: string) =>
       step('approval', async context => {
@@ -106,7 +116,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     expireApproval: (operationId: string) =>
       step('approval', context => context.catalog.expireApproval(operationId)),
     withdrawRequest: (operationId: string) =>
-      step('cleanup', async context => {
+      onHost('cleanup', operationId, async context => {
         await context.catalog.withdrawApproval(operationId)
         await cleanHost(context, operationId)
       }),
@@ -121,14 +131,17 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     openSafetyBackup: (restoreId: string) =>
       step('safety backup', (context, t) => context.catalog.openSafetyBackup(restoreId, t.runId)),
     swapStep: (input: RestoreInput, which: 'exchange' | 'open') =>
-      step('swap', (context, t) => swapStep(context, t, input, which)),
-    recordKept: (input: RestoreInput) => step('finish', (context, t) => recordKept(context, t, input)),
+      onHost('swap', input.operationId, (context, t) => swapStep(context, t, input, which)),
+    recordKept: (input: RestoreInput) =>
+      onHost('finish', input.operationId, (context, t) => recordKept(context, t, input)),
     keptFor: (operationId: string) => step('cleanup', (context, t) => keptFor(context, t, operationId)),
-    dropKept: (operationId: string) => step('cleanup', (context, t) => dropKept(context, t, operationId)),
-    undoRestore: (input: RestoreInput) => step('cleanup', (context, t) => undoRestore(context, t, input)),
+    dropKept: (operationId: string) =>
+      onHost('cleanup', operationId, (context, t) => dropKept(context, t, operationId)),
+    undoRestore: (input: RestoreInput) =>
+      onHost('cleanup', input.operationId, (context, t) => undoRestore(context, t, input)),
 
     hook: (operationId: string, name: string, outcome: HookOutcome | null) =>
-      step('hooks', (context, t) => runHook(context, t, operationId, name, outcome)),
+      onHost('hooks', operationId, (context, t) => runHook(context, t, operationId, name, outcome)),
 
     verifyBackup: (input: VerifyInput) =>
       step('verify', (context, t) =>
@@ -144,7 +157,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       await worker.catalog.updateOperation(operationId, report)
     },
     /** Lets go of what would hurt the source while the operation stands still. */
-    release: (operationId: string) => step('cleanup', (context, t) => releaseSource(context, t, operationId)),
+    release: (operationId: string) =>
+      onHost('cleanup', operationId, (context, t) => releaseSource(context, t, operationId)),
     notify: (notification: Notification) =>
       step('record', async (context, t) => {
         try {

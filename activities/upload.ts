@@ -158,7 +158,10 @@ async function uploadOne(
   const command = pipeOf(step, encoder.stage)
   const running = await startStream(steps, step, encoder.stage)
   try {
-    const journal = await openJournal(journalPath(context, input, attempt.attemptId, spec.name, 'parts'))
+    const journal = await openJournal(
+      context.host.files,
+      journalPath(context, input, attempt.attemptId, spec.name, 'parts'),
+    )
     const written = await sendParts(context, destination, {
       source: running.stdout,
       encoder,

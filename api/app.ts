@@ -20,6 +20,7 @@ import { destinationRoutes } from './routes/destinations.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hookRoutes } from './routes/hooks.ts'
+import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
@@ -68,6 +69,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   healthRoutes(app, context)
   connectionRoutes(app, context)
   hookRoutes(app, context)
+  hostRoutes(app, context)
   destinationRoutes(app, context)
   changeRoutes(app, context)
   backupRoutes(app, context)

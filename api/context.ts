@@ -16,6 +16,8 @@ export interface ApiContext {
   log: Log
   /** This machine, for probes. Opened when it is first needed. */
   host(): Promise<Host>
+  /** The same, or one over SSH, by its name. */
+  hostNamed(name: string): Promise<Host>
   /** Random id of this process: tells requests it took up from those of a predecessor that died. */
   process: string
   /** Operations that a request is starting right now: the reconciler leaves them alone. */

@@ -130,6 +130,8 @@ const args = {
   connection: z.tuple([name]),
   connectionSecrets: z.tuple([name]),
   destination: z.tuple([name]),
+  hostOf: z.tuple([id]),
+  host: z.tuple([name]),
   storePlan: z.tuple([z.strictObject({ operationId: id, digest: z.string(), plan: z.json() })]),
   plan: z.tuple([id]),
   recordAttempt: z.tuple([attempt]),

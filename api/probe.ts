@@ -1,4 +1,4 @@
-/** Asks a database server who it is, with the engine's own client tools on this machine. */
+/** Asks a database server who it is, with the engine's own client tools on its host. */
 import { randomBytes } from 'node:crypto'
 import { runProbe } from '../activities/steps.ts'
 import type { ServerFacts } from '../engines/engine.ts'
@@ -31,15 +31,15 @@ const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
 
 /** Throws what the engine makes of a failure: `database.unreachable`, `database.authentication`, `host.tool-missing` … */
 export async function probeConnection(
-  { host }: Pick<ApiContext, 'host'>,
-  connection: { name: string; engine: EngineName; settings: Json },
+  { hostNamed }: Pick<ApiContext, 'hostNamed'>,
+  connection: { name: string; engine: EngineName; settings: Json; host: string },
   secrets: Record<string, string>,
 ): Promise<ServerFacts> {
   const engine = engineOf(connection.engine)
   const settings = engine.connection.parse(connection.settings)
   const probe = engine.probe(connection.name, settings)
   const operation = `${prefix}${readable(randomBytes(10))}`
-  const machine = await host()
+  const machine = await hostNamed(connection.host)
   try {
     const outputs = await runProbe(
       {

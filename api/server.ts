@@ -2,13 +2,14 @@
  * The process that owns the catalog: opens it, answers people, programs and workers, and keeps rows and workflows in step.
  */
 import { mkdir } from 'node:fs/promises'
+import { hostSecrets, readHost } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
 import { ensureSecretKey } from '../catalog/secrets.ts'
 import { ensureToken } from '../catalog/tokens.ts'
 import { enterInKeyFiles } from '../catalog/trust.ts'
 import type { Host } from '../hosts/host.ts'
-import { openLocalHost } from '../hosts/index.ts'
+import { type HostPool, hostPool, openLocalHost } from '../hosts/index.ts'
 import { homePaths, type Settings } from '../model/settings.ts'
 import { thumbprint } from '../storage/keys.ts'
 import { createApp } from './app.ts'
@@ -65,7 +66,8 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const temporal = options.temporal ?? (await openTemporal(settings, log))
     if (!options.temporal) closing.push(temporal.close)
 
-    const context = createContext(settings, catalog, temporal, log)
+    const { context, hosts } = createContext(settings, catalog, temporal, log)
+    closing.push(async () => hosts.close())
     const listener = await listen(createApp(context).fetch, settings, log, options.requestSeconds)
     const reconciler = startReconciler(context, reconcileSeconds, lastWordSeconds)
     // Listening ends first; then Temporal's, so that the round under way need not wait for an answer.
@@ -90,9 +92,21 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   }
 }
 
-function createContext(settings: Settings, catalog: Catalog, temporal: TemporalAccess, log: Log): ApiContext {
+function createContext(
+  settings: Settings,
+  catalog: Catalog,
+  temporal: TemporalAccess,
+  log: Log,
+): { context: ApiContext; hosts: HostPool } {
   let host: Promise<Host> | undefined
-  return {
+  const hosts = hostPool({
+    local: () => context.host(),
+    async access(name) {
+      const { requestKey: _key, ...record } = await readHost(catalog, name)
+      return { record, secrets: await hostSecrets(catalog, name) }
+    },
+  })
+  const context: ApiContext = {
     settings,
     catalog,
     temporal,
@@ -105,11 +119,13 @@ function createContext(settings: Settings, catalog: Catalog, temporal: TemporalA
       })
       return host
     },
+    hostNamed: name => hosts.host(name),
     process: catalog.presence.process,
     starting: new Set(),
     events: createEventHub(id => liveView({ catalog, temporal, log }, id)),
     strangers: createStrangers(),
   }
+  return { context, hosts }
 }
 
 /** A key file that cannot be read or written keeps nobody from making backups: it is said, and what to do instead. */

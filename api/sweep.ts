@@ -6,6 +6,7 @@
 import { listAttempts } from '../catalog/attempts.ts'
 import { listDestinations, markReadOnly } from '../catalog/destinations.ts'
 import { rememberedEpoch } from '../catalog/epochs.ts'
+import { listHosts } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { findOperation, isClosed } from '../catalog/operations.ts'
 import { HoldfastError } from '../model/errors.ts'
@@ -50,10 +51,12 @@ export async function sweep(context: ApiContext, dryRun: boolean, unknown: boole
       skip(name, error)
     }
   }
-  try {
-    await sweepHost(context, result, unknown)
-  } catch (error) {
-    skip('host local', error)
+  for (const name of ['local', ...(await listHosts(context.catalog)).map(host => host.name)]) {
+    try {
+      await sweepHost(context, name, result, unknown)
+    } catch (error) {
+      skip(`host ${name}`, error)
+    }
   }
   return result
 }
@@ -157,8 +160,13 @@ async function purgeable(opened: Destination): Promise<string[]> {
  * Staging and jobs of operations that our catalog knows as closed. What it does not know may be somebody else's who was
  * given the same directory, or of a catalog that was lost: said, and left to whoever knows which.
  */
-async function sweepHost({ catalog, host }: ApiContext, result: Swept, unknown: boolean): Promise<void> {
-  const machine = await host()
+async function sweepHost(
+  { catalog, hostNamed }: ApiContext,
+  name: string,
+  result: Swept,
+  unknown: boolean,
+): Promise<void> {
+  const machine = await hostNamed(name)
   for (const id of await machine.operations()) {
     // Asking a server who it is; see probe.ts.
     if (isProbe(id)) continue

@@ -1,12 +1,15 @@
 /** Records as the API shows them: never a secret, never a plan's internals. */
 import type { StoredConnection } from '../catalog/connections.ts'
 import type { StoredDestination } from '../catalog/destinations.ts'
+import type { StoredHost } from '../catalog/hosts.ts'
+import { fingerprint, keyType } from '../hosts/ssh/index.ts'
 import type { ApprovalRecord, BackupRecord, KeptRecord, OperationRecord } from '../model/records.ts'
 import {
   type ApprovalView,
   type BackupView,
   type ConnectionView,
   type DestinationView,
+  type HostView,
   type OperationView,
   progressView,
 } from '../model/schemas.ts'
@@ -23,6 +26,18 @@ export const connectionViewOf = (connection: StoredConnection): ConnectionView =
   secrets: connection.secretFields,
   twoPerson: connection.twoPerson,
   createdAt: connection.createdAt,
+})
+
+const hostKeyViewOf = (key: string) => ({ type: keyType(key), fingerprint: fingerprint(key) })
+
+/** `shown`: the key that the machine showed just now. */
+export const hostViewOf = (host: StoredHost, shown: string | null): HostView => ({
+  name: host.name,
+  ...host.settings,
+  secrets: host.secretFields,
+  hostKeys: host.hostKeys.map(hostKeyViewOf),
+  shownKey: shown === null ? null : hostKeyViewOf(shown),
+  createdAt: host.createdAt,
 })
 
 const textOr = (value: unknown): string | null => (typeof value === 'string' ? value : null)

@@ -39,6 +39,8 @@ export function catalogClient(options: {
     connection: method('connection'),
     connectionSecrets: method('connectionSecrets'),
     destination: method('destination'),
+    hostOf: method('hostOf'),
+    host: method('host'),
     storePlan: method('storePlan'),
     plan: method('plan'),
     recordAttempt: method('recordAttempt'),

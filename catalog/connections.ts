@@ -35,6 +35,13 @@ export async function insertConnection(
     if (taken) {
       throw new HoldfastError('request.exists', `There is a connection named ${connection.name} already.`)
     }
+    const { host } = connection
+    if (
+      host !== 'local' &&
+      !(await tx.selectFrom('hosts').select('name').where('name', '=', host).executeTakeFirst())
+    ) {
+      throw new HoldfastError('request.not-found', `There is no host named ${host}.`)
+    }
     await tx
       .insertInto('connections')
       .values({

@@ -20,6 +20,7 @@ const keys = {
   installation: ['id'],
   secrets: ['owner', 'field'],
   connections: ['name'],
+  hosts: ['name'],
   destinations: ['name'],
   epochs: ['destination'],
   operations: ['id'],

@@ -33,6 +33,15 @@ export interface CatalogTables {
     request_key: string | null
     created_at: string
   }
+  hosts: {
+    name: string
+    /** JSON of `HostRecord['settings']`. */
+    settings: string
+    /** JSON list of the keys that somebody agreed to. */
+    host_keys: string
+    request_key: string | null
+    created_at: string
+  }
   destinations: {
     name: string
     kind: string

@@ -1,4 +1,4 @@
-/** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>`, `installation` or `keys`. */
+/** Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>`, `host/<name>`, `installation` or `keys`. */
 import type { CatalogDatabase } from './dialect.ts'
 import type { SecretBox } from './secrets.ts'
 

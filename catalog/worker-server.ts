@@ -16,17 +16,24 @@ import {
 } from './approvals.ts'
 import { listAttempts, recordAttempt } from './attempts.ts'
 import { recordBackup, recordVerification } from './backups.ts'
-import { connectionSecrets, readConnection } from './connections.ts'
+import { connectionSecrets, findConnection, readConnection } from './connections.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
+import { hostSecrets, readHost } from './hosts.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import { endKept, findKept, recordKept } from './kept.ts'
 import { keyring } from './keys.ts'
 import { appendLog } from './log.ts'
 import type { Catalog } from './open.ts'
 import { openedKeys } from './opened-keys.ts'
-import { closedOperations, openSafetyBackup, readOperation, updateOperation } from './operations.ts'
+import {
+  closedOperations,
+  findOperation,
+  openSafetyBackup,
+  readOperation,
+  updateOperation,
+} from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
@@ -53,6 +60,17 @@ export function workerCatalog(
     async destination(name) {
       const { readOnly: _readOnly, requestKey: _key, ...record } = await readDestination(catalog, name)
       return { record, secrets: await destinationSecrets(catalog, name) }
+    },
+    async hostOf(operationId) {
+      const operation = await findOperation(catalog, operationId)
+      if (!operation) return 'local'
+      const { input } = operation
+      const connection = 'targetConnection' in input ? input.targetConnection : operation.connection
+      return (await findConnection(catalog, connection))?.host ?? 'local'
+    },
+    async host(name) {
+      const { requestKey: _key, ...record } = await readHost(catalog, name)
+      return { record, secrets: await hostSecrets(catalog, name) }
     },
     storePlan: plan => storePlan(catalog, plan),
     plan: operationId => readPlan(catalog, operationId),

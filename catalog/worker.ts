@@ -12,6 +12,7 @@ import type {
   DestinationRecord,
   Hook,
   HookRun,
+  HostAccess,
   KeptRecord,
   LogEntry,
   OperationUpdate,
@@ -28,6 +29,9 @@ export interface WorkerCatalog {
   connection(name: string): Promise<ConnectionRecord>
   /** Secret values of one connection by field. */
   connectionSecrets(name: string): Promise<Record<string, string>>
+  /** Name of the host that the tools of an operation run on; `local` for one that has none, or is not known. */
+  hostOf(operationId: string): Promise<string>
+  host(name: string): Promise<HostAccess>
   destination(name: string): Promise<{ record: DestinationRecord; secrets: Record<string, string> }>
 
   /** First plan wins: storing another one for the same operation returns the stored one. */

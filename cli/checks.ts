@@ -1,16 +1,20 @@
 /** Answers of prechecks: one line each, and an exit code that scripts can use. */
 import type { z } from 'zod'
 import { errorTable, isErrorCode } from '../model/errors.ts'
-import type { connectionCheckView } from '../model/schemas.ts'
+import type { connectionCheckView, hostCheckView } from '../model/schemas.ts'
 import type { Context } from './context.ts'
 import { bytes, clean, padEnd, paint, print, printJson } from './terminal.ts'
 
-export function showChecks(context: Context, answer: z.infer<typeof connectionCheckView>): void {
+type Answer = z.infer<typeof connectionCheckView> | z.infer<typeof hostCheckView>
+
+export function showChecks(context: Context, answer: Answer): void {
   if (context.json) printJson(answer)
   else {
-    print(
-      `${clean(answer.database)}, about ${bytes(answer.sizeBytes)}, server version ${clean(answer.serverVersion)}`,
-    )
+    if ('database' in answer) {
+      print(
+        `${clean(answer.database)}, about ${bytes(answer.sizeBytes)}, server version ${clean(answer.serverVersion)}`,
+      )
+    }
     for (const check of answer.checks) {
       const colour = { pass: 'green', warn: 'yellow', fail: 'red' } as const
       print(

@@ -11,6 +11,7 @@ import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { hookCommands } from './commands/hook.ts'
+import { hostCommands } from './commands/host.ts'
 import { installCommands } from './commands/install.ts'
 import { keyCommands } from './commands/keys.ts'
 import { loginCommands } from './commands/login.ts'
@@ -36,6 +37,7 @@ const commands: readonly ((program: Command) => void)[] = [
   doctorCommand,
   connectionCommands,
   hookCommands,
+  hostCommands,
   destinationCommands,
   keyCommands,
   backupCommand,

@@ -2,7 +2,8 @@
 import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Command } from '../engines/engine.ts'
-import { HoldfastError } from '../model/errors.ts'
+import { type ErrorCode, HoldfastError } from '../model/errors.ts'
+import { stagingCode } from './files.ts'
 import type { JobId, RunOptions } from './host.ts'
 import { stopRun } from './jobs.ts'
 import { describe, launch, type Wrapper } from './launch.ts'
@@ -36,27 +37,29 @@ export async function attach(
     fence: 0,
     ...(options.secrets === undefined ? {} : { secrets: options.secrets }),
   })
-  const { child } = wrapper
-  const { stdout } = child
+  const { shell } = wrapper
+  const { stdout } = shell
   // Handlers come later, and an error without one would end the process; `result` tells what happened.
   stdout.on('error', () => {})
-  const closed = new Promise<void>(resolve => stdout.once('close', () => resolve()))
-  // Node lets unread output of a child that exited flow away; then nobody may call it whole.
-  let spilled = false
-  child.once('exit', () => {
-    spilled = !stdout.destroyed && stdout.readableFlowing === null && stdout.listenerCount('readable') === 0
+  const { beats } = place.reach
+  const closed = new Promise<void>(resolve => {
+    stdout.once('close', () => {
+      // A pipe that nobody reads any more ends its writers; over a link they have to be told.
+      if (beats && !stdout.readableEnded && shell.stdin.writable) shell.stdin.write('stop\n')
+      resolve()
+    })
   })
-  const failed = (what: string, code: 'host.job-lost' | 'staging.full' = 'host.job-lost') =>
+  const failed = (what: string, code: ErrorCode = 'host.job-lost') =>
     new HoldfastError(code, `Running ${describe(command)} on ${place.name}: ${what}.${saying(wrapper)}`)
   const breakUp = async () => {
-    child.stdin.destroy()
+    shell.stdin.destroy()
     await stopRun(place, job, basename(wrapper.runDirectory))
   }
 
   let stopped: Promise<void> | undefined
   const stop = () => {
     stopped ??= (async () => {
-      if (child.stdin.writable) child.stdin.write('stop\n')
+      if (shell.stdin.writable) shell.stdin.write('stop\n')
       const patience = setTimeout(() => {
         stopRun(place, job, basename(wrapper.runDirectory)).catch(() => {})
       }, patienceMs)
@@ -79,16 +82,24 @@ export async function attach(
       return { exits: command.stages.map(() => 143), stderrTail: '' }
     }
     const exits = report.split(' ').slice(1).map(Number)
-    const said = await stderrTail(wrapper.runDirectory, exits, Object.values(options.secrets ?? {}))
+    const said = await stderrTail(place, wrapper.runDirectory, exits, Object.values(options.secrets ?? {}))
     // Only now the wrapper may go, and remove its directory. Before, its exit would have let unread output flow away.
     await closed
     const cut = stopped !== undefined && !stdout.readableEnded
-    child.stdin.end()
+    shell.stdin.end()
     await wrapper.gone
-    if (spilled) throw failed('it was stopped before its output was read')
+    if (shell.spilled()) throw failed('it was stopped before its output was read')
     return { exits: cut ? exits.map(exit => (exit === 0 ? 143 : exit)) : exits, stderrTail: said }
   }
-  const result = finish().finally(() => signal?.removeEventListener('abort', onAbort))
+  const beating =
+    beats &&
+    setInterval(() => {
+      if (shell.stdin.writable) shell.stdin.write('beat\n')
+    }, beats.everyMs)
+  const result = finish().finally(() => {
+    clearInterval(beating)
+    signal?.removeEventListener('abort', onAbort)
+  })
   result.catch(() => {})
 
   signal?.addEventListener('abort', onAbort, { once: true })
@@ -99,10 +110,7 @@ export async function attach(
     await result.catch(() => {})
     throwIfAborted(signal, command)
     const what = begun?.replace(/^failed /, '') ?? 'its wrapper ended before it started'
-    throw failed(
-      what,
-      wrapper.noise.some(line => /no space left/i.test(line)) ? 'staging.full' : 'host.job-lost',
-    )
+    throw failed(what, stagingCode([what, ...wrapper.noise].join('\n')) ?? 'host.job-lost')
   }
   return { wrapper, stdout, result, stopping: () => stopped !== undefined, stop }
 }

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import { Readable } from 'node:stream'
-import { HoldfastError } from '../model/errors.ts'
+import { type ErrorCode, HoldfastError } from '../model/errors.ts'
 import type { Host } from './host.ts'
 
 const smallBytes = 16 * 1024 * 1024
@@ -21,6 +21,17 @@ export function fileError(doing: string, path: string, cause: unknown): unknown 
     return new HoldfastError('staging.permission', detail, { cause, context: { path } })
   }
   return cause
+}
+
+/** The same from words, where only a shell was there to say them. */
+export function stagingCode(said: string): ErrorCode | undefined {
+  if (/no space left on device/i.test(said)) return 'staging.full'
+  if (/disk quota exceeded/i.test(said)) return 'staging.quota'
+  if (/read-only file system/i.test(said)) return 'staging.read-only'
+  if (/permission denied|operation not permitted|is not a private directory/i.test(said)) {
+    return 'staging.permission'
+  }
+  return undefined
 }
 
 export const errno = (cause: unknown): string | undefined =>

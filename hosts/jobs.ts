@@ -1,6 +1,7 @@
 /** Detached jobs: they outlive this process; their directory says how they are. */
 import type { Command } from '../engines/engine.ts'
 import { HoldfastError } from '../model/errors.ts'
+import { stagingCode } from './files.ts'
 import type { DetachedJob, JobId, SecretValues } from './host.ts'
 import { describe, launch } from './launch.ts'
 import { control, jobDirectory, operationDirectory, type Place } from './place.ts'
@@ -12,16 +13,16 @@ export async function start(
   command: Command,
   options: { stdoutFile?: string; secrets?: SecretValues; fence: number },
 ): Promise<void> {
-  const { child, begun, noise } = await launch(place, job, command, {
+  const { shell, begun, noise } = await launch(place, job, command, {
     mode: 'detached',
     feeds: false,
     ...options,
   })
   // All secrets are in the pipe: a worker that stops here does not hold the job up.
-  child.stdin.end()
-  child.stdout.resume()
+  shell.stdin.end()
+  shell.stdout.resume()
   const report = await begun
-  child.unref()
+  shell.unref()
   if (report === 'started' || report === 'already') return
   const doing = `Starting ${describe(command)} on ${place.name}`
   if (report?.startsWith('stale')) {
@@ -31,10 +32,7 @@ export async function start(
     )
   }
   const said = [report?.replace(/^failed /, '') ?? 'its wrapper ended before it started', ...noise].join('; ')
-  throw new HoldfastError(
-    /no space left/i.test(said) ? 'staging.full' : 'host.job-lost',
-    `${doing}: ${said.slice(0, 1000)}.`,
-  )
+  throw new HoldfastError(stagingCode(said) ?? 'host.job-lost', `${doing}: ${said.slice(0, 1000)}.`)
 }
 
 export async function status(place: Place, job: JobId): Promise<DetachedJob> {
@@ -50,7 +48,7 @@ export async function status(place: Place, job: JobId): Promise<DetachedJob> {
     return { state: 'lost' }
   return {
     state: 'done',
-    result: { exits, stdout: '', stderrTail: await stderrTail(`${directory}/${run}`, exits) },
+    result: { exits, stdout: '', stderrTail: await stderrTail(place, `${directory}/${run}`, exits) },
   }
 }
 

@@ -1,18 +1,12 @@
 /** Prepares a job's directory, starts its wrapper and listens to its reports. */
-import type { ChildProcessWithoutNullStreams } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, writeFile } from 'node:fs/promises'
 import { dirname, isAbsolute } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Command } from '../engines/engine.ts'
 import { HoldfastError } from '../model/errors.ts'
-import { errno, fileError } from './files.ts'
 import type { JobId, SecretValues } from './host.ts'
-import { dataDirectory, jobDirectory, type Place, startShell, whenGone } from './place.ts'
+import { dataDirectory, jobDirectory, type Place, type ShellProcess } from './place.ts'
 import { jobScript, secretLines } from './script.ts'
-
-/** Bytes of standard error kept per stage; preallocated, so that the reason of a full disk survives it. */
-export const tailBytes = 8192
 
 export interface Launch {
   mode: 'attached' | 'detached'
@@ -23,7 +17,7 @@ export interface Launch {
 }
 
 export interface Wrapper {
-  child: ChildProcessWithoutNullStreams
+  shell: ShellProcess
   /** Absolute path of this run's directory. */
   runDirectory: string
   /** Settles with the first report that says how the start went; undefined: the wrapper ended without one. */
@@ -38,7 +32,7 @@ export interface Wrapper {
 
 export const describe = (command: Command): string => command.stages.map(stage => stage.argv[0]).join(' | ')
 
-/** Puts the wrapper into the world. `stdin` of the child stays open: it is the leash of attached jobs. */
+/** Puts the wrapper into the world. `stdin` of the shell stays open: it is the leash of attached jobs. */
 export async function launch(place: Place, job: JobId, command: Command, options: Launch): Promise<Wrapper> {
   const directory = jobDirectory(place, job)
   const work = dataDirectory(place, job.operation)
@@ -50,12 +44,21 @@ export async function launch(place: Place, job: JobId, command: Command, options
       `Starting ${describe(command)}: "${stdoutFile}" is not a file in staging.`,
     )
   }
+  const { beats } = place.reach
+  const link =
+    beats && options.mode === 'attached'
+      ? {
+          patienceSeconds: beats.patienceSeconds,
+          endMark: `\n\x04holdfast ${randomBytes(16).toString('hex')}`,
+        }
+      : undefined
   const script = jobScript({
     mode: options.mode,
     jobDirectory: directory,
     run,
     workDirectory: work,
-    shell: place.shell,
+    shell: place.reach.shell,
+    ...(link ? { link } : {}),
     command,
     feeds: options.feeds,
     fence: options.fence,
@@ -63,60 +66,28 @@ export async function launch(place: Place, job: JobId, command: Command, options
   })
   const secrets = secretLines(command, options.secrets ?? {})
   const runDirectory = `${directory}/${run}`
-  try {
-    await mkdir(stdoutFile === undefined ? work : dirname(`${work}/${stdoutFile}`), {
-      recursive: true,
-      mode: 0o700,
-    })
-    await makeRunDirectory(runDirectory)
-    await writeFile(`${runDirectory}/script`, script, { mode: 0o600 })
-    if (command.input !== undefined) await writeFile(`${runDirectory}/input`, command.input, { mode: 0o600 })
-    const durable = options.mode === 'detached'
-    await preallocate(`${runDirectory}/exit`, Buffer.alloc(512, 'not yet\n'), durable)
-    for (const index of command.stages.keys()) {
-      await preallocate(`${runDirectory}/stderr.${index}`, Buffer.alloc(tailBytes), durable)
-    }
-  } catch (cause) {
-    throw fileError('Preparing a job in', runDirectory, cause)
-  }
-  const child = startShell(place, [`${runDirectory}/script`], { HOLDFAST_JOB: directory })
+  const shell = await place.reach.start({
+    mode: options.mode,
+    jobDirectory: directory,
+    runDirectory,
+    workDirectory: stdoutFile === undefined ? work : dirname(`${work}/${stdoutFile}`),
+    script,
+    input: command.input,
+    feeds: options.feeds,
+    endMark: link?.endMark,
+    stages: command.stages.length,
+  })
   // Whoever reads the other end may be gone; what matters is in the reports.
-  child.stdin.on('error', () => {})
-  if (secrets !== '') child.stdin.write(secrets)
-  return { child, runDirectory, ...listen(child, `Starting ${describe(command)} on ${place.name}`) }
+  shell.stdin.on('error', () => {})
+  if (secrets !== '') shell.stdin.write(secrets)
+  return { shell, runDirectory, ...listen(shell) }
 }
 
-/** A job that ends removes its operation's directory if it was the last in it: that may be under our feet. */
-async function makeRunDirectory(path: string): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await mkdir(path, { recursive: true, mode: 0o700 })
-      return
-    } catch (cause) {
-      if (errno(cause) !== 'ENOENT' || attempt === 100) throw cause
-    }
-  }
-}
-
-/** Real data, not a hole; on disk before the program starts if the job is to outlive the worker. */
-async function preallocate(path: string, data: Uint8Array, durable: boolean): Promise<void> {
-  const file = await open(path, 'wx', 0o600)
-  try {
-    await file.writeFile(data)
-    if (durable) await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-function listen(
-  child: ChildProcessWithoutNullStreams,
-  doing: string,
-): Pick<Wrapper, 'begun' | 'ended' | 'gone' | 'noise'> {
+function listen(shell: ShellProcess): Pick<Wrapper, 'begun' | 'ended' | 'gone' | 'noise'> {
   const noise: string[] = []
   const begun = Promise.withResolvers<string | undefined>()
   const ended = Promise.withResolvers<string | undefined>()
-  createInterface({ input: child.stderr }).on('line', line => {
+  createInterface({ input: shell.stderr }).on('line', line => {
     const report = /^holdfast (elected|started|already|stale .*|failed .*|exits(?: \d+)+|lost)$/.exec(
       line,
     )?.[1]
@@ -129,12 +100,13 @@ function listen(
       begun.resolve(report)
     }
   })
-  const gone = whenGone(child, doing)
-  const finished = new Promise<void>(resolve => child.stderr.once('close', () => resolve()))
+  const gone = shell.gone.then(() => undefined)
+  gone.catch(() => {})
+  const finished = new Promise<void>(resolve => shell.stderr.once('close', () => resolve()))
   gone.then(
     async () => {
       // Programs have another standard error, so this closes with the wrapper; its shells may outlive it by a moment.
-      const patience = setTimeout(() => child.stderr.destroy(), 2000)
+      const patience = setTimeout(() => shell.stderr.destroy(), 2000)
       await finished
       clearTimeout(patience)
       begun.resolve(undefined)

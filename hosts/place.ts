@@ -1,17 +1,76 @@
 /**
- * Where jobs live on a host and how its shell is started. What a machine over SSH would do differently is here
- * and in files.ts; everything else only speaks to shells and job directories.
+ * Where jobs live on a host and how its shell is reached. What differs between the worker's own machine and one at the
+ * other end of a link is a `Reach`; everything else only speaks to shells and job directories.
  */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import type { Readable, Writable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
-import type { JobId } from './host.ts'
+import type { Host, JobId } from './host.ts'
 import { controlScript } from './script.ts'
 
 export interface Place {
   name: string
   stagingRoot: string
-  /** The POSIX shell and its arguments, e.g. ['sh']. */
+  reach: Reach
+}
+
+/** A shell that runs, and its three pipes. */
+export interface ShellProcess {
+  readonly stdin: Writable
+  readonly stdout: Readable
+  readonly stderr: Readable
+  /**
+   * Its exit code, once its process is gone; never before. Rejects with `host.unreachable` when it could not be started, or
+   * when nobody can tell any more.
+   */
+  readonly gone: Promise<number>
+  /** True if it ended while nobody read its output, which then flowed away. */
+  spilled(): boolean
+  /** At once, with its group; for short commands. */
+  kill(): void
+  /** This process need not stay alive for it. */
+  unref(): void
+}
+
+/** What a job needs in its directory before its script can start. */
+export interface RunFiles {
+  mode: 'attached' | 'detached'
+  jobDirectory: string
+  /** Made for this run; must not be there. */
+  runDirectory: string
+  /** Made if it is not there. */
+  workDirectory: string
+  script: string
+  input: string | undefined
+  feeds: boolean
+  /** The shell's output ends where this text begins, whatever holds the pipe open after that. */
+  endMark: string | undefined
+  stages: number
+}
+
+/** The worker's end of a feed. */
+export interface FeedEnd {
+  /** Finished only when the host has taken all of it. Ending it does not end the feed. */
+  stdin: Writable
+  /** Lets go. */
+  close(): void
+}
+
+export interface Reach {
+  /** The POSIX shell there and its arguments, e.g. ['sh']: how a job's script starts itself again. */
   shell: readonly [string, ...string[]]
+  /** Runs this text in the shell there, in a session of its own. */
+  script(text: string, words: readonly string[]): Promise<ShellProcess>
+  /** Prepares the directory and starts its script. Throws `staging.*`, `host.*`. */
+  start(run: RunFiles): Promise<ShellProcess>
+  /** What each stage of a run said, as it lies in its file. */
+  tails(runDirectory: string, stages: number): Promise<Buffer[]>
+  openFeed(runDirectory: string): Promise<FeedEnd>
+  files: Host['files']
+  /**
+   * A link may die without either end hearing of it: then the worker sends a word so often, and the host ends an attached
+   * job when none has come for `patienceSeconds`. Absent where the kernel tells.
+   */
+  beats?: { everyMs: number; patienceSeconds: number }
 }
 
 const part = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$/
@@ -35,67 +94,10 @@ export const operationDirectory = (place: Place, operation: string): string =>
 export const jobDirectory = (place: Place, job: JobId): string =>
   `${operationDirectory(place, job.operation)}/${checkedPart(job.step)}-${checkedPart(job.token)}`
 
-/**
- * The worker's environment may hold tokens, keys and settings of database clients. Programs get what a login would
- * give them; the rest is said in the command.
- */
-const passed = /^(PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|LD_LIBRARY_PATH)$/
-
-export function programEnvironment(extra: Record<string, string> = {}): Record<string, string> {
-  const base: Record<string, string> = {
-    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  }
-  for (const [name, value] of Object.entries(process.env)) {
-    if (value !== undefined && passed.test(name)) base[name] = value
-  }
-  return { ...base, ...extra }
-}
-
-/** Starts the host's shell as leader of its own session, so that a terminal's Ctrl-C reaches the worker alone. */
-export function startShell(
-  place: Place,
-  args: readonly string[],
-  extraEnv: Record<string, string> = {},
-): ChildProcessWithoutNullStreams {
-  const [program, ...words] = place.shell
-  const child = spawn(program, [...words, ...args], {
-    cwd: '/',
-    detached: true,
-    env: programEnvironment(extraEnv),
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
-  // Without free descriptors Node makes no pipes, whatever its types say.
-  if (!child.stdin || !child.stdout || !child.stderr) {
-    child.on('error', () => {})
-    throw new HoldfastError(
-      'host.unreachable',
-      `Starting a shell on ${place.name}: this process has no free file descriptors.`,
-    )
-  }
-  return child
-}
-
-/** Resolves when the process has gone; rejects if it could not be started. Never before its exit. */
-export function whenGone(child: ChildProcessWithoutNullStreams, doing: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    child.once('exit', () => resolve())
-    child.once('error', cause => {
-      reject(
-        new HoldfastError('host.unreachable', `${doing}: the shell cannot be started: ${cause.message}.`, {
-          cause,
-        }),
-      )
-    })
-  })
-}
-
 /** Runs one verb of the control script and returns what it printed. What does not match `answer` is no answer. */
 export async function control(place: Place, answer: RegExp, ...args: string[]): Promise<string> {
   const doing = `Asking ${place.name} for ${args.join(' ')}`
-  const { stdout, stderr } = await finish(
-    startShell(place, ['-c', controlScript, 'holdfast', ...args]),
-    doing,
-  )
+  const { stdout, stderr } = await finish(await place.reach.script(controlScript, args))
   if (!answer.test(stdout) || (stdout === '' && stderr !== '')) {
     throw new HoldfastError(
       'host.unreachable',
@@ -107,35 +109,28 @@ export async function control(place: Place, answer: RegExp, ...args: string[]): 
 
 /** Collects the output of a short program (64 KiB of each at most); after the limit its group is killed. */
 export async function finish(
-  child: ChildProcessWithoutNullStreams,
-  doing: string,
+  shell: ShellProcess,
   timeoutSeconds?: number,
-): Promise<{ stdout: string; stderr: string }> {
+): Promise<{ exit: number; stdout: string; stderr: string }> {
   const collected = { stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8')
-    child[name].on('data', (chunk: string) => {
+    shell[name].setEncoding('utf8')
+    shell[name].on('error', () => {})
+    shell[name].on('data', (chunk: string) => {
       if (collected[name].length < 65_536) collected[name] += chunk
     })
   }
-  child.stdin.on('error', () => {})
-  child.stdin.end()
-  const closed = new Promise<void>(resolve => child.once('close', () => resolve()))
-  const timer =
-    timeoutSeconds === undefined
-      ? undefined
-      : setTimeout(() => {
-          try {
-            if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
-          } catch {
-            // It has just ended by itself.
-          }
-        }, timeoutSeconds * 1000)
+  const closed = Promise.all(
+    [shell.stdout, shell.stderr].map(stream => new Promise<void>(resolve => stream.once('close', resolve))),
+  )
+  shell.stdin.on('error', () => {})
+  shell.stdin.end()
+  const timer = timeoutSeconds === undefined ? undefined : setTimeout(shell.kill, timeoutSeconds * 1000)
   try {
-    await whenGone(child, doing)
+    const exit = await shell.gone
     await closed
+    return { exit, ...collected }
   } finally {
     clearTimeout(timer)
   }
-  return collected
 }

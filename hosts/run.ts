@@ -1,16 +1,12 @@
 /** The three kinds of attached jobs: captured, streamed, fed. */
-import { constants, open } from 'node:fs'
-import { Socket } from 'node:net'
-import { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import type { Command, CommandResult } from '../engines/engine.ts'
 import { HoldfastError } from '../model/errors.ts'
-import { letGo } from '../model/let-go.ts'
 import { attach, throwIfAborted } from './attached.ts'
-import { errno } from './files.ts'
 import type { JobId, RunningFeed, RunningStream, RunOptions } from './host.ts'
 import { describe } from './launch.ts'
-import type { Place } from './place.ts'
+import type { FeedEnd, Place } from './place.ts'
+import { broken } from './shell.ts'
 
 const captureBytes = 4 * 1024 * 1024
 const feedTailBytes = 64 * 1024
@@ -81,15 +77,15 @@ export async function feed(
   options: RunOptions = {},
 ): Promise<RunningFeed> {
   const attached = await attach(place, job, command, { ...options, feeds: true })
-  const { child, runDirectory, ended } = attached.wrapper
+  const { shell, runDirectory, ended } = attached.wrapper
   let tail = Buffer.alloc(0)
   attached.stdout.on('data', (chunk: Buffer) => {
     tail = Buffer.concat([tail, chunk])
     if (tail.length > feedTailBytes) tail = tail.subarray(tail.length - feedTailBytes)
   })
-  let fifo: Awaited<ReturnType<typeof openFeed>>
+  let fifo: FeedEnd
   try {
-    fifo = await openFeed(`${runDirectory}/feed`)
+    fifo = await place.reach.openFeed(runDirectory)
   } catch (cause) {
     await attached.stop()
     throw cause
@@ -116,7 +112,7 @@ export async function feed(
     }
     await new Promise<void>(resolve => {
       // A program that ended by itself needs no end of file.
-      if (child.stdin.writable) child.stdin.write('complete\n', () => resolve())
+      if (shell.stdin.writable) shell.stdin.write('complete\n', () => resolve())
       else resolve()
     })
     fifo.close()
@@ -129,37 +125,4 @@ export async function feed(
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise
-}
-
-const broken = () => Object.assign(new Error('the program takes no more input'), { code: 'EPIPE' })
-
-/**
- * The worker's end of the FIFO, written without blocking and without the thread pool. It stays open until `close`,
- * however `stdin` ends: the program must not see the end of file even if the wrapper's end is lost.
- */
-async function openFeed(path: string): Promise<{ stdin: Writable; close(): void }> {
-  const socket = await new Promise<Socket | undefined>((resolve, reject) => {
-    open(path, constants.O_WRONLY | constants.O_NONBLOCK, (cause, descriptor) => {
-      if (cause === null) resolve(new Socket({ fd: descriptor, readable: false, writable: true }))
-      // Nobody reads any more.
-      else if (errno(cause) === 'ENXIO' || errno(cause) === 'ENOENT') resolve(undefined)
-      else reject(cause)
-    })
-  })
-  const stdin = new Writable({
-    highWaterMark: 1024 * 1024,
-    write(chunk: Buffer, _encoding, callback) {
-      if (socket === undefined) callback(broken())
-      else {
-        socket.write(chunk, cause => {
-          letGo(chunk)
-          callback(cause)
-        })
-      }
-    },
-  })
-  // Handlers come later, and an error without one would end the process; `result` tells what happened.
-  stdin.on('error', () => {})
-  socket?.on('error', cause => stdin.destroy(cause))
-  return { stdin, close: () => void socket?.destroy() }
 }

@@ -11,8 +11,12 @@ const text = (name: string) => readFileSync(new URL(`./sh/${name}.sh`, import.me
 const common = text('common')
 const job = text('job')
 
-/** Run as `sh -c CONTROL holdfast VERB …`; verbs: status, stop, stop-run, stop-operation, remove, find. */
+/** Run as `sh -c CONTROL holdfast VERB …`; verbs: status, stop, stop-run, stop-operation, operations, remove, find. */
 export const controlScript = common + text('control')
+/** The same for files; see hosts/ssh/files.ts. */
+export const filesScript = text('private') + text('files')
+/** Prepares a job's directory and starts its script, where a worker cannot write files; see hosts/ssh/reach.ts. */
+export const startScript = text('private') + text('start')
 
 export interface JobSpec {
   mode: 'attached' | 'detached'
@@ -29,6 +33,8 @@ export interface JobSpec {
   /** Detached jobs: standard output goes here, relative to the work directory. */
   stdoutFile?: string
   fence: number
+  /** Attached jobs over a link: ended when no word came for so long; `endMark` follows the last byte of the output. */
+  link?: { patienceSeconds: number; endMark: string }
 }
 
 export function jobScript(spec: JobSpec): string {
@@ -52,6 +58,8 @@ export function jobScript(spec: JobSpec): string {
     `hf_fence=${Math.trunc(spec.fence)}`,
     `hf_stages=${stages.length}`,
     `hf_feeds=${spec.feeds ? 1 : 0}`,
+    `hf_patience=${spec.link?.patienceSeconds ?? 0}`,
+    `hf_end=${quote(spec.link?.endMark ?? '')}`,
     `hf_in=${quote(input)}`,
     `hf_stdout=${quote(spec.stdoutFile === undefined ? '/dev/null' : `./${spec.stdoutFile}`)}`,
     'hf_again() {',

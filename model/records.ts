@@ -25,12 +25,42 @@ export interface ConnectionRecord {
   settings: Json
   /** Names of the secrets that are stored, e.g. ["password"]. */
   secretFields: string[]
-  /** Host its tools run on; only `local` so far. */
+  /** Host its tools run on: `local`, or the name of one over SSH. */
   host: string
   /** Probed when the connection is made; locks are named by it. */
   serverIdentity: string
   serverVersion: string
   createdAt: string
+}
+
+/** A machine that tools run on, reached over SSH; without its secrets. */
+export interface HostRecord {
+  name: string
+  settings: {
+    address: string
+    port: number
+    /** Who logs in. */
+    user: string
+    /** Everything runs as this user, by sudo; null: as who logs in. */
+    runAs: string | null
+    /** Staging there: an absolute path. */
+    tempDir: string
+    /** Name of the host to go through. */
+    through: string | null
+    /** Also offer the keys of the agent that our own processes have. */
+    agent: boolean
+  }
+  /** Of password, privateKey, passphrase. */
+  secretFields: string[]
+  /** Keys that somebody agreed to, as OpenSSH writes them; empty: none yet. */
+  hostKeys: string[]
+  createdAt: string
+}
+
+/** What it takes to reach a host. */
+export interface HostAccess {
+  record: HostRecord
+  secrets: Record<string, string>
 }
 
 export interface DestinationRecord {

@@ -17,7 +17,8 @@ export const connectionInput = z.strictObject({
   /** `postgres://user@host:port/db?sslmode=…`, `sqlite:/path/file.db`, or a path. A password here is moved to the secrets. */
   url: z.string().min(1).max(4096).refine(noControl, 'must not hold control characters'),
   method: z.enum(['logical', 'physical']).optional(),
-  host: z.literal('local').optional(),
+  /** Where its tools run: `local`, or a host over SSH that was added. */
+  host: slug.optional(),
   /** Secrets by field, e.g. {"password": "…"}. */
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
   /** Whoever asks for a restore over something here may not approve it. */
@@ -31,6 +32,42 @@ export const connectionChange = z.strictObject({
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue.nullable()).optional(),
   /** It is another server than the one that was added, and that is meant. */
   acceptNewServer: z.boolean().optional(),
+})
+
+const userName = z.string().regex(/^[a-z_][a-z0-9_.-]{0,31}$/i, 'is not the name of a user')
+const absolutePath = z
+  .string()
+  .max(1024)
+  .regex(/^\/[^\p{Cc}]+$/u, 'must be an absolute path')
+
+export const hostInput = z.strictObject({
+  name: slug.refine(name => name !== 'local', '"local" is the machine of the worker'),
+  /** `ssh://user@address[:port]` */
+  url: z.string().min(1).max(1024).refine(noControl, 'must not hold control characters'),
+  /** Tools run as this user there, by sudo; absent: as who logs in. */
+  runAs: userName.optional(),
+  /** Staging there; absent: `/var/tmp/holdfast-USER`. */
+  tempDir: absolutePath.optional(),
+  /** Name of the host to go through. */
+  through: slug.optional(),
+  /** Also offer the keys of the ssh-agent (SSH_AUTH_SOCK) that API and workers have. */
+  agent: z.boolean().optional(),
+  /** Public keys of the machine, e.g. of a known_hosts file: agreed to with this. */
+  hostKeys: z.array(z.string().max(8192)).max(10).optional(),
+  secrets: z
+    .strictObject({
+      password: secretValue.optional(),
+      privateKey: z.string().max(65_536).optional(),
+      passphrase: secretValue.optional(),
+    })
+    .optional(),
+})
+export const hostTrustInput = z.strictObject({
+  /** As `ssh-keygen -l` prints it. Absent: nothing is agreed to, the answer tells which key is shown. */
+  fingerprint: z
+    .string()
+    .regex(/^SHA256:[A-Za-z0-9+/]{43}$/, 'is not a fingerprint: SHA256:…')
+    .optional(),
 })
 
 export const destinationInput = z.strictObject({
@@ -261,6 +298,25 @@ export const connectionView = z.object({
   twoPerson: z.boolean(),
   createdAt: z.string(),
 })
+
+const hostKeyView = z.object({ type: z.string(), fingerprint: z.string() })
+export const hostView = z.object({
+  name: z.string(),
+  address: z.string(),
+  port: z.int(),
+  user: z.string(),
+  runAs: z.string().nullable(),
+  tempDir: z.string(),
+  through: z.string().nullable(),
+  agent: z.boolean(),
+  secrets: z.array(z.string()),
+  /** Agreed to; empty: nothing is sent there yet. */
+  hostKeys: z.array(hostKeyView),
+  /** What it showed just now, where it was asked. */
+  shownKey: hostKeyView.nullable(),
+  createdAt: z.string(),
+})
+export const hostCheckView = z.object({ name: z.string(), checks: z.array(checkResult) })
 
 export const destinationView = z.object({
   name: z.string(),
@@ -600,6 +656,8 @@ export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 export const accepted = z.object({ operation: operationView })
 
+export type HostInput = z.infer<typeof hostInput>
+export type HostView = z.infer<typeof hostView>
 export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>
 export type OperationView = z.infer<typeof operationView>

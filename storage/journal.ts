@@ -2,11 +2,19 @@
  * The record of parts beside staged data: a file of JSON lines, 0600, one per attempt and artifact. `part` lines are made
  * durable before the part is sent, so that after a crash nobody can send other bytes under the same data key and nonces.
  */
-import { constants } from 'node:fs'
-import { mkdir, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../model/errors.ts'
+
+/** Files of the machine that the staged data lies on. */
+export interface JournalFiles {
+  ensureDirectory(path: string): Promise<void>
+  readSmall(path: string): Promise<string | undefined>
+  /** Whole, durable. */
+  write(path: string, data: string): Promise<void>
+  /** One line, durable. */
+  append(path: string, line: string): Promise<void>
+}
 
 /** What is durably known about parts of an upload that is resumed. */
 export interface PartJournal {
@@ -33,9 +41,9 @@ const journalLine = z.union([
  * Opens or makes the journal at `path`. A line that a crash cut short is dropped. Throws `staging.changed` when the file is
  * damaged: then nothing is known of what was sent, and only a new attempt is safe. Nothing needs to be closed.
  */
-export async function openJournal(path: string): Promise<PartJournal> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  const parts = await readJournal(path)
+export async function openJournal(files: JournalFiles, path: string): Promise<PartJournal> {
+  await files.ensureDirectory(dirname(path))
+  const parts = await readJournal(files, path)
   // One write after the other: lines of parts that are sent in parallel must not mix.
   let last: Promise<void> = Promise.resolve()
   const inTurn = (act: () => Promise<void>): Promise<void> => {
@@ -47,33 +55,22 @@ export async function openJournal(path: string): Promise<PartJournal> {
     known: part => parts.get(part),
     record: (part, { bytes, sha256 }) =>
       inTurn(async () => {
-        await append(path, { part, bytes, sha256 }, 'durable')
+        await files.append(path, JSON.stringify({ part, bytes, sha256 }))
         parts.set(part, { bytes, sha256 })
       }),
     sent: (part, tag) =>
       inTurn(async () => {
-        await append(path, { sent: part, tag }, 'hint')
+        await files.append(path, JSON.stringify({ sent: part, tag }))
         const known = parts.get(part)
         if (known !== undefined) known.tag = tag
       }),
   }
 }
 
-async function readJournal(path: string): Promise<Map<number, Known>> {
-  const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600)
-  let text: string
-  try {
-    text = await file.readFile('utf8')
-    const whole = text.slice(0, text.lastIndexOf('\n') + 1)
-    if (whole.length < text.length) {
-      await file.truncate(Buffer.byteLength(whole))
-      await file.sync()
-    }
-    if (whole === '') await syncDirectory(dirname(path))
-    text = whole
-  } finally {
-    await file.close()
-  }
+async function readJournal(files: JournalFiles, path: string): Promise<Map<number, Known>> {
+  const found = await files.readSmall(path)
+  const text = found?.slice(0, found.lastIndexOf('\n') + 1) ?? ''
+  if (text !== found) await files.write(path, text)
   const parts = new Map<number, Known>()
   for (const [index, line] of text.split('\n').slice(0, -1).entries()) {
     const entry = journalLine.safeParse(json(line))
@@ -98,29 +95,5 @@ function json(line: string): unknown {
     return JSON.parse(line)
   } catch {
     return undefined
-  }
-}
-
-async function append(path: string, line: object, how: 'durable' | 'hint'): Promise<void> {
-  const file = await open(path, constants.O_WRONLY | constants.O_APPEND)
-  try {
-    await file.appendFile(`${JSON.stringify(line)}\n`)
-    if (how === 'durable') await file.datasync()
-  } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC') {
-      throw new HoldfastError('staging.full', `Recording a part in ${path}: no space left.`, { cause })
-    }
-    throw cause
-  } finally {
-    await file.close()
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
   }
 }

@@ -153,7 +153,11 @@ async function changedConnection(context: ApiContext, before: StoredConnection, 
   if (elsewhere) assertSecretsGiven(before.secretFields, secrets, field => `secrets.${field}`)
   const method = methodOf(engine, change.method ?? before.method)
   const all = applied(await connectionSecrets(context.catalog, before.name), secrets)
-  const facts = await probeConnection(context, { name: before.name, engine: engine.name, settings }, all)
+  const facts = await probeConnection(
+    context,
+    { name: before.name, engine: engine.name, settings, host: before.host },
+    all,
+  )
   if (facts.identity !== before.serverIdentity && change.acceptNewServer !== true) {
     throw new HoldfastError(
       'database.changed',

@@ -9,6 +9,7 @@ import {
   type StoredConnection,
   setTwoPerson,
 } from '../../catalog/connections.ts'
+import { findHost } from '../../catalog/hosts.ts'
 import type { Engine } from '../../engines/engine.ts'
 import { engineForUrl, engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -105,14 +106,19 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
       throw new HoldfastError('request.exists', `There is a connection named ${input.name} already.`)
     }
     const { engine, settings, secrets, method } = readInput(input)
-    const facts = await probeConnection(context, { name: input.name, engine: engine.name, settings }, secrets)
+    const host = input.host ?? 'local'
+    if (host !== 'local' && !(await findHost(catalog, host))) {
+      throw new InvalidRequest([{ path: 'host', message: `There is no host named ${host}` }])
+    }
+    const asked = { name: input.name, engine: engine.name, settings, host }
+    const facts = await probeConnection(context, asked, secrets)
     const connection: StoredConnection = {
       name: input.name,
       engine: engine.name,
       method,
       settings,
       secretFields: Object.keys(secrets).sort(),
-      host: input.host ?? 'local',
+      host,
       serverIdentity: facts.identity,
       serverVersion: facts.version,
       createdAt: new Date().toISOString(),

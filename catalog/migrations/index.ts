@@ -19,6 +19,7 @@ import { up as control } from './0005-control.ts'
 import { up as shared } from './0006-shared.ts'
 import { up as limits } from './0007-limits.ts'
 import { up as moves } from './0008-moves.ts'
+import { up as hosts } from './0010-hosts.ts'
 
 export interface Migration {
   version: number
@@ -34,6 +35,7 @@ export const migrations: readonly Migration[] = [
   { version: 6, up: shared },
   { version: 7, up: limits },
   { version: 8, up: moves },
+  { version: 10, up: hosts },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -9,9 +9,11 @@ import { fields, note, print, printJson, table, time } from '../terminal.ts'
 
 interface AddOptions extends SecretOptions {
   method?: string
+  host?: string
 }
 
-interface ChangeOptions extends AddOptions {
+interface ChangeOptions extends SecretOptions {
+  method?: string
   to?: string
   acceptNewServer?: true
 }
@@ -29,6 +31,7 @@ export function connectionCommands(program: Command): void {
       '--method <method>',
       'logical (client tools) or physical (files); default: what the engine prefers',
     )
+  add.option('--host <host>', 'run its tools on this host (holdfast host add); default: where the worker is')
   withSecretOptions(add)
     .addHelpText(
       'after',
@@ -44,7 +47,8 @@ export function connectionCommands(program: Command): void {
       const password = await secretOf(options)
       const added = await context.client.post(connectionView, '/v1/connections', {
         name,
-        url: absoluteConnectionUrl(url, process.cwd()),
+        url: options.host === undefined ? absoluteConnectionUrl(url, process.cwd()) : url,
+        ...(options.host === undefined ? {} : { host: options.host }),
         ...(options.method === undefined ? {} : { method: options.method }),
         ...(password === undefined ? {} : { secrets: { password } }),
       })

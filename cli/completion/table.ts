@@ -34,6 +34,7 @@ export const askable = [
   'profile',
   'user',
   'schedule',
+  'host',
 ] as const
 export type Askable = (typeof askable)[number]
 

@@ -20,6 +20,7 @@ const asked: Record<Exclude<Askable, 'profile'>, (client: Client) => Promise<str
   key: namesOf('/v1/keys'),
   user: namesOf('/v1/users'),
   schedule: namesOf('/v1/schedules'),
+  host: namesOf('/v1/hosts'),
   async operation(client) {
     const { items } = await client.get(identified, '/v1/operations', { limit: '50' })
     return items.map(one => one.id)

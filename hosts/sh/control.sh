@@ -55,6 +55,14 @@ stop-operation)
   wait
   echo stopped
   ;;
+operations)
+  for hf_each in "$1"/jobs/*/ "$1"/data/*/; do
+    [ -d "$hf_each" ] || continue
+    hf_each=${hf_each%/}
+    printf '%s\n' "${hf_each##*/}"
+  done
+  echo listed
+  ;;
 remove)
   # A program may have left directories that even their owner cannot write.
   rm -rf -- "$@" 2>/dev/null || {

@@ -66,13 +66,44 @@ hf_hold() {
   trap : HUP INT TERM PIPE
   if [ -r /proc/self/stat ]; then read -r hf_leash hf_line </proc/self/stat; else hf_leash=$(sh -c 'echo "$PPID"'); fi
   hf_kin="$$ $hf_leash"
+  hf_beat=0
   while IFS= read -r hf_word <&5; do
     case $hf_word in
-    complete) exec 8>&- ;;
+    complete)
+      # Whoever else holds it open goes by its name.
+      rm -f -- "$hf_in"
+      exec 8>&-
+      ;;
+    beat)
+      # In place: no block is needed for it on a full disk.
+      hf_beat=$((hf_beat + 1))
+      printf '%s\n' "$hf_beat" 1<>"$hf_job/$hf_run/beats"
+      ;;
     stop) hf_pull ;;
     esac
   done
   hf_exits_of "$hf_job/$hf_run" || hf_pull
+  exit 0
+}
+
+# Over a link that may die unheard: no word for hf_patience seconds is the end of the leash. Its holder stays: the
+# programs must not see the end of a feed before they are gone.
+hf_watch() {
+  hf_nap=
+  trap '[ -z "$hf_nap" ] || kill -s KILL "$hf_nap" 2>/dev/null; exit 0' HUP INT TERM
+  if [ -r /proc/self/stat ]; then read -r hf_me hf_line </proc/self/stat; else hf_me=$(sh -c 'echo "$PPID"'); fi
+  hf_kin="$$ $hf_leash $hf_me"
+  hf_quiet=0 hf_heard=
+  while [ "$hf_quiet" -lt "$hf_patience" ]; do
+    sleep 2 &
+    hf_nap=$!
+    wait "$hf_nap"
+    read -r hf_line <"$hf_job/$hf_run/beats" || exit 0
+    if [ "$hf_line" = "$hf_heard" ]; then hf_quiet=$((hf_quiet + 2)); else hf_quiet=0; fi
+    hf_heard=$hf_line
+  done
+  trap : HUP INT TERM
+  hf_pull
   exit 0
 }
 
@@ -143,7 +174,7 @@ hf_main() {
   unset CDPATH ENV BASH_ENV
   hf_had_locale=${LC_ALL+1} hf_locale=${LC_ALL-}
   LC_ALL=C
-  hf_kin=$$ hf_leash=0
+  hf_kin=$$ hf_leash=0 hf_watcher=
   case $(command -v printf) in printf) ;; *) hf_fail 'the shell has no printf of its own' ;; esac
   hf_look "$$" || hf_fail 'cannot see its own process'
   if [ "$hf_session" != "$$" ]; then
@@ -193,6 +224,15 @@ hf_main() {
     hf_leash=$!
     hf_kin="$$ $hf_leash"
     exec 5<&- 8>&-
+    if [ "$hf_patience" -gt 0 ]; then
+      printf '0\n' 1<>"$hf_job/$hf_run/beats"
+      (
+        exec >/dev/null 2>&1 6>&- 9>&-
+        hf_watch
+      ) &
+      hf_watcher=$!
+      hf_kin="$$ $hf_leash $hf_watcher"
+    fi
     [ -z "$hf_term" ] || exit 1
     [ "$hf_feeds" = 1 ] || printf 'holdfast started\n' >&2
   fi
@@ -202,6 +242,8 @@ hf_main() {
     exec 3>&1 >&6 6>&- 9>&-
     hf_pipeline
   )
+  # Where a pipe stays open as long as somebody (sshd, sudo) holds it, these words say that no more comes.
+  [ -z "$hf_end" ] || printf '%s' "$hf_end" >&6
   exec >/dev/null 6>&-
 
   hf_collect "$hf_codes"
@@ -225,6 +267,10 @@ hf_main() {
     if [ "$hf_i" -gt 20 ]; then kill -s KILL "$hf_leash" 2>/dev/null; fi
     hf_tick
   done
+  if [ -n "$hf_watcher" ]; then
+    kill -s TERM "$hf_watcher" 2>/dev/null
+    wait "$hf_watcher"
+  fi
   cd /
   rm -rf -- "$hf_job/$hf_run" "$hf_job/elected-$hf_generation"
   rmdir -- "$hf_job" "${hf_job%/*}" 2>/dev/null

@@ -133,22 +133,25 @@ export async function identity(host: Host, job: string): Promise<[number, string
   })
 }
 
+export interface Worker {
+  child: ChildProcess
+  said: Promise<string>
+  kill(): Promise<void>
+}
+
 /**
- * A worker of its own: runs `body` (with `host` at hand) in another Node process. `said` resolves with the first line
+ * A worker of its own: runs `body`, after what opens `host`, in another Node process. `said` resolves with the first line
  * it prints; stays alive until killed.
  */
-export function worker(
-  stagingRoot: string,
-  body: string,
-): { child: ChildProcess; said: Promise<string>; kill(): Promise<void> } {
+export function worker(opening: string, body: string, env: Record<string, string> = {}): Worker {
   const code = `
-    import { openLocalHost } from ${JSON.stringify(join(import.meta.dirname, '../../hosts/index.ts'))}
-    const host = await openLocalHost({ name: 'local', stagingRoot: ${JSON.stringify(stagingRoot)} })
+    ${opening}
     const sh = text => ({ argv: ['sh', '-c', text] })
     setInterval(() => {}, 1000)
     ${body}`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   })
   const said = new Promise<string>((resolve, reject) => {
     child.stdout!.once('data', text => resolve(String(text).trim()))

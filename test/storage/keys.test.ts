@@ -5,6 +5,7 @@ import { readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { exportJWK } from 'jose'
+import { localFiles } from '../../hosts/files.ts'
 import { commitManifest, loadBackup, putKeySidecar } from '../../storage/backups.ts'
 import { claimOrCheck } from '../../storage/installation.ts'
 import { openJournal } from '../../storage/journal.ts'
@@ -257,7 +258,7 @@ describe('secrets', () => {
       const writer = { installationId, instanceId: 'instance', publicKey }
       const epoch = await claimOrCheck(destination, writer, null)
       const stored = await store(destination, 'a', chunked(randomBytes(100_000)))
-      await (await openJournal(join(directory, 'staging/a.parts'))).record(1, {
+      await (await openJournal(localFiles, join(directory, 'staging/a.parts'))).record(1, {
         bytes: 1,
         sha256: '0'.repeat(64),
       })

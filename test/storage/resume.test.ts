@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { zstdDecompressSync } from 'node:zlib'
+import { localFiles } from '../../hosts/files.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openJournal, type PartJournal } from '../../storage/journal.ts'
@@ -68,7 +69,7 @@ async function staged(act: (staged: Staged) => Promise<void>): Promise<void> {
         framing: 'raw',
         level: 1,
         seal: secrets,
-        journal: await openJournal(journalPath),
+        journal: await openJournal(localFiles, journalPath),
         existingParts,
         partBytes,
         parallelParts,
@@ -205,30 +206,30 @@ describe('the journal', () => {
 
   it('is 0600, remembers, and drops a line that was cut', async () => {
     await staged(async ({ journalPath }) => {
-      const journal = await openJournal(journalPath)
+      const journal = await openJournal(localFiles, journalPath)
       await Promise.all([1, 2, 3].map(number => journal.record(number, part)))
       await journal.sent(2, 'tag2')
       assert.equal((await stat(journalPath)).mode & 0o777, 0o600)
       await appendFile(journalPath, '{"part":4,"byt')
-      const again = await openJournal(journalPath)
+      const again = await openJournal(localFiles, journalPath)
       assert.deepEqual(again.known(2), { ...part, tag: 'tag2' })
       assert.equal(again.known(4), undefined)
       await again.record(4, part)
-      assert.deepEqual((await openJournal(journalPath)).known(4), part)
+      assert.deepEqual((await openJournal(localFiles, journalPath)).known(4), part)
     })
   })
 
   it('that is damaged is not believed', async () => {
     await staged(async ({ journalPath }) => {
-      await (await openJournal(journalPath)).record(1, part)
+      await (await openJournal(localFiles, journalPath)).record(1, part)
       await appendFile(journalPath, '{"part":2,"byt\n')
-      await failing('staging.changed', openJournal(journalPath))
+      await failing('staging.changed', openJournal(localFiles, journalPath))
     })
   })
 
   it('has a part before the store sees it', async () => {
     await staged(async ({ destination, key, uploadId, seal, tool, journalPath }) => {
-      const journal = await openJournal(journalPath)
+      const journal = await openJournal(localFiles, journalPath)
       const order: string[] = []
       const watching: PartJournal = {
         ...journal,

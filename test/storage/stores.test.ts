@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
+import { localFiles } from '../../hosts/files.ts'
 import { abandon, backupPrefix, commitManifest, listBackups, settled } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
@@ -80,7 +81,7 @@ for (const [name, server] of Object.entries(servers)) {
               framing: 'raw',
               level: 1,
               seal,
-              journal: await openJournal(journalPath),
+              journal: await openJournal(localFiles, journalPath),
               existingParts: listing === 'hashes' ? existing : withoutHash,
               partBytes: 5 * mebibyte,
               parallelParts: 2,

@@ -5,6 +5,7 @@
  */
 import { createReadStream } from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { localFiles } from '../../hosts/files.ts'
 import { openJournal } from '../../storage/journal.ts'
 import { openLocalDestination } from '../../storage/local/index.ts'
 import { writeArtifact } from '../../storage/writer.ts'
@@ -35,7 +36,7 @@ await writeArtifact({
     noncePrefix: buffer(seal.noncePrefix),
     associatedData: seal.associatedData,
   },
-  journal: await openJournal(journal),
+  journal: await openJournal(localFiles, journal),
   partBytes: 1 << 20,
   parallelParts: 3,
 })

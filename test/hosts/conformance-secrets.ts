@@ -1,9 +1,11 @@
+/** Secrets reach one program, and nothing else. */
 import assert from 'node:assert/strict'
 import { glob, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Command } from '../../engines/engine.ts'
-import { eventually, open, scratch, shells } from './support.ts'
+import type { Subject } from './subject.ts'
+import { eventually } from './support.ts'
 
 /** Processes whose command line or environment holds the text, as their program's name and argument. */
 async function whoKnows(secret: string): Promise<string[]> {
@@ -27,10 +29,10 @@ async function filesWith(root: string, text: string): Promise<string[]> {
   return found
 }
 
-for (const shell of await shells()) {
-  test(`a secret is known to its program alone: ${shell.at(-1)}`, async () => {
-    await using place = await scratch()
-    const host = await open(place.path, shell)
+export function secrets(subject: Subject): void {
+  test(`${subject.name}: a secret is known to its program alone`, async () => {
+    await using place = await subject.scratch()
+    const host = await subject.open(place.path)
     // Put together at run time, so that no argument of this test holds it.
     const canary = ['canary', process.pid, 'Ω'].join('-')
     const value = `${canary}'\n"$x"\\\n\n`
@@ -72,21 +74,3 @@ for (const shell of await shells()) {
     assert.ok(!echoed.stderrTail.includes(canary))
   })
 }
-
-test("the worker's own environment is not the programs'", async () => {
-  await using place = await scratch()
-  const host = await open(place.path)
-  process.env.HOLDFAST_TOKEN = 'hidden'
-  process.env.PGPASSWORD = 'hidden'
-  try {
-    const { stdout } = await host.run(
-      { operation: 'op', step: 'env', token: 'a' },
-      { stages: [{ argv: ['env'] }] },
-    )
-    assert.doesNotMatch(stdout, /hidden/)
-    assert.match(stdout, /^PATH=/m)
-  } finally {
-    delete process.env.HOLDFAST_TOKEN
-    delete process.env.PGPASSWORD
-  }
-})

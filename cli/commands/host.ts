@@ -1,0 +1,160 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { knownHosts } from '../../hosts/ssh/index.ts'
+import { HoldfastError } from '../../model/errors.ts'
+import { type HostView, hostCheckView, hostView } from '../../model/schemas.ts'
+import { showChecks } from '../checks.ts'
+import { allOf, type Client } from '../client.ts'
+import { contextOf } from '../context.ts'
+import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
+import { note, print, printJson, table } from '../terminal.ts'
+
+interface AddOptions extends SecretOptions {
+  runAs?: string
+  tempDir?: string
+  through?: string
+  keyFile?: string
+  agent?: true
+  knownHosts?: string
+}
+
+export function hostCommands(program: Command): void {
+  const group = program
+    .command('host')
+    .description('machines over SSH that tools run on')
+    .addHelpText('after', '\nExample:\n  holdfast host list')
+
+  const add = group
+    .command('add <name> <url>')
+    .description('remember a machine: ssh://user@address[:port]')
+    .option('--run-as <login>', 'run tools as this user there, by sudo; default: who logs in')
+    .option('--temp-dir <path>', 'staging there; default: /var/tmp/holdfast-USER')
+    .option('--through <host>', 'reach it through this host')
+    .option('--key-file <file>', 'log in with this private key; the secret is its passphrase')
+    .option('--agent', 'offer the keys of the ssh-agent (SSH_AUTH_SOCK) that API and workers have')
+    .option('--known-hosts <file>', 'agree to the keys that this known_hosts file has for it')
+  withSecretOptions(add)
+    .addHelpText(
+      'after',
+      '\nThe secret is the password of the login or, with --key-file, the passphrase of the key. The key that the machine shows is agreed to with `holdfast host trust`.\n\nExamples:\n  holdfast host add db1 ssh://backup@db1.example --key-file ~/.ssh/backup --known-hosts ~/.ssh/known_hosts\n  holdfast host add db2 ssh://backup@10.0.0.7 --secret-prompt --run-as postgres --through db1',
+    )
+    .action(async (name: string, url: string, options: AddOptions, command: Command) => {
+      const context = contextOf(command)
+      const secret = await secretOf(options)
+      const privateKey = options.keyFile === undefined ? undefined : await textOf(options.keyFile)
+      const secrets =
+        privateKey === undefined
+          ? { ...(secret === undefined ? {} : { password: secret }) }
+          : { privateKey, ...(secret === undefined ? {} : { passphrase: secret }) }
+      const hostKeys =
+        options.knownHosts === undefined
+          ? undefined
+          : knownHosts(await textOf(options.knownHosts), ...addressOf(url))
+      const added = await context.client.post(hostView, '/v1/hosts', {
+        name,
+        url,
+        ...(options.runAs === undefined ? {} : { runAs: options.runAs }),
+        ...(options.tempDir === undefined ? {} : { tempDir: options.tempDir }),
+        ...(options.through === undefined ? {} : { through: options.through }),
+        ...(options.agent === undefined ? {} : { agent: true }),
+        ...(hostKeys === undefined ? {} : { hostKeys }),
+        secrets,
+      })
+      if (context.json) return printJson(added)
+      print(`${added.name}: ${whereOf(added)}`)
+      tellOfKey(added)
+    })
+
+  group
+    .command('list')
+    .description('all hosts')
+    .addHelpText('after', '\nExample:\n  holdfast host list --json')
+    .action(async (_options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const items = await allOf(context.client, hostView, '/v1/hosts')
+      if (context.json) return printJson(items)
+      if (items.length === 0) return note('No hosts yet: holdfast host add NAME ssh://USER@ADDRESS')
+      table(
+        ['NAME', 'WHERE', 'AS', 'STAGING', 'KEY'],
+        items.map(item => [
+          item.name,
+          whereOf(item),
+          item.runAs ?? item.user,
+          item.tempDir,
+          item.hostKeys.map(key => key.fingerprint).join(' ') || 'not agreed to',
+        ]),
+      )
+    })
+
+  group
+    .command('trust <host>')
+    .description('agree to the key that the machine shows now')
+    .option('--fingerprint <sha256>', 'agree without being asked, if it is this one: SHA256:…')
+    .addHelpText(
+      'after',
+      '\nCompare it on that machine first: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n\nExamples:\n  holdfast host trust db1\n  holdfast host trust db1 --fingerprint SHA256:QbT1dHZwM0x4uZ6yK7mN3pVxY0cS9aL2eR5tG8wJ1fI',
+    )
+    .action(async (name: string, options: { fingerprint?: string }, command: Command) => {
+      const context = contextOf(command)
+      const { fingerprint } = options
+      const seen = await trusting(context.client, name, fingerprint)
+      if (context.json) return printJson(seen)
+      if (fingerprint !== undefined) return print(`${name}: its key ${fingerprint} is agreed to.`)
+      tellOfKey(seen)
+    })
+
+  group
+    .command('test <host>')
+    .description('can it be logged in to, and is there what jobs need?')
+    .addHelpText('after', '\nExample:\n  holdfast host test db1')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/hosts/${encodeURIComponent(name)}/test`
+      showChecks(context, await context.client.post(hostCheckView, path))
+    })
+
+  group
+    .command('remove <host>')
+    .description('forget a host and its secrets')
+    .addHelpText('after', '\nExample:\n  holdfast host remove db1')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const context = contextOf(command)
+      await context.client.remove(`/v1/hosts/${encodeURIComponent(name)}`)
+      if (context.json) printJson({ removed: name })
+      else print(`${name} removed.`)
+    })
+}
+
+const trusting = (client: Client, name: string, fingerprint: string | undefined): Promise<HostView> =>
+  client.post(
+    hostView,
+    `/v1/hosts/${encodeURIComponent(name)}/trust`,
+    fingerprint === undefined ? {} : { fingerprint },
+  )
+
+const whereOf = (host: HostView): string =>
+  `ssh://${host.user}@${host.address.includes(':') ? `[${host.address}]` : host.address}:${host.port}`
+
+function tellOfKey(host: HostView): void {
+  if (host.hostKeys.length > 0 && host.shownKey === null) return
+  if (host.shownKey === null) {
+    note(`It does not answer. When it does: holdfast host trust ${host.name}`)
+    return
+  }
+  const { type, fingerprint } = host.shownKey
+  const agreed = host.hostKeys.some(key => key.fingerprint === fingerprint)
+  print(`It shows the key ${type} ${fingerprint}${agreed ? ', which is agreed to.' : '.'}`)
+  if (!agreed) {
+    note(`If that is the key of the machine: holdfast host trust ${host.name} --fingerprint ${fingerprint}`)
+  }
+}
+
+function addressOf(url: string): [string, number] {
+  const match = /@(\[[^\]]+\]|[^@:/]+)(?::(\d+))?\/?$/.exec(url)
+  return [(match?.[1] ?? '').replace(/^\[|\]$/g, ''), Number(match?.[2] ?? 22)]
+}
+
+const textOf = (path: string): Promise<string> =>
+  readFile(path, 'utf8').catch(error => {
+    throw new HoldfastError('request.invalid', `The file ${path} cannot be read: ${String(error.message)}.`)
+  })

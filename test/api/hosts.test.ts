@@ -1,0 +1,122 @@
+/** Hosts over SSH: a real sshd; keys are agreed to by somebody, secrets are never shown. */
+import assert from 'node:assert/strict'
+import { chmod } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fingerprint } from '../../hosts/ssh/index.ts'
+import type { ConnectionView, HostView } from '../../model/schemas.ts'
+import { startSshd, type TestSshd } from '../servers/sshd.ts'
+import { makeShop } from '../support/shop.ts'
+import { startTestApi, type TestApi } from './support.ts'
+
+describe('hosts', () => {
+  let t: TestApi
+  let server: TestSshd
+  before(async () => {
+    t = await startTestApi()
+    server = await startSshd()
+  })
+  after(async () => {
+    await t?.stop()
+    await server?.stop()
+  })
+  const url = () => `ssh://${server.user}@${server.address}:${server.port}`
+
+  test('a host is remembered; nothing is sent before its key is agreed to', async () => {
+    const { password } = server
+    const input = { name: 'db', url: url(), tempDir: join(server.home, 'staging'), secrets: { password } }
+    const added = await t.call<HostView>('POST', '/v1/hosts', input)
+    assert.equal(added.status, 201, JSON.stringify(added.body))
+    const key = fingerprint(await server.hostKey())
+    assert.deepEqual(added.body.hostKeys, [])
+    assert.equal(added.body.shownKey?.fingerprint, key)
+    assert.deepEqual(added.body.secrets, ['password'])
+    assert.ok(!JSON.stringify(added.body).includes(password))
+    assert.equal((await t.refused('POST', '/v1/hosts', input)).code, 'request.exists')
+
+    const path = join(server.home, 'shop.db')
+    makeShop(path, { rows: 100 })
+    await chmod(path, 0o666)
+    const connection = { name: 'shop', url: `sqlite:${path}`, host: 'db' }
+    assert.equal((await t.refused('POST', '/v1/connections', connection)).code, 'host.key-unknown')
+    const wrong = `SHA256:${'A'.repeat(43)}`
+    assert.equal(
+      (await t.refused('POST', '/v1/hosts/db/trust', { fingerprint: wrong })).code,
+      'host.key-changed',
+    )
+    const asked = await t.call<HostView>('POST', '/v1/hosts/db/trust', {})
+    assert.deepEqual([asked.body.hostKeys, asked.body.shownKey?.fingerprint], [[], key])
+    const trusted = await t.call<HostView>('POST', '/v1/hosts/db/trust', { fingerprint: key })
+    assert.deepEqual(
+      trusted.body.hostKeys.map(one => one.fingerprint),
+      [key],
+    )
+
+    const { body } = await t.call<{ checks: { id: string; answer: string }[] }>('POST', '/v1/hosts/db/test')
+    assert.deepEqual(
+      body.checks.map(check => [check.id, check.answer]),
+      [
+        ['host.login', 'pass'],
+        ['host.staging', 'pass'],
+        ['host.tools', 'pass'],
+        ['host.compressor', 'pass'],
+      ],
+    )
+    const made = await t.call<ConnectionView>('POST', '/v1/connections', connection)
+    assert.equal(made.status, 201, JSON.stringify(made.body))
+    assert.equal(made.body.host, 'db')
+    assert.equal((await t.refused('DELETE', '/v1/hosts/db')).code, 'request.in-use')
+
+    await server.changeHostKey()
+    // What is open stays; whoever dials anew is stopped.
+    await server.reboot()
+    const changed = await t.call<{ checks: { code?: string }[] }>('POST', '/v1/hosts/db/test')
+    assert.equal(changed.body.checks[0]?.code, 'host.key-changed')
+    assert.equal((await t.refused('POST', '/v1/connections/shop/check')).code, 'host.key-changed')
+    const now = fingerprint(await server.hostKey())
+    assert.equal((await t.call('POST', '/v1/hosts/db/trust', { fingerprint: now })).status, 200)
+    assert.equal((await t.call('POST', '/v1/connections/shop/check')).status, 200)
+
+    assert.equal((await t.call('DELETE', '/v1/connections/shop')).status, 204)
+    assert.equal((await t.call('DELETE', '/v1/hosts/db')).status, 204)
+    assert.equal((await t.refused('GET', '/v1/hosts/db')).status, 404)
+  })
+
+  test('a key under a passphrase; through another host; keys brought along', async () => {
+    const hostKeys = [await server.hostKey()]
+    const { protectedKey: privateKey, passphrase } = server
+    const common = { url: url(), hostKeys, secrets: { privateKey, passphrase } }
+    await t.call('POST', '/v1/hosts', { name: 'near', tempDir: join(server.home, 'near'), ...common })
+    const far = { name: 'far', tempDir: join(server.home, 'far'), through: 'near', ...common }
+    assert.equal((await t.call('POST', '/v1/hosts', far)).status, 201)
+    const { body } = await t.call<{ checks: { answer: string; detail: string }[] }>(
+      'POST',
+      '/v1/hosts/far/test',
+    )
+    assert.ok(
+      body.checks.every(check => check.answer === 'pass'),
+      JSON.stringify(body),
+    )
+    assert.equal((await t.refused('DELETE', '/v1/hosts/near')).code, 'request.in-use')
+    const { body: listed } = await t.call<{ items: HostView[] }>('GET', '/v1/hosts')
+    assert.deepEqual(
+      listed.items.map(item => item.name),
+      ['far', 'near'],
+    )
+    for (const secret of [passphrase, 'PRIVATE KEY']) assert.ok(!JSON.stringify(listed).includes(secret))
+  })
+
+  test('what cannot be is refused in its field', async () => {
+    const refused = async (change: object) =>
+      (await t.refused('POST', '/v1/hosts', { name: 'x', url: url(), ...change })).errors?.[0]?.path
+    assert.equal(await refused({ name: 'local' }), 'name')
+    assert.equal(await refused({ url: 'ssh://host' }), 'url')
+    assert.equal(await refused({ url: 'ssh://u:secret@host' }), 'url')
+    assert.equal(await refused({ url: 'ssh://-oProxyCommand=x@host;id' }), 'url')
+    assert.equal(await refused({ runAs: '-u root' }), 'runAs')
+    assert.equal(await refused({ tempDir: 'relative' }), 'tempDir')
+    assert.equal(await refused({ hostKeys: ['ssh-ed25519 AAAA'] }), 'hostKeys.0')
+    const unknown = await t.refused('POST', '/v1/connections', { name: 'c', url: '/tmp/x.db', host: 'none' })
+    assert.equal(unknown.errors?.[0]?.path, 'host')
+  })
+})

@@ -1,0 +1,168 @@
+/**
+ * A database server of its own, over SSH: PostgreSQL that answers on a socket there, for the user postgres alone, and a
+ * SQLite file. Streamed and staged, there and back; workers are killed and the link is cut meanwhile.
+ */
+import assert from 'node:assert/strict'
+import { chown, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
+import { digestPostgres, digestSqlite } from '../support/digest.ts'
+import { createDatabase, makePostgresSample } from '../support/postgres-sample.ts'
+import { makeShop } from '../support/shop.ts'
+import { fillRandomPostgres } from './databases.ts'
+import { dumpWaits, lockTable } from './sessions.ts'
+import { directory, eventually, type Stack, startStack } from './stack.ts'
+
+describe('over SSH', () => {
+  let stack: Stack
+  let server: TestSshd
+  let postgres: TestPostgres
+  let sqlite: string
+  const stagingOf = (name: string) => `/var/tmp/holdfast-test-${process.pid}-${name}`
+  const roots = () => ['dbms', 'files'].map(stagingOf)
+
+  before(async () => {
+    stack = await startStack()
+    server = await startSshd({ sudo: true, greeting: 'Welcome to the database host.' })
+    postgres = await startPostgres()
+    await createDatabase(postgres.url(), 'shop')
+    await makePostgresSample(postgres.url('shop'), { rows: 2000, oddities: true })
+    await createDatabase(postgres.url(), 'large')
+    await fillRandomPostgres(postgres.url('large'), 60)
+    sqlite = join(server.home, 'notes.db')
+    makeShop(sqlite, { rows: 2000 })
+    await chown(sqlite, sshUserId, sshUserId)
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: await directory(stack, 'backups') })
+    for (const [name, runAs] of [
+      ['dbms', 'postgres'],
+      ['files', undefined],
+    ] as const) {
+      await stack.expectOk('POST', '/v1/hosts', {
+        name,
+        url: `ssh://${server.user}@${server.address}:${server.port}`,
+        tempDir: stagingOf(name),
+        hostKeys: [await server.hostKey()],
+        secrets: { privateKey: server.protectedKey, passphrase: server.passphrase },
+        ...(runAs ? { runAs } : {}),
+      })
+    }
+    for (const name of ['shop', 'large']) {
+      await stack.expectOk('POST', '/v1/connections', {
+        name,
+        // Nothing on the network: its socket is in a directory that is postgres' own.
+        url: `postgres://postgres@/${name}?host=${postgres.dataDir}&port=${postgres.port}`,
+        host: 'dbms',
+      })
+    }
+    for (const method of ['physical', 'logical']) {
+      await stack.expectOk('POST', '/v1/connections', {
+        name: `notes-${method}`,
+        url: `sqlite:${sqlite}`,
+        host: 'files',
+        method,
+      })
+    }
+  })
+
+  after(async () => {
+    await stack?.stop()
+    await postgres?.stop()
+    await server?.stop()
+    for (const root of roots()) await rm(root, { recursive: true, force: true })
+  })
+
+  const expectCleanServer = async () => {
+    for (const root of roots()) {
+      for (const name of ['jobs', 'data']) {
+        assert.deepEqual(await readdir(join(root, name)).catch(() => []), [], `${root}/${name}`)
+      }
+    }
+  }
+  const thereAndBack = async (connection: string, format: string, database: string) => {
+    const made = await stack.ended((await stack.backup({ connection, destinations: ['disk'], format })).id)
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    const restored = await stack.ended(
+      (await stack.restore({ backup: made.backup, target: { connection, database } })).id,
+    )
+    assert.equal(restored.state, 'succeeded', JSON.stringify(restored.error))
+    await expectCleanServer()
+  }
+
+  for (const format of ['custom', 'directory']) {
+    test(`PostgreSQL, ${format}`, async () => {
+      await thereAndBack('shop', format, `back-${format}`)
+      assert.deepEqual(
+        await digestPostgres(postgres.url(`back-${format}`)),
+        await digestPostgres(postgres.url('shop')),
+      )
+    })
+  }
+
+  for (const [method, format] of [
+    ['physical', 'copy'],
+    ['logical', 'dump'],
+  ] as const) {
+    test(`SQLite, ${format}`, async () => {
+      const target = join(server.home, `back ${format}.db`)
+      await thereAndBack(`notes-${method}`, format, target)
+      assert.deepEqual(digestSqlite(target), digestSqlite(sqlite))
+    })
+  }
+
+  test('a staged dump outlives its worker and a cut of the link, and is found again', async () => {
+    const lock = await lockTable(postgres.url('large'), 'words')
+    const { id } = await stack.backup({ connection: 'large', destinations: ['disk'], format: 'directory' })
+    let pid: number
+    try {
+      pid = await dumpWaits(postgres, id)
+      await stack.worker?.kill9()
+      await server.cut()
+      const worker = stack.startWorker()
+      await sleep(5000)
+      assert.equal(await dumpWaits(postgres, id), pid)
+      await server.mend()
+      assert.equal(worker.child.exitCode, null)
+    } finally {
+      await server.mend()
+      await lock.release()
+    }
+    const made = await stack.ended(id)
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    await expectCleanServer()
+  })
+
+  test('a link that is cut for half a minute while bytes flow: the stream runs again', async () => {
+    const lock = await lockTable(postgres.url('large'), 'words')
+    const { id } = await stack.backup({ connection: 'large', destinations: ['disk'], format: 'custom' })
+    try {
+      await dumpWaits(postgres, id)
+      await server.cut()
+      await sleep(32_000)
+    } finally {
+      await server.mend()
+      await lock.release()
+    }
+    const made = await stack.ended(id, 240)
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    await expectCleanServer()
+  })
+
+  test('cancel ends what runs there', async () => {
+    const lock = await lockTable(postgres.url('large'), 'words')
+    try {
+      const { id } = await stack.backup({ connection: 'large', destinations: ['disk'], format: 'directory' })
+      const pid = await dumpWaits(postgres, id)
+      await stack.expectOk('POST', `/v1/operations/${id}/cancel`)
+      assert.equal((await stack.ended(id)).state, 'cancelled')
+      await eventually('pg_dump to be gone', async () =>
+        (await server.pids()).includes(pid) ? undefined : true,
+      )
+      await expectCleanServer()
+    } finally {
+      await lock.release()
+    }
+  })
+})
