@@ -34,6 +34,9 @@ export interface OpenDialect {
   /** One transaction, while no other process migrates. */
   migration<T>(work: (tx: Kysely<CatalogTables>) => Promise<T>): Promise<T>
   presence: Presence
+  /** From the end of this transaction on nobody writes to these tables, not even who has opened the catalog before. */
+  fence(tx: Kysely<CatalogTables>, tables: readonly string[]): Promise<void>
+  lift(tx: Kysely<CatalogTables>, tables: readonly string[]): Promise<void>
   /** What ties the catalog to its place: a copy elsewhere has another one. Asked after the migrations. */
   binding(): Promise<string>
   close(): Promise<void>

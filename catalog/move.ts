@@ -1,7 +1,7 @@
 /**
  * Moves a catalog from SQLite to PostgreSQL, back, or to another place of the same kind. Nobody works with it meanwhile.
  *
- * mark      the source says where it is going: from now on nobody starts on it
+ * mark      the source says where it is going: from now on nobody starts on it, and nobody writes to it
  * copy      every table, compared, in one transaction of the target: whole or not at all
  * settle    the source says that it has gone
  *
@@ -78,14 +78,19 @@ export async function moveCatalog(
       await stage('opened')
       const id = earlier?.id ?? readable(randomBytes(16))
       const at = new Date().toISOString()
-      if (!earlier) await markAway(source.db, { id, place: places.to, state: 'begun', at })
+      if (!earlier) {
+        if (source.shared) await keyring({ ...source, box }, keysDirectory)
+        await source.migration(async tx => {
+          await markAway(tx, { id, place: places.to, state: 'begun', at })
+          await source.fence(tx, copiedTables)
+        })
+      }
       await stage('marked')
       const targetBox = secretBox(to.secretKey)
       let rows: Record<string, number> = {}
       try {
         // Whoever opened it just before the mark is seen now; whoever opens it after the mark is refused.
         await expectAlone(source, places.from)
-        if (source.shared) await keyring({ ...source, box }, keysDirectory)
         const resealed = from.secretKey !== to.secretKey
         if (resealed) await expectWholeAudit(source, box)
         await migrate(target.migration)
@@ -146,7 +151,8 @@ export async function takeCatalogBack(catalog: CatalogAt): Promise<{ at: string;
     const box = secretBox(catalog.secretKey)
     await readSecrets(source.db, box, 'installation')
     await expectAlone(source, at)
-    await source.transaction(async tx => {
+    await source.migration(async tx => {
+      await source.lift(tx, copiedTables)
       await forgetAway(tx)
       // As if it were a copy: it gets a new instance at the next start.
       await tx.updateTable('installation').set({ binding: 'taken back' }).execute()
@@ -227,6 +233,12 @@ async function expectWholeAudit(source: OpenDialect, box: ReturnType<typeof secr
   )
 }
 
+const stay = (source: OpenDialect): Promise<void> =>
+  source.migration(async tx => {
+    await source.lift(tx, copiedTables)
+    await forgetAway(tx)
+  })
+
 /** Nothing arrived: the source is used as before. Where that is not certain the mark stays, and the call is repeated. */
 async function takeMarkBack(
   source: OpenDialect,
@@ -239,7 +251,7 @@ async function takeMarkBack(
   try {
     const tables = await tablesOf(target)
     if (tables.includes('moves') && (await hasArrived(target.db, id))) return
-    await forgetAway(source.db)
+    await stay(source)
   } catch {
     // The first error says what happened.
   }

@@ -70,6 +70,9 @@ export async function openSqlite(
       alone: async () => true,
       lead: async () => true,
     },
+    // Whoever would write to the file has to open it first, and then finds that it was moved.
+    fence: async () => {},
+    lift: async () => {},
     binding: async () => placeOf(path, machine),
     async close() {
       await db.destroy()

@@ -1,6 +1,7 @@
 /** PostgreSQL's errors as ours, and what may be tried again. */
 import { HoldfastError } from '../../model/errors.ts'
 import type { Address } from './address.ts'
+import { fencedCode } from './fence.ts'
 
 /**
  * `lost`: the connection is of no use any more. `again`: somebody else's transaction came between; nothing was done.
@@ -67,6 +68,7 @@ function meaning(error: unknown, { words }: Address): HoldfastError | undefined 
   if (/server does not support SSL/.test(said)) {
     return as('catalog.denied', 'has no TLS', 'Turn TLS on there, or say sslmode=disable.')
   }
+  if (code === fencedCode) return as('catalog.moved', 'was moved elsewhere')
   if (code === '23505') return as('request.exists', 'has that row already')
   return troubleOf(error) === 'lost' ? as('catalog.unreachable', 'does not answer') : undefined
 }

@@ -7,6 +7,7 @@ import type { CatalogTables } from '../schema.ts'
 import { type Address, readAddress } from './address.ts'
 import { Dialect } from './compiler.ts'
 import { leftNothing } from './errors.ts'
+import { fence, lift } from './fence.ts'
 import { lockSpace } from './locks.ts'
 import { openPool } from './pool.ts'
 import { openPresence } from './presence.ts'
@@ -62,6 +63,8 @@ export async function openPostgresql(url: string, process: string): Promise<Open
         await patient.destroy()
       }
     },
+    fence,
+    lift,
     binding: () => placeOf(db),
     presence,
     async close() {

@@ -16,7 +16,7 @@ import { checkAudit, pruneAudit } from '../../catalog/audit-chain.ts'
 import { connectionSecrets, insertConnection } from '../../catalog/connections.ts'
 import { copiedTables } from '../../catalog/copy.ts'
 import { insertDestination, readDestination } from '../../catalog/destinations.ts'
-import { rememberEpoch } from '../../catalog/epochs.ts'
+import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
 import { addKey } from '../../catalog/keys.ts'
 import { migrate } from '../../catalog/migrations/index.ts'
@@ -267,6 +267,27 @@ describe('moving a catalog', () => {
     })
     assert.equal(answer, 'catalog.moved')
     assert.equal(await opens(to), 'as it was')
+  })
+
+  test('a process that had lost its way to the server, and comes back: it writes nothing any more', async () => {
+    const [from, to] = [await filled('postgresql'), await place('sqlite')]
+    const dialect = await openDialect(from)
+    try {
+      // The server takes it for dead.
+      await (dialect.presence as typeof dialect.presence & { close(): Promise<void> }).close()
+      const write = () => dialect.db.updateTable('epochs').set({ epoch: 99 }).execute()
+      await write()
+      await moveCatalog(from, to, keysDirectory())
+      await assert.rejects(write(), { code: 'catalog.moved' })
+      await assert.rejects(dialect.db.deleteFrom('hooks').execute(), { code: 'catalog.moved' })
+      await used(to, async catalog => {
+        assert.equal(await rememberedEpoch(catalog, 'vault'), 99)
+      })
+      await takeCatalogBack(from)
+      await write()
+    } finally {
+      await dialect.close()
+    }
   })
 
   test('what arrives changed is not committed; the old one is used as before', async () => {
