@@ -125,7 +125,8 @@ async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInp
         patient.close(backup.operationId, { ...end, phases: [] })
       try {
         const warnings = await makeBackup(unseen, backup)
-        await close({ state: 'succeeded', error: null, warnings: [...warnings, ...unseen.warnings] })
+        const state = unseen.flaw ? 'partial' : 'succeeded'
+        await close({ state, error: unseen.flaw, warnings: [...warnings, ...unseen.warnings] })
       } catch (error) {
         await CancellationScope.nonCancellable(async () => {
           const facts = factsOf(error)
