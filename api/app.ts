@@ -61,7 +61,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
     withBodyLimit(mebibyte),
     withJson,
     withIdempotency(context),
-    withBegunAudit(context),
+    withBegunAudit(context, () => needed),
   )
   // Manifests and plans of databases with many tables are larger than what people send.
   app.use('/internal/*', withWorkerToken(context), withBodyLimit(32 * mebibyte))

@@ -1,11 +1,12 @@
 /** An audit row for every change and every refusal, whatever the route: none of them has to think of it. */
+import type { z } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { type AuditEntry, audit, beginAudited, endAudited } from '../catalog/audit.ts'
 import { errorTable, isErrorCode } from '../model/errors.ts'
 import type { Actor } from '../model/records.ts'
 import type { Json } from '../model/types.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
-import { routeOf } from './roles.ts'
+import { type Needed, type RouteName, routeOf } from './roles.ts'
 
 /** Of a request's body only these are kept: nothing that could be a secret has one of these names. */
 const toldOfRequest = [
@@ -15,7 +16,6 @@ const toldOfRequest = [
   'destinations',
   'backup',
   'target',
-  'targetName',
   'planDigest',
   'database',
   'type',
@@ -50,7 +50,7 @@ export const withAudit =
     const begun = c.get('begunEntry')
     const entry = await finished(c)
     try {
-      if (begun !== null) await endAudited(context.catalog, begun, entry)
+      if (begun !== null) await endAudited(context.catalog, begun.id, entry)
       else if (entry.actor.name !== nobody || context.strangers.admit(entry))
         await audit(context.catalog, entry)
     } catch (error) {
@@ -65,19 +65,28 @@ export const withAudit =
 
 /** Innermost: from here on something may be changed. When this cannot be written, nothing is. */
 export const withBegunAudit =
-  ({ catalog, process }: ApiContext): MiddlewareHandler<ApiEnv> =>
+  (
+    { catalog, process }: ApiContext,
+    needed: () => ReadonlyMap<RouteName, Needed>,
+  ): MiddlewareHandler<ApiEnv> =>
   async (c, next) => {
+    const route = routeOf(c)
     // Who is not known yet changes nothing but by proving who they are; that has its row when it is proven.
-    if (!isRead(c) && routeOf(c) !== undefined && (c.get('actor') as Actor | undefined)) {
-      c.set('begunEntry', await beginAudited(catalog, process, await begunEntry(c)))
+    if (!isRead(c) && route !== undefined && (c.get('actor') as Actor | undefined)) {
+      const detail = await detailOf(c, needed().get(route)?.body)
+      const id = await beginAudited(catalog, process, { ...asked(c), detail })
+      c.set('begunEntry', { id, detail })
     }
     await next()
   }
 
 const isReplay = (answer: Response): boolean => answer.headers.get('idempotency-replayed') === 'true'
 
-async function begunEntry(c: Context<ApiEnv>): Promise<Omit<AuditEntry, 'outcome'>> {
-  return { ...asked(c), detail: c.req.raw.bodyUsed ? told(parsed(await c.req.text()), toldOfRequest) : {} }
+/** What is no valid request may hold anything anywhere, a password in the field of the name: nothing of it is kept. */
+async function detailOf(c: Context<ApiEnv>, schema: z.ZodType | undefined): Promise<Record<string, Json>> {
+  if (!c.req.raw.bodyUsed) return {}
+  const given = parsed(await c.req.text())
+  return schema?.safeParse(given).success ? told(given, toldOfRequest) : {}
 }
 
 function asked(c: Context<ApiEnv>) {
@@ -97,10 +106,9 @@ async function finished(c: Context<ApiEnv>): Promise<AuditEntry> {
   const answer = type.includes('json') ? parsed(await c.res.clone().text()) : {}
   const outcome = status < 400 ? 'done' : status < 500 ? 'refused' : 'failed'
   const said = outcome === 'done' ? made(answer) : { status, ...refusal(answer) }
-  // What was not even begun, or is no valid request, may hold anything anywhere: nothing of it is kept.
-  const valid = c.get('begunEntry') !== null && answer.code !== 'request.invalid'
-  const { detail, ...entry } = valid ? await begunEntry(c) : { ...asked(c), detail: {} }
-  return { ...entry, outcome, detail: { ...detail, ...said, ...c.get('auditDetail') } }
+  // Also what only the route finds invalid.
+  const detail = answer.code === 'request.invalid' ? {} : c.get('begunEntry')?.detail
+  return { ...asked(c), outcome, detail: { ...detail, ...said, ...c.get('auditDetail') } }
 }
 
 function made(answer: Record<string, unknown>): Record<string, Json> {

@@ -39,8 +39,8 @@ export interface ApiEnv {
     secure: boolean
     /** More for the audit row of this request. Never a secret. */
     auditDetail: Record<string, Json>
-    /** The audit's id of this change, once it may begin. */
-    begunEntry: string | null
+    /** Of this change, once it may begin: its id in the audit, and what of the request is kept. */
+    begunEntry: { id: string; detail: Record<string, Json> } | null
     /** The answer holds a secret that is shown once: it is not kept for a repeated request. */
     secretAnswer: boolean
     /** Names this request on the rows it makes; null without an Idempotency-Key. */

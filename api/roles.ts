@@ -2,7 +2,7 @@
  * Which role a route needs. It is part of the route's definition, so that `/openapi.json` says it too, and is asked before
  * anything else of the request is looked at. A route that does not say is a mistake: `createApp` refuses it.
  */
-import type { OpenAPIHono } from '@hono/zod-openapi'
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { matchedRoutes } from 'hono/route'
 import { HoldfastError } from '../model/errors.ts'
@@ -45,6 +45,8 @@ export interface Needed {
   subject: string
   /** What a token that is limited to connections reaches by it; undefined: it is refused. */
   reach: Reach | undefined
+  /** What its body must be. */
+  body: z.ZodType | undefined
 }
 
 const nameOf = (method: string, path: string): RouteName => `${method.toUpperCase()} ${path}`
@@ -92,7 +94,10 @@ export function neededRoles(app: OpenAPIHono<ApiEnv>): Map<RouteName, Needed> {
     if (!known) throw new Error(`${nameOf(method, path)} does not say who may ask: add ...requires(ROLE)`)
     if (subject === undefined || more.length > 0) throw new Error(`${nameOf(method, path)} needs one tag`)
     const reach = reaches.find(one => one === definition.route['x-reach'])
-    needed.set(nameOf(method, path), { role: known, subject, reach })
+    const content = definition.route.request?.body?.content['application/json']
+    const schema = content && 'schema' in content ? content.schema : undefined
+    const body = schema instanceof z.ZodType ? schema : undefined
+    needed.set(nameOf(method, path), { role: known, subject, reach, body })
   }
   return needed
 }

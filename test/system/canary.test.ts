@@ -14,6 +14,7 @@ import { type Gcs, startGcs } from '../servers/gcs.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
+import { type Answer, type Ask, consent, notifier } from './canary-consent.ts'
 import { fillRandomPostgres } from './databases.ts'
 import { dumpWaits, lockTable } from './sessions.ts'
 import { azureInput, gcsInput, type Stack, s3Input, startStack } from './stack.ts'
@@ -26,6 +27,7 @@ const userPassword = `canary-${randomBytes(9).toString('hex')}-user`
 const accountKey = randomBytes(64).toString('base64')
 const keyPassphrase = `canary-${randomBytes(9).toString('hex')}-passphrase`
 const googleSecret = `canary-${randomBytes(9).toString('hex')}-google`
+/** What is made on the way is added. */
 const canaries = [keyPassphrase, password, storeSecret, userPassword, accountKey, googleSecret]
 
 /** Every file below a directory that holds one of the secrets. */
@@ -77,7 +79,8 @@ describe('canary', () => {
   let postgres: TestPostgres
 
   before(async () => {
-    stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' } })
+    stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' }, worker: false })
+    stack.startWorker(await notifier(stack.directory))
     store = await startVersitygw({ credentials: { accessKeyId: 'canary', secretAccessKey: storeSecret } })
     blobs = await startAzurite({ accountKey })
     google = await startGcs()
@@ -96,8 +99,8 @@ describe('canary', () => {
 
   test('secrets are only where they are needed', async () => {
     const answers: string[] = []
-    const ask = async (method: string, path: string, body?: unknown) => {
-      const answer = await stack.call<{ operation?: { id: string } }>(method, path, body)
+    const ask: Ask = async (method, path, body, headers) => {
+      const answer = await stack.call<Answer>(method, path, body, headers)
       answers.push(JSON.stringify(answer))
       return answer.body
     }
@@ -178,9 +181,15 @@ describe('canary', () => {
       target: { connection: 'pg', database: 'back' },
     })
     assert.equal((await finish(restored)).state, 'succeeded')
+    assert.equal((await finish(await consent(stack, ask, canaries))).state, 'succeeded')
     for (const path of [
       '/v1/connections',
       '/v1/connections/pg',
+      '/v1/connections/pg/hooks',
+      '/v1/tokens',
+      '/v1/sessions',
+      '/v1/approvals',
+      '/v1/status',
       '/v1/destinations',
       '/v1/operations',
       '/v1/backups',
