@@ -13,6 +13,7 @@ import {
   type OperationView,
   progressView,
 } from '../model/schemas.ts'
+import { placeNames } from '../storage/index.ts'
 import { heartbeatsOf, type Run, type TemporalAccess } from './temporal.ts'
 
 export const connectionViewOf = (connection: StoredConnection): ConnectionView => ({
@@ -42,6 +43,11 @@ export const hostViewOf = (host: StoredHost, shown: string | null): HostView => 
 
 const textOr = (value: unknown): string | null => (typeof value === 'string' ? value : null)
 
+const optionsOf = (settings: StoredDestination['settings']): DestinationView['options'] =>
+  Object.fromEntries(
+    Object.entries(settings).filter(([name]) => !(placeNames as readonly string[]).includes(name)),
+  ) as DestinationView['options']
+
 export const destinationViewOf = (destination: StoredDestination): DestinationView => ({
   name: destination.name,
   kind: destination.kind,
@@ -49,6 +55,7 @@ export const destinationViewOf = (destination: StoredDestination): DestinationVi
   endpoint: textOr(destination.settings.endpoint),
   region: textOr(destination.settings.region),
   account: textOr(destination.settings.account),
+  options: optionsOf(destination.settings),
   secrets: destination.secretFields,
   readOnly: destination.readOnly,
   createdAt: destination.createdAt,

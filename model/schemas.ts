@@ -85,6 +85,21 @@ export const destinationInput = z.strictObject({
     .string()
     .regex(/^[a-z0-9]{3,24}$/)
     .optional(),
+  /** S3: parts that the store takes for one object, where they are fewer than is known. */
+  maxParts: z.int().min(2).max(10_000).optional(),
+  /** S3: `none` for stores that refuse checksum headers. */
+  checksums: z.enum(['sha256', 'none']).optional(),
+  /** S3: of artifacts; one that is readable at once. */
+  storageClass: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]{0,39}$/)
+    .optional(),
+  /** S3: encryption by the store. */
+  encryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),
+  kmsKeyId: z.string().min(1).max(2048).optional(),
+  /** S3: of every object. */
+  tags: z.record(z.string().min(1).max(128), z.string().max(256)).optional(),
+  metadata: z.record(z.string().min(1).max(64), z.string().max(512)).optional(),
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
@@ -100,6 +115,13 @@ export const destinationChange = z.strictObject({
   endpoint: destinationInput.shape.endpoint.nullable(),
   region: destinationInput.shape.region.nullable(),
   pathStyle: destinationInput.shape.pathStyle,
+  maxParts: destinationInput.shape.maxParts.nullable(),
+  checksums: destinationInput.shape.checksums.nullable(),
+  storageClass: destinationInput.shape.storageClass.nullable(),
+  encryption: destinationInput.shape.encryption.nullable(),
+  kmsKeyId: destinationInput.shape.kmsKeyId.nullable(),
+  tags: destinationInput.shape.tags.nullable(),
+  metadata: destinationInput.shape.metadata.nullable(),
   accessKeyId: destinationInput.shape.accessKeyId.nullable(),
   secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
   sessionToken: destinationInput.shape.sessionToken.nullable(),
@@ -325,6 +347,11 @@ export const destinationView = z.object({
   endpoint: z.string().nullable(),
   region: z.string().nullable(),
   account: z.string().nullable(),
+  /** How objects are written there: storageClass, encryption, tags … */
+  options: z.record(
+    z.string(),
+    z.union([z.string(), z.number(), z.boolean(), z.record(z.string(), z.string())]),
+  ),
   secrets: z.array(z.string()),
   /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
   readOnly: z.boolean(),

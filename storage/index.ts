@@ -10,7 +10,7 @@ import { localForm } from './local/form.ts'
 import { openLocalDestination } from './local/index.ts'
 import { readS3Settings, s3Form } from './s3/form.ts'
 
-export type { DestinationExtras } from './kind.ts'
+export { type DestinationExtras, placeNames, splitExtras } from './kind.ts'
 
 const forms: Record<DestinationKind, KindForm> = {
   local: localForm,

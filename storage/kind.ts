@@ -10,12 +10,48 @@ export interface DestinationExtras {
   region?: string | undefined
   pathStyle?: boolean | undefined
   account?: string | undefined
+  maxParts?: number | undefined
+  checksums?: 'sha256' | 'none' | undefined
+  storageClass?: string | undefined
+  encryption?: 'AES256' | 'aws:kms' | 'aws:kms:dsse' | undefined
+  kmsKeyId?: string | undefined
+  tags?: Record<string, string> | undefined
+  metadata?: Record<string, string> | undefined
 }
+
+/** Of these, another value means another place; the others say how it is written there. */
+export const placeNames = ['endpoint', 'region', 'pathStyle', 'account'] as const satisfies Names
+const extraNames = [
+  ...placeNames,
+  'maxParts',
+  'checksums',
+  'storageClass',
+  'encryption',
+  'kmsKeyId',
+  'tags',
+  'metadata',
+] as const satisfies Names
+type Names = readonly (keyof DestinationExtras)[]
 
 export interface Place {
   /** Canonical; never credentials. */
   uri: string
   settings: Record<string, Json>
+}
+
+/** What a request says of the place and its options, and the rest: credentials. */
+export function splitExtras<T extends object>(
+  said: T,
+): {
+  extras: Pick<T, keyof T & keyof DestinationExtras>
+  credentials: Omit<T, keyof DestinationExtras>
+} {
+  const isExtra = (name: string) => (extraNames as readonly string[]).includes(name)
+  const entries = Object.entries(said)
+  return {
+    extras: Object.fromEntries(entries.filter(([name]) => isExtra(name))) as never,
+    credentials: Object.fromEntries(entries.filter(([name]) => !isExtra(name))) as never,
+  }
 }
 
 /** One kind's form. */

@@ -26,7 +26,13 @@ import {
 } from '../../model/schemas.ts'
 import type { Json } from '../../model/types.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { expectSecretFields, parseDestinationUri } from '../../storage/index.ts'
+import {
+  type DestinationExtras,
+  expectSecretFields,
+  parseDestinationUri,
+  placeNames,
+  splitExtras,
+} from '../../storage/index.ts'
 import { currentEpoch } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertMatch, withEtag } from '../etag.ts'
@@ -75,7 +81,7 @@ export function changeRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   app.openapi(destination, async c => {
     const before = await readDestination(catalog, c.req.valid('param').name)
     assertMatch(c, destinationViewOf(before))
-    const { settings, secrets, moved } = changedDestination(before, c.req.valid('json'))
+    const { settings, secrets, moved, changed: otherwise } = changedDestination(before, c.req.valid('json'))
     const known = await destinationSecrets(catalog, before.name)
     await using({ ...before, settings }, applied(known, secrets), async opened => {
       // Before anything is written there.
@@ -84,7 +90,7 @@ export function changeRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     })
     const changed = await changeDestination(catalog, before.name, settings, secrets, (current, usedBy) => {
       assertSame(destinationViewOf(before), destinationViewOf(current), before.name)
-      if (moved) assertUnused(usedBy, before.name)
+      if (otherwise) assertUnused(usedBy, before.name)
     })
     return c.json(withEtag(c, destinationViewOf(changed)), 200)
   })
@@ -177,23 +183,22 @@ async function changedConnection(context: ApiContext, before: StoredConnection, 
 }
 
 function changedDestination(before: StoredDestination, change: DestinationChange) {
-  const { endpoint, region, pathStyle, ...credentials } = change
+  const { extras, credentials } = splitExtras(change)
   const { settings: now } = before
-  const kept = <T>(asked: T | null | undefined, stored: unknown): T | undefined =>
-    asked === undefined ? (stored as T | undefined) : (asked ?? undefined)
+  const asked = Object.entries({ ...now, ...extras }).map(([name, value]) => [
+    name,
+    // What is absent stays, null takes away.
+    value === undefined ? now[name] : (value ?? undefined),
+  ])
   const { settings } = inField('endpoint', () =>
-    parseDestinationUri(before.uri, {
-      endpoint: kept(endpoint, now.endpoint),
-      region: kept(region, now.region),
-      pathStyle: kept(pathStyle, now.pathStyle),
-      account: kept(undefined, now.account),
-    }),
+    parseDestinationUri(before.uri, Object.fromEntries(asked) as DestinationExtras),
   )
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string | null] => entry[1] !== undefined),
   )
   inField('secrets', () => expectSecretFields(before.kind, Object.keys(secrets)))
-  const moved = JSON.stringify(settings) !== JSON.stringify(now)
+  const moved = placeNames.some(name => settings[name] !== now[name])
+  const changed = JSON.stringify(settings) !== JSON.stringify(now)
   if (moved) assertSecretsGiven(before.secretFields, secrets, field => field)
-  return { settings, secrets, moved }
+  return { settings, secrets, moved, changed }
 }

@@ -24,7 +24,12 @@ import {
 } from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { checkDestinationSecrets, openDestination, parseDestinationUri } from '../../storage/index.ts'
+import {
+  checkDestinationSecrets,
+  openDestination,
+  parseDestinationUri,
+  splitExtras,
+} from '../../storage/index.ts'
 import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
@@ -212,12 +217,13 @@ function readInput(
   input: DestinationInput,
   requestKey: string | null,
 ): { destination: StoredDestination; secrets: Record<string, string> } {
-  const { name, uri, endpoint, region, pathStyle, account, ...credentials } = input
+  const { name, uri, ...said } = input
+  const { extras, credentials } = splitExtras(said)
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
   const parsed = inField('uri', () => {
-    const found = parseDestinationUri(uri, { endpoint, region, pathStyle, account }, secrets)
+    const found = parseDestinationUri(uri, extras, secrets)
     checkDestinationSecrets(found.kind, secrets)
     return found
   })

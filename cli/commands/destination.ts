@@ -7,8 +7,19 @@ import { contextOf } from '../context.ts'
 import { type CredentialOptions, credentialsOf } from '../destination-credentials.ts'
 import { absoluteDestinationUri } from '../paths.ts'
 import { note, print, printJson, table } from '../terminal.ts'
+import { label, wholeNumber } from './backup.ts'
 
-interface AddOptions extends CredentialOptions {
+interface WritingOptions {
+  maxParts?: number
+  checksums?: string
+  storageClass?: string
+  encryption?: string
+  kmsKey?: string
+  tag?: Record<string, string>
+  metadata?: Record<string, string>
+}
+
+interface AddOptions extends CredentialOptions, WritingOptions {
   endpoint?: string
   region?: string
   pathStyle?: boolean
@@ -24,14 +35,35 @@ const credentialsEnv = [
   'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
 ] as const
 
+/** How objects are written; for S3. */
+function withWritingOptions(command: Command): Command {
+  return command
+    .option('--storage-class <class>', 'S3: of artifacts; one that is readable at once, e.g. STANDARD_IA')
+    .option('--encryption <how>', 'S3: encryption by the store: AES256, aws:kms, aws:kms:dsse')
+    .option('--kms-key <id>', 'S3: the key of its KMS')
+    .option('--tag <key=value>', 'S3: of every object; may be given several times', label)
+    .option('--metadata <key=value>', 'S3: of every object; may be given several times', label)
+    .option('--max-parts <n>', 'S3: parts that the store takes for one object, if under 10,000', wholeNumber)
+    .option('--checksums <mode>', 'S3: none, for stores that refuse checksum headers')
+}
+
+const writingFields = (options: WritingOptions): Record<string, unknown> => ({
+  ...(options.storageClass === undefined ? {} : { storageClass: options.storageClass }),
+  ...(options.encryption === undefined ? {} : { encryption: options.encryption }),
+  ...(options.kmsKey === undefined ? {} : { kmsKeyId: options.kmsKey }),
+  ...(options.tag === undefined ? {} : { tags: options.tag }),
+  ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+  ...(options.maxParts === undefined ? {} : { maxParts: options.maxParts }),
+  ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
+})
+
 export function destinationCommands(program: Command): void {
   const group = program
     .command('destination')
     .description('where backups are kept')
     .addHelpText('after', '\nExample:\n  holdfast destination list')
 
-  group
-    .command('add <name> <uri>')
+  withWritingOptions(group.command('add <name> <uri>'))
     .description('remember a place for backups: a directory or s3://, gcs://, azure://')
     .option('--endpoint <url>', 'address of the store, where it is not Amazon, Google or Azure')
     .option('--region <region>', 'its region')
@@ -53,6 +85,7 @@ export function destinationCommands(program: Command): void {
         ...(options.region === undefined ? {} : { region: options.region }),
         ...(options.pathStyle === undefined ? {} : { pathStyle: options.pathStyle }),
         ...(options.account === undefined ? {} : { account: options.account }),
+        ...writingFields(options),
         ...(await credentialsOf(options, kindOfUri(absolute))),
       })
       if (context.json) printJson(added)
@@ -60,9 +93,8 @@ export function destinationCommands(program: Command): void {
       if (added.readOnly) note(readOnlyNotice(added.name))
     })
 
-  group
-    .command('change <destination>')
-    .description('other credentials, endpoint or region; it must still be the same place')
+  withWritingOptions(group.command('change <destination>'))
+    .description('other credentials, endpoint, region or options; it must still be the same place')
     .option('--endpoint <url>', 'address of the store; needs the credentials again')
     .option('--region <region>', 'its region; needs the credentials again')
     .option(...credentialsFile)
@@ -81,6 +113,7 @@ export function destinationCommands(program: Command): void {
       const changed = await context.client.patch(destinationView, path, {
         ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
         ...(options.region === undefined ? {} : { region: options.region }),
+        ...writingFields(options),
         ...Object.fromEntries(replaced.map(field => [field, null])),
         ...given,
       })

@@ -1,5 +1,6 @@
 /** What people type for S3 and what speaks it: `s3://bucket/prefix`, its settings and credentials. */
 import { z } from 'zod'
+import { HoldfastError } from '../../model/errors.ts'
 import type { Json } from '../../model/types.ts'
 import {
   bucketUri,
@@ -13,6 +14,9 @@ import {
 
 const title = 'an S3 store'
 
+/** Objects there must be brought back before they can be read. */
+const archives = ['GLACIER', 'DEEP_ARCHIVE']
+
 const schema = z.strictObject({
   /** Absent: Amazon's own endpoint of the region. */
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
@@ -23,6 +27,34 @@ const schema = z.strictObject({
     .optional(),
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
   pathStyle: z.boolean(),
+  /** Parts that the store takes for one object. Absent: as is known of the store. */
+  maxParts: z.int().min(2).max(10_000).optional(),
+  /** `none`: no checksum headers, for stores that refuse them in a way of their own. Absent: tried once. */
+  checksums: z.enum(['sha256', 'none']).optional(),
+  /** Of artifacts; what is small, manifests among it, stays in the bucket's own. */
+  storageClass: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]{0,39}$/)
+    .refine(name => !archives.includes(name), 'it must be readable at once, which this class is not')
+    .optional(),
+  /** By the store, with its own key or one of its KMS. What we encrypt is encrypted already. */
+  encryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),
+  kmsKeyId: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,2048}$/)
+    .optional(),
+  /** Of every object. */
+  tags: z
+    .record(
+      z.string().regex(/^[\p{L}\p{N} +\-=._:/@]{1,128}$/u),
+      z.string().regex(/^[\p{L}\p{N} +\-=._:/@]{0,256}$/u),
+    )
+    .refine(tags => Object.keys(tags).length <= 10, 'ten at most')
+    .optional(),
+  metadata: z
+    .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/), z.string().regex(/^[\x20-\x7e]{0,512}$/))
+    .refine(values => JSON.stringify(values).length <= 2048, '2 KB at most')
+    .optional(),
 })
 
 export type S3Settings = z.infer<typeof schema>
@@ -75,11 +107,18 @@ function s3SettingsFrom(given: Record<string, unknown>): Record<string, Json> {
     { pathStyle: own, ...(own ? { region: 'us-east-1' } : {}), ...said },
     title,
   )
-  return {
-    ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
-    ...(rest.region === undefined ? {} : { region: rest.region }),
-    pathStyle: rest.pathStyle,
+  if (rest.kmsKeyId !== undefined && (rest.encryption ?? 'AES256') === 'AES256') {
+    throw new HoldfastError(
+      'request.invalid',
+      "The destination's kmsKeyId cannot be used: it needs the encryption aws:kms or aws:kms:dsse.",
+      { context: { field: 'kmsKeyId' } },
+    )
   }
+  const filled = { ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }), ...rest }
+  return Object.fromEntries(Object.entries(filled).filter(([, value]) => value !== undefined)) as Record<
+    string,
+    Json
+  >
 }
 
 export const readS3Settings = (stored: Record<string, Json>): S3Settings =>

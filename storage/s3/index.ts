@@ -3,6 +3,7 @@ import type { Destination } from '../destination.ts'
 import { checkS3 } from './check.ts'
 import type { S3Settings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
+import { providerAt } from './providers.ts'
 import { getObject } from './read.ts'
 import { openStore } from './store.ts'
 import { abortUpload, completeUpload, listParts, listUploads, openUpload, putPart } from './uploads.ts'
@@ -16,17 +17,18 @@ export function openS3Destination(
   secrets: Record<string, string>,
 ): Destination {
   const store = openStore(uri, settings, secrets)
+  const provider = providerAt(settings.endpoint)
   return {
     kind: 's3',
     uri,
     get capabilities() {
       return {
         conditionalPut: store.findings.conditionalPut,
-        equalParts: settings.endpoint?.includes('.r2.cloudflarestorage.com') ?? false,
+        equalParts: provider.equalParts,
         sequentialParts: false,
         minPartBytes: 5 * mib,
         maxPartBytes: 5 * 1024 * mib,
-        maxParts: 10_000,
+        maxParts: settings.maxParts ?? provider.maxParts,
         verifiesParts: true,
       }
     },

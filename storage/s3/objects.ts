@@ -98,6 +98,7 @@ async function putOnce(
       Key: store.fullKey(key),
       Body: body,
       ContentLength: body.length,
+      ...store.written.all,
       ...(checksums ? { ChecksumSHA256: sha256.toString('base64') } : {}),
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     })

@@ -1,9 +1,10 @@
 /** The way to one bucket: clients, calls with our errors, and the full keys. */
-import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { type PutObjectCommandInput, S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { storeError } from './errors.ts'
 import type { S3Settings } from './form.ts'
+import { providerAt } from './providers.ts'
 
 /** What stores turn out not to have, found out by the first refusal. */
 interface StoreFindings {
@@ -25,6 +26,8 @@ export interface Store {
   /** For calls during which a store may be silent for minutes while it joins parts. */
   patientClient: S3Client
   findings: StoreFindings
+  /** Headers that every object is written with, and those of artifacts besides. */
+  written: { all: WrittenWith; artifacts: WrittenWith }
   fullKey(key: string): string
   /** undefined for keys outside our prefix. */
   ownKey(fullKey: string | undefined): string | undefined
@@ -32,6 +35,24 @@ export interface Store {
   call<T>(action: Action, key: string, options: CallOptions, request: (http: Http) => Promise<T>): Promise<T>
   /** What `call` does to an error, for streams. */
   explain(action: Action, key: string, error: unknown): unknown
+}
+
+type WrittenWith = Pick<
+  PutObjectCommandInput,
+  'StorageClass' | 'ServerSideEncryption' | 'SSEKMSKeyId' | 'Tagging' | 'Metadata'
+>
+
+function writtenWith(settings: S3Settings): Store['written'] {
+  const { storageClass, encryption, kmsKeyId, tags, metadata } = settings
+  const all: WrittenWith = {
+    ...(encryption === undefined ? {} : { ServerSideEncryption: encryption }),
+    ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+    ...(tags === undefined ? {} : { Tagging: new URLSearchParams(tags).toString() }),
+    ...(metadata === undefined ? {} : { Metadata: metadata }),
+  }
+  // Names of other stores' classes are as good as Amazon's.
+  const named = storageClass as WrittenWith['StorageClass']
+  return { all, artifacts: named === undefined ? all : { ...all, StorageClass: named } }
 }
 
 interface Http {
@@ -105,8 +126,8 @@ export function openStore(uri: string, settings: S3Settings, secrets: Record<str
       secrets: hidden,
     })
   const findings: StoreFindings = {
-    conditionalPut: true,
-    checksums: true,
+    conditionalPut: providerAt(settings.endpoint).conditionalPut,
+    checksums: settings.checksums !== 'none',
     versioned: undefined,
     bucketSeen: false,
   }
@@ -117,6 +138,7 @@ export function openStore(uri: string, settings: S3Settings, secrets: Record<str
     client: clientWith(idleSeconds),
     patientClient: clientWith(joiningSeconds),
     findings,
+    written: writtenWith(settings),
     fullKey: key => `${base}${key}`,
     ownKey: fullKey => (fullKey?.startsWith(base) ? fullKey.slice(base.length) : undefined),
     async call(action, key, { signal }, request) {

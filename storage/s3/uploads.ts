@@ -26,6 +26,7 @@ export async function openUpload(store: Store, key: string, options: CallOptions
     const command = new CreateMultipartUploadCommand({
       Bucket: store.bucket,
       Key: store.fullKey(key),
+      ...store.written.artifacts,
       ...(checksums ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
     })
     const { UploadId } = await store.call('CreateMultipartUpload', key, options, http =>

@@ -112,6 +112,12 @@ describe('changes', () => {
       /^destination\.(credentials|denied)$/,
     )
     assert.equal((await change(one)).status, 200)
+    const optioned = await change({ storageClass: 'STANDARD_IA', tags: { team: 'db' } })
+    assert.deepEqual(optioned.body.options, { storageClass: 'STANDARD_IA', tags: { team: 'db' } })
+    assert.deepEqual((await change({ tags: null })).body.options, { storageClass: 'STANDARD_IA' })
+    assert.deepEqual((await change({ storageClass: 'GLACIER' })).body.errors?.[0]?.path, 'storageClass')
+    assert.deepEqual((await change({ storageClass: null })).body.options, {})
+    assert.equal((await change({ sasToken: 'x' })).body.errors?.[0]?.path, 'sasToken')
     const bare = await change({ endpoint: other.endpoint })
     assert.deepEqual(bare.body.errors?.map(field => field.path).sort(), ['accessKeyId', 'secretAccessKey'])
     const elsewhere = await change({ endpoint: other.endpoint, ...one })
@@ -145,6 +151,8 @@ describe('changes', () => {
     assert.equal((await t.call('PATCH', '/v1/destinations/vault', one)).status, 200)
     const moved = await t.refused('PATCH', '/v1/destinations/vault', { endpoint: store.endpoint, ...one })
     assert.equal(moved.code, 'request.in-use')
+    const optioned = await t.refused('PATCH', '/v1/destinations/vault', { maxParts: 1000 })
+    assert.equal(optioned.code, 'request.in-use')
   })
 
   test('lists come in pages, and by engine and kind', async () => {
