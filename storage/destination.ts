@@ -39,6 +39,8 @@ export interface PartInfo {
   bytes: number
   /** What the store calls this part; given back in `complete`. */
   tag: string
+  /** Of `putPart` with `sequentialParts`: bytes that the store had already and was not sent. */
+  thereBefore?: number
   /** Hex SHA-256 of the part if the store (or our own record beside it) knows it. */
   sha256?: string
 }

@@ -109,7 +109,7 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
       signal.throwIfAborted()
       try {
         const info = await destination.putPart(key, uploadId, part, { signal })
-        sentBytes += body.length
+        sentBytes += body.length - (info.thereBefore ?? 0)
         await journal?.sent(part.number, info.tag)
         // A try that seemed to fail may still be reading its buffer: that one is not filled again.
         done(info, tries === 1 ? full : undefined)

@@ -167,15 +167,21 @@ export async function clockFindings(
   if (api !== undefined) clockRow(rows, 'api', api.aheadMs)
   const ui = settings.temporal.uiUrl ?? runtime?.temporalUi ?? undefined
   if (ui !== undefined) clockRow(rows, 'temporal', await aheadOf(ui))
-  for (const { name, kind, endpoint, region } of api?.destinations ?? []) {
-    if (kind !== 's3') continue
-    clockRow(
-      rows,
-      `destination ${name}`,
-      await aheadOf(endpoint ?? `https://s3.${region ?? 'us-east-1'}.amazonaws.com`),
-    )
+  for (const one of api?.destinations ?? []) {
+    const url = storeUrl(one)
+    if (url !== undefined) clockRow(rows, `destination ${one.name}`, await aheadOf(url))
   }
   return rows.findings
+}
+
+/** Where a store's clock can be asked; a directory has none of its own. */
+function storeUrl({ kind, endpoint, region, account }: DestinationView): string | undefined {
+  const own: Record<string, string> = {
+    s3: `https://s3.${region ?? 'us-east-1'}.amazonaws.com`,
+    gcs: 'https://storage.googleapis.com',
+    azure: `https://${account}.blob.core.windows.net`,
+  }
+  return own[kind] && (endpoint ?? own[kind])
 }
 
 function clockRow(rows: Section, whose: string, aheadMs: number | undefined): void {

@@ -108,7 +108,7 @@ export async function putPart(
   uploads.set(uploadId, progress)
   const sha256 = part.sha256 ?? createHash('sha256').update(body).digest('hex')
   const known = progress.parts.get(number)
-  if (known !== undefined && known.sha256 === sha256) return known
+  if (known !== undefined && known.sha256 === sha256) return { ...known, thereBefore: known.bytes }
   if (offset !== progress.hashed) {
     throw new HoldfastError(
       'destination.upload-gone',
@@ -124,6 +124,7 @@ export async function putPart(
   const md5 = progress.md5.copy().update(body)
   const end = offset + body.length
   const whole = end - (end % granuleBytes)
+  const thereBefore = Math.min(body.length, Math.max(0, progress.stored - offset))
   await send(store, progress, key, uploadId, body, offset, whole, options)
   if (whole < end) {
     await keepRest(store, progress, key, uploadId, body.subarray(Math.max(0, whole - offset)), options)
@@ -131,7 +132,7 @@ export async function putPart(
   const info = { number, bytes: body.length, tag: `${end}-${md5.copy().digest('hex')}`, sha256 }
   Object.assign(progress, { hashed: end, md5 })
   progress.parts.set(number, info)
-  return info
+  return { ...info, thereBefore }
 }
 
 async function begin(store: Store, key: string, uploadId: string, options: CallOptions): Promise<Progress> {

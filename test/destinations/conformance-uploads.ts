@@ -131,9 +131,10 @@ export function uploadConformance(subjectOf: () => Subject): void {
     const uploadId = await destination.openUpload(key)
     const sent = await inOrder([1, 2], number => sendPart(destination, key, uploadId, first, number))
     if (destination.capabilities.sequentialParts) {
+      const again = await inOrder([1, 2], number => sendPart(destination, key, uploadId, first, number))
       assert.deepEqual(
-        await inOrder([1, 2], number => sendPart(destination, key, uploadId, first, number)),
-        sent,
+        again,
+        sent.map(part => ({ ...part, thereBefore: part.bytes })),
       )
       await refuses(sendPart(destination, key, uploadId, second, 2), 'destination.upload-gone')
       await destination.completeUpload(key, uploadId, sent)

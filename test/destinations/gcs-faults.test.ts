@@ -137,6 +137,33 @@ describe('GCS with faults', () => {
     assert.deepEqual(server.front.open(), [])
   })
 
+  test('in a bucket that keeps versions, removing takes them all, or the one that is named', async () => {
+    const made = await fetch(`${server.endpoint}/storage/v1/b?project=test`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ name: 'versioned', versioning: { enabled: true } }),
+    })
+    assert.ok(made.ok, await made.text())
+    const kept = async () => {
+      const answer = await fetch(`${server.endpoint}/storage/v1/b/versioned/o?versions=true`)
+      return ((await answer.json()) as { items?: { name: string }[] }).items?.map(({ name }) => name) ?? []
+    }
+    const versioned = await openDestination(server.destinationRecord('v', 'versioned'), {})
+    await versioned.put('a', Buffer.from('one'))
+    const { version } = await versioned.put('a', Buffer.from('second'))
+    await versioned.put('a', Buffer.from('the third'))
+    await versioned.put('ab', Buffer.from('a neighbour'))
+    assert.ok(version)
+    assert.deepEqual((await kept()).sort(), ['v/a', 'v/a', 'v/a', 'v/ab'])
+    await versioned.remove('a', { version })
+    await versioned.remove('a', { version })
+    assert.deepEqual((await kept()).sort(), ['v/a', 'v/a', 'v/ab'])
+    assert.equal(Buffer.from((await versioned.read('a')) ?? []).toString(), 'the third')
+    await versioned.remove('a')
+    await versioned.remove('a')
+    assert.deepEqual(await kept(), ['v/ab'])
+  })
+
   test('over plain HTTP no token is sent, whatever the credentials', async () => {
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
     const serviceAccountKey = JSON.stringify({

@@ -108,7 +108,8 @@ for (const [name, server] of Object.entries(servers)) {
               return destination.putPart(...args)
             },
           }
-          const { parts, storedBytes } = await write(watching)
+          const { parts, storedBytes, sentBytes } = await write(watching)
+          assert.ok(storedBytes - sentBytes >= 2 * 5 * mebibyte, `${sentBytes} of ${storedBytes} were sent`)
           // This server wants the hashes back at the end, whether or not it told them.
           const listed = sequentialParts ? parts : await destination.listParts(key, uploadId)
           assert.deepEqual(
