@@ -34,11 +34,12 @@ export const connectionChange = z.strictObject({
   acceptNewServer: z.boolean().optional(),
 })
 
-const userName = z.string().regex(/^[a-z_][a-z0-9_.-]{0,31}$/i, 'is not the name of a user')
+const userName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/, 'is not the name of a user')
 const absolutePath = z
   .string()
   .max(1024)
-  .regex(/^\/[^\p{Cc}]+$/u, 'must be an absolute path')
+  .regex(/^\/./, 'must be an absolute path')
+  .refine(noControl, 'must not hold control characters')
 
 export const hostInput = z.strictObject({
   name: slug.refine(name => name !== 'local', '"local" is the machine of the worker'),

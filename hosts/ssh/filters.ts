@@ -39,7 +39,8 @@ export function endFilter(mark: string | undefined) {
   if (mark === undefined) return (chunk: Buffer) => ({ bytes: chunk, ended: false })
   const wanted = Buffer.from(mark, 'latin1')
   const first = wanted[0] ?? 0
-  let held = Buffer.alloc(0)
+  const none = Buffer.alloc(0)
+  let held = none
   return (chunk: Buffer): { bytes: Buffer; ended: boolean } => {
     const all = held.length === 0 ? chunk : Buffer.concat([held, chunk])
     const at = all.indexOf(wanted)
@@ -48,7 +49,10 @@ export function endFilter(mark: string | undefined) {
     while (end !== -1 && !wanted.subarray(0, all.length - end).equals(all.subarray(end))) {
       end = all.indexOf(first, end + 1)
     }
-    if (end === -1) end = all.length
+    if (end === -1) {
+      held = none
+      return { bytes: all, ended: false }
+    }
     held = Buffer.from(all.subarray(end))
     return { bytes: all.subarray(0, end), ended: false }
   }

@@ -5,13 +5,14 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { readlink } from 'node:fs/promises'
+import { readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { type Gcs, startGcs } from '../servers/gcs.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { startSshd, type TestSshd } from '../servers/sshd.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { type Answer, type Ask, consent, notifier } from './canary-consent.ts'
@@ -77,6 +78,8 @@ describe('canary', () => {
   let blobs: Azurite
   let google: Gcs
   let postgres: TestPostgres
+  let server: TestSshd
+  const serverStaging = `/var/tmp/holdfast-canary-${process.pid}`
 
   before(async () => {
     stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug' }, worker: false })
@@ -87,6 +90,8 @@ describe('canary', () => {
     postgres = await startPostgres({ auth: 'scram', password })
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 10)
+    server = await startSshd({ sudo: true })
+    canaries.push(server.password, server.passphrase, server.protectedKey.split('\n')[3] ?? '')
   })
 
   after(async () => {
@@ -95,6 +100,8 @@ describe('canary', () => {
     await store?.stop()
     await blobs?.stop()
     await google?.stop()
+    await server?.stop()
+    await rm(serverStaging, { recursive: true, force: true })
   })
 
   test('secrets are only where they are needed', async () => {
@@ -123,6 +130,24 @@ describe('canary', () => {
       name: 'smuggle',
       url: `${postgres.url('shop')}?options=-cfoo=${password}`,
     })
+    const { user, address, port, passphrase, protectedKey } = server
+    const dbms = { url: `ssh://${user}@${address}:${port}`, hostKeys: [await server.hostKey()] }
+    await ask('POST', '/v1/hosts', {
+      ...dbms,
+      name: 'dbms',
+      runAs: 'postgres',
+      tempDir: serverStaging,
+      secrets: { privateKey: protectedKey, passphrase },
+    })
+    await ask('POST', '/v1/hosts', { ...dbms, name: 'other', secrets: { password: server.password } })
+    await ask('POST', '/v1/hosts', { ...dbms, name: 'smuggle', url: `ssh://u:${server.password}@h` })
+    await ask('POST', '/v1/hosts', { ...dbms, name: 'wrong', secrets: { privateKey: passphrase } })
+    for (const name of ['dbms', 'other', 'wrong']) await ask('POST', `/v1/hosts/${name}/test`)
+    await ask('POST', '/v1/connections', {
+      name: 'pg-there',
+      url: `postgres://postgres:${password}@/shop?host=${postgres.dataDir}&port=${postgres.port}`,
+      host: 'dbms',
+    })
     const finish = async (begun: { operation?: { id: string } }) => {
       const view = await stack.ended(begun.operation?.id ?? '')
       answers.push(JSON.stringify(view))
@@ -145,7 +170,9 @@ describe('canary', () => {
         }),
       })
     }
-    for (const [format, destination] of [
+    for (const [format, destination, connection = 'pg'] of [
+      ['custom', 'vault', 'pg-there'],
+      ['directory', 'vault', 'pg-there'],
       ['custom', 'vault'],
       ['custom', 'blobs'],
       ['custom', 'google'],
@@ -154,7 +181,7 @@ describe('canary', () => {
       const lock = await lockTable(postgres.url('shop'), 'blobs')
       try {
         const begun = await ask('POST', '/v1/backups', {
-          connection: 'pg',
+          connection,
           destinations: [destination],
           format,
         })
@@ -169,6 +196,7 @@ describe('canary', () => {
         assert.deepEqual(strangers, [], 'no other process has it in its environment')
         assert.notDeepEqual(tools, [], 'the scan sees what there is to see')
         assert.deepEqual(filesWith(stack.home), [], 'nothing below the home while the tool runs')
+        assert.deepEqual(filesWith(serverStaging), [], 'nor in staging on the server')
         await lock.release()
         assert.equal((await finish(begun)).state, 'succeeded')
       } finally {

@@ -18,5 +18,7 @@ def before_call(context, case, kwargs):
     if isinstance(body.get("endpoint"), str):
         body["endpoint"] = "http://127.0.0.1:1"
     url = body.get("url")
-    if isinstance(url, str):
+    if isinstance(url, str) and case.path == "/v1/hosts":
+        body["url"] = "ssh://nobody@127.0.0.1:1"
+    elif isinstance(url, str):
         body["url"] = "postgres://nobody@127.0.0.1:1/none" if url.startswith("postgres") else os.environ["HOLDFAST_TEST_DATABASE"]
