@@ -8,7 +8,11 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
+import { requestWorkflowId, retireWorkflowId } from '../model/ids.ts'
 import type { OperationView } from '../model/schemas.ts'
+import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
+import { addPerson, approve, askFor, awaiting } from '../test/support/people.ts'
+import { createDatabase } from '../test/support/postgres-sample.ts'
 import { makeShop } from '../test/support/shop.ts'
 import { directory, eventually, type Stack, startStack } from '../test/system/stack.ts'
 
@@ -36,8 +40,14 @@ async function expectState(stack: Stack, id: string, state: OperationView['state
   return view
 }
 
-/** Each operation by the name of its history. */
-async function operations(stack: Stack): Promise<Record<string, OperationView>> {
+/** A run of a workflow; absent: the newest. */
+interface Recorded {
+  workflowId: string
+  runId?: string | null
+}
+
+/** Each workflow by the name of its history. */
+async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<string, Recorded>> {
   const shop = join(stack.directory, 'shop.db')
   makeShop(shop, { rows: 1000 })
   await stack.expectOk('POST', '/v1/destinations', { name: 'vault', uri: await directory(stack, 'vault') })
@@ -50,10 +60,11 @@ async function operations(stack: Stack): Promise<Record<string, OperationView>> 
   const begin = (connection: string) => stack.backup({ connection, destinations: ['vault'] })
   const attemptRecorded = () =>
     stack.workerApi.hold('after', (_method, url) => url.endsWith('/recordAttempt'))
-  const found: Record<string, OperationView> = {}
+  const found: Record<string, Recorded> = {}
 
   found['backup-streamed'] = await expectState(stack, (await begin('dumped')).id, 'succeeded')
-  found['backup-staged'] = await expectState(stack, (await begin('copied')).id, 'succeeded')
+  const staged = await expectState(stack, (await begin('copied')).id, 'succeeded')
+  found['backup-staged'] = staged
 
   const killed = attemptRecorded()
   const interrupted = await begin('copied')
@@ -96,7 +107,7 @@ async function operations(stack: Stack): Promise<Record<string, OperationView>> 
   await writeFile(broken, 'not a database')
   found['backup-failed'] = await expectState(stack, (await begin('broken')).id, 'failed')
 
-  const backup = found['backup-staged'].backup
+  const { backup } = staged
   const restore = async (database: string) =>
     (await stack.restore({ backup, target: { connection: 'copied', database } })).id
   found.restore = await expectState(stack, await restore(join(stack.directory, 'back.db')), 'succeeded')
@@ -108,13 +119,51 @@ async function operations(stack: Stack): Promise<Record<string, OperationView>> 
     { level: 'checksum' },
   )
   found.verify = await expectState(stack, operation.id, 'succeeded')
-  return found
+  return { ...found, ...(await swaps(stack, postgres, shop)) }
+}
+
+/** Over what is there: what asks, what executes, what removes the old one. */
+async function swaps(stack: Stack, postgres: TestPostgres, shop: string): Promise<Record<string, Recorded>> {
+  const anna = await addPerson(stack, 'anna', 'approver')
+  await createDatabase(postgres.url(), 'shop')
+  await postgres.sql("CREATE TABLE items (name text); INSERT INTO items VALUES ('one')", 'shop')
+  await stack.expectOk('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
+  const first = await stack.backup({ connection: 'pg', destinations: ['vault'] })
+  await expectState(stack, first.id, 'succeeded')
+  const ask = async (connection: string, database: string, more: Record<string, unknown> = {}) => {
+    const target = { connection, database }
+    const { body } = await askFor(anna, { backup: `${connection}:latest`, target, ...more })
+    const view = await awaiting(stack, body.operation.id)
+    if (view.state !== 'awaiting-approval') throw new Error(JSON.stringify(view.error))
+    return view
+  }
+  const replaced = async (connection: string, database: string, more: Record<string, unknown>) => {
+    const { id } = await ask(connection, database, more)
+    await approve(stack, anna, id)
+    return await expectState(stack, id, 'succeeded')
+  }
+  const postgresql = await replaced('pg', 'shop', { keepOldSeconds: 2 })
+  const sqlite = await replaced('copied', shop, { safetyBackup: { destination: 'vault' } })
+  const rejected = await ask('pg', 'shop')
+  await anna.call('POST', `/v1/operations/${rejected.id}/reject`, { reason: 'not this one' })
+  await expectState(stack, rejected.id, 'failed')
+  await eventually('what was kept is dropped', async () =>
+    (await stack.operation(postgresql.id)).kept?.state === 'dropped' ? true : undefined,
+  )
+  return {
+    request: { workflowId: requestWorkflowId(postgresql.id) },
+    'request-rejected': rejected,
+    'swap-postgresql': postgresql,
+    'swap-sqlite': sqlite,
+    retire: { workflowId: retireWorkflowId(postgresql.id) },
+  }
 }
 
 const stack = await startStack()
+const postgres = await startPostgres()
 const connection = await Connection.connect({ address: stack.temporal.address })
 try {
-  const found = await operations(stack)
+  const found = await operations(stack, postgres)
   const { serverIdentity } = await stack.expectOk<{ serverIdentity: string }>('GET', '/v1/connections/copied')
   // `sqlite:<machine>:<path>`
   const machine = serverIdentity.split(':')[1] ?? ''
@@ -139,4 +188,5 @@ try {
 } finally {
   await connection.close()
   await stack.stop()
+  await postgres.stop()
 }

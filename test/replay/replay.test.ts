@@ -51,21 +51,39 @@ describe('histories of real runs', () => {
       'backup-staged',
       'backup-staged-worker-killed',
       'backup-streamed',
+      'request',
+      'request-rejected',
       'restore',
       'restore-failed',
+      'retire',
+      'swap-postgresql',
+      'swap-sqlite',
       'verify',
     ])
     const types = (name: string) => new Set(read(name).events.map(event => event.eventType))
     assert.ok(types('backup-cancelled').has('EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED'))
     assert.ok(types('backup-failed').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
     assert.ok(types('restore-failed').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
+    assert.ok(types('request-rejected').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
+    assert.ok(types('request').has('EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED'))
+    const steps = (name: string) =>
+      read(name).events.flatMap(event => event.activityTaskScheduledEventAttributes?.activityType.name ?? [])
+    for (const step of ['useApproval', 'swapStep', 'recordKept']) {
+      assert.ok(steps('swap-postgresql').includes(step) && steps('swap-sqlite').includes(step), step)
+    }
+    assert.ok(steps('swap-sqlite').includes('openSafetyBackup'))
+    assert.ok(steps('retire').includes('dropKept'))
     for (const name of [
       'backup-streamed',
       'backup-staged',
       'backup-staged-worker-killed',
       'backup-parked',
       'backup-paused',
+      'request',
       'restore',
+      'retire',
+      'swap-postgresql',
+      'swap-sqlite',
       'verify',
     ]) {
       assert.ok(types(name).has('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED'), name)
@@ -79,7 +97,7 @@ describe('histories of real runs', () => {
   }
 
   test('a workflow that does other things is found out', async () => {
-    for (const name of ['backup-streamed', 'restore', 'verify']) {
+    for (const name of ['backup-streamed', 'request', 'restore', 'retire', 'swap-sqlite', 'verify']) {
       const history = read(name)
       const scheduled = history.events.flatMap(event => event.activityTaskScheduledEventAttributes ?? [])
       const last = scheduled.at(-2) ?? scheduled.at(-1)
