@@ -144,7 +144,12 @@ function expectSas(field: string, token: string): string {
   }
   const ends = values.get('se')
   if (ends !== null && Date.parse(ends) < Date.now()) {
-    invalidSecret(field, `the shared access signature expired at ${ends}`)
+    // Not a matter of form: one that was good when it was given must park the operation that finds it expired.
+    throw new HoldfastError(
+      'destination.denied',
+      `The destination's ${field} cannot be used: the shared access signature expired at ${ends}.`,
+      { hint: 'Give a fresh signature: holdfast destination change.', context: { field } },
+    )
   }
   return sas
 }
