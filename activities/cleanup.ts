@@ -3,6 +3,7 @@
  * now is left to `holdfast sweep`, and said.
  */
 
+import { HoldfastError } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { abandon, removeOtherAttempts, settled } from '../storage/backups.ts'
 import type { Turn } from './boundary.ts'
@@ -35,18 +36,34 @@ export async function abandonBackup(
   input: BackupInput,
   reason: string,
 ): Promise<{ committed: boolean }> {
-  await cleanHost(context, input.operationId)
+  // A host that cannot be reached, or that shows another key, keeps nobody from saying what became of the backup.
+  const uncleaned = await cleanHost(context, input.operationId).catch((error: unknown) => {
+    if (error instanceof HoldfastError) return error
+    throw error
+  })
+  const committed = await abandonAt(context, turn, input, reason)
+  if (uncleaned && !committed) throw uncleaned
+  return { committed }
+}
+
+/** Answers true when it was committed. */
+async function abandonAt(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  reason: string,
+): Promise<boolean> {
   // Nothing was ever opened there: then the destination may be the very thing that is broken, and is left alone.
-  if ((await context.catalog.attempts(input.operationId)).length === 0) return { committed: false }
+  if ((await context.catalog.attempts(input.operationId)).length === 0) return false
   const destination = await context.destination(input.destination)
   const state = await settled(destination, input.connection, input.backupId)
-  if (state.state === 'committed') return { committed: true }
+  if (state.state === 'committed') return true
   turn.assertLease()
   await abandon(destination, input.connection, input.backupId, {
     by: `operation ${input.operationId}`,
     reason,
   })
-  return { committed: false }
+  return false
 }
 
 /**

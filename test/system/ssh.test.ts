@@ -7,6 +7,7 @@ import { chown, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fingerprint } from '../../hosts/ssh/index.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
@@ -160,6 +161,49 @@ describe('over SSH', () => {
       await eventually('pg_dump to be gone', async () =>
         (await server.pids()).includes(pid) ? undefined : true,
       )
+      await expectCleanServer()
+    } finally {
+      await lock.release()
+    }
+  })
+
+  test('a host that shows another key parks what runs; agreed to, it goes on; given up, that is said', async () => {
+    const connection = 'large'
+    const lock = await lockTable(postgres.url('large'), 'words')
+    const interrupted = async () => {
+      const { id } = await stack.backup({ connection, destinations: ['disk'], format: 'custom' })
+      await dumpWaits(postgres, id)
+      await server.changeHostKey()
+      await server.reboot()
+      const parked = await stack.parked(id)
+      assert.equal(parked.error?.code, 'host.key-changed', JSON.stringify(parked.error))
+      return id
+    }
+    const agree = async () => {
+      const key = fingerprint(await server.hostKey())
+      await stack.expectOk('POST', '/v1/hosts/dbms/trust', { fingerprint: key })
+    }
+    try {
+      const kept = await interrupted()
+      await agree()
+      await stack.resume(kept)
+      await lock.release()
+      assert.equal((await stack.ended(kept)).state, 'succeeded')
+      const again = await lockTable(postgres.url('large'), 'words')
+      try {
+        const givenUp = await interrupted()
+        await stack.expectOk('POST', `/v1/operations/${givenUp}/cancel`)
+        const ended = await stack.ended(givenUp)
+        assert.equal(ended.state, 'cancelled')
+        // The destination knows, although the host cannot be asked.
+        const folder = join(stack.directory, 'backups/large/backups', ended.backup ?? '')
+        assert.deepEqual(await readdir(folder), ['deleted.json'])
+        assert.match(ended.warnings.join(), /Not everything could be cleaned up/)
+      } finally {
+        await again.release()
+      }
+      await agree()
+      await stack.ended((await stack.backup({ connection, destinations: ['disk'] })).id)
       await expectCleanServer()
     } finally {
       await lock.release()
