@@ -91,6 +91,8 @@ describe('tokens that are limited to connections', () => {
     if (path.startsWith('/v1/schedules/')) return to('hidden-nightly')
     if (path.startsWith('/v1/connections/')) return to('hidden')
     if (path.startsWith('/v1/destinations/')) return to('vault')
+    if (path.startsWith('/v1/hosts/')) return to('box')
+    if (path.startsWith('/v1/keys/')) return to('default')
     if (path.startsWith('/v1/users/')) return to('anna')
     if (path.startsWith('/v1/tokens/')) return to('tok-ABCDEFGH')
     if (path.startsWith('/v1/sessions/')) return to('ses-ABCDEFGH')
