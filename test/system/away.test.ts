@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectOneBackup } from './inspect.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 describe('away for long', () => {
   let stack: Stack
@@ -30,10 +30,7 @@ describe('away for long', () => {
     await chmod(program, 0o755)
     await writeFile(events, '')
     stack.startWorker({ HOLDFAST_NOTIFY_COMMAND: program })
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('away'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'away', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'away'))
     const source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 1)
     await stack.expectOk('POST', '/v1/connections', { name: 'lite', url: `sqlite:${source}` })

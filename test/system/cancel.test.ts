@@ -5,15 +5,15 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor, Moment } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
 import { dumpWaits, lockTable } from './sessions.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 /** The promise: clean within this many seconds. A bound of behaviour, not a measurement of speed. */
 const cleanWithinSeconds = 15
@@ -32,10 +32,7 @@ describe('cancel', () => {
     stack = await startStack()
     assert.ok(stack.worker)
     worker = stack.worker
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('cancel'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'cancel', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'cancel'))
     source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 26)
     postgres = await startPostgres()

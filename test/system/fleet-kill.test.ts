@@ -8,15 +8,15 @@ import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { digestPostgres } from '../support/digest.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres } from './databases.ts'
 import { expectOneBackup, processesWith } from './inspect.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 const waits = { HOLDFAST_MACHINE_WAIT_SECONDS: '6' }
 
@@ -43,10 +43,7 @@ describe('a machine dies with its API and its worker', () => {
     })
     other = await stack.anotherMachine('other')
     await other.startApi()
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('machines'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'machines', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'machines'))
     await createDatabase(postgres.url(), 'shop')
     await fillRandomPostgres(postgres.url('shop'), 26)
     await stack.expectOk('POST', '/v1/connections', { name: 'shop', url: postgres.url('shop') })

@@ -9,14 +9,14 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, type Moment, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor, Moment } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
-import { startVersitygw } from '../servers/versitygw.ts'
+import type { startVersitygw } from '../servers/versitygw.ts'
 import { digestSqlite } from '../support/digest.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectOneBackup, processesWith } from './inspect.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 interface Machine {
   name: string
@@ -91,11 +91,8 @@ describe('two machines', () => {
 
   before(async () => {
     stack = await startStack({ worker: false })
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('fleet'), store.secrets)
+    ;({ store, front, destination } = await startVault(stack, 'fleet'))
     postgres = await startPostgres()
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'fleet', front.url))
     source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 26)
     for (const name of ['resumed', 'moved', 'finished', 'cancelled']) {

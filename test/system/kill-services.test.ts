@@ -9,15 +9,15 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, Connection } from '@temporalio/client'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup, processesWith } from './inspect.ts'
 import { dumpWaits, lockTable, pidsIn } from './sessions.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 describe('services die under a backup', () => {
   let stack: Stack
@@ -33,10 +33,7 @@ describe('services die under a backup', () => {
     stack = await startStack()
     assert.ok(stack.worker)
     worker = stack.worker
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('services'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'services', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'services'))
     source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 26)
     postgres = await startPostgres()

@@ -7,16 +7,16 @@ import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
 import { holdfast } from '../cli/run.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { addPerson, approve, askFor, awaiting } from '../support/people.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 const password = 'kq7-Vm2-xt'
 
@@ -40,10 +40,7 @@ describe('parking', () => {
     await chmod(program, 0o755)
     await writeFile(events, '')
     worker = stack.startWorker({ HOLDFAST_NOTIFY_COMMAND: program })
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('parking'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'parking', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'parking'))
     source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 26)
     await stack.expectOk('POST', '/v1/connections', { name: 'copied', url: `sqlite:${source}` })

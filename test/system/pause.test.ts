@@ -6,12 +6,12 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { OperationView } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup, expectOneBackup } from './inspect.ts'
-import { eventually, type Process, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Process, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 describe('pause', () => {
   let stack: Stack
@@ -24,10 +24,7 @@ describe('pause', () => {
     stack = await startStack()
     assert.ok(stack.worker)
     worker = stack.worker
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('pause'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'pause', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'pause'))
     const source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 90)
     for (const [name, method] of [

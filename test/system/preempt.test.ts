@@ -6,13 +6,13 @@ import { after, before, describe, test } from 'node:test'
 import type { AuditView } from '../../model/access.ts'
 import type { OperationView, Problem } from '../../model/schemas.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Held, type Interceptor, startInterceptor } from '../servers/interceptor.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Held, Interceptor } from '../servers/interceptor.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { addPerson, approve, askFor, awaiting, planOf } from '../support/people.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectNoBackup } from './inspect.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 describe('pre-emption', () => {
   let stack: Stack
@@ -24,10 +24,7 @@ describe('pre-emption', () => {
 
   before(async () => {
     stack = await startStack()
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('preempt'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'preempt', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'preempt'))
     const source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 20)
     await copyFile(source, join(stack.directory, 'shop.db'))

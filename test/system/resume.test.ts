@@ -7,12 +7,12 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { Destination } from '../../storage/destination.ts'
-import { openDestination } from '../../storage/index.ts'
-import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
-import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import type { Interceptor } from '../servers/interceptor.ts'
+import type { Versitygw } from '../servers/versitygw.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectOneBackup } from './inspect.ts'
-import { eventually, type Stack, s3Input, startStack } from './stack.ts'
+import { eventually, type Stack, startStack } from './stack.ts'
+import { startVault } from './vault.ts'
 
 /** Parts a worker has under way at once (storage/writer.ts). */
 const partsInFlight = 4
@@ -25,10 +25,7 @@ describe('a staged upload goes on where it was', () => {
 
   before(async () => {
     stack = await startStack()
-    store = await startVersitygw()
-    front = await startInterceptor(store.endpoint)
-    destination = await openDestination(store.destinationRecord('resume'), store.secrets)
-    await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'vault', 'resume', front.url))
+    ;({ store, front, destination } = await startVault(stack, 'resume'))
   })
 
   after(async () => {
