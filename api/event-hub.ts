@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HoldfastError } from '../model/errors.ts'
-import type { OperationView } from '../model/schemas.ts'
+import type { OperationView } from '../model/views.ts'
 
 export interface Snapshot {
   /** Changes with the state: what a client has seen last. */

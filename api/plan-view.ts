@@ -5,7 +5,7 @@ import { listBackups } from '../catalog/backups.ts'
 import { listOperations } from '../catalog/operations.ts'
 import type { Step } from '../engines/engine.ts'
 import type { OperationRecord, StoredPlan } from '../model/records.ts'
-import type { PlanView } from '../model/schemas.ts'
+import type { PlanView } from '../model/views.ts'
 import type { ApiContext } from './context.ts'
 
 export async function planViewOf(

@@ -4,7 +4,7 @@ import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { errorTable, HoldfastError } from '../model/errors.ts'
-import type { Problem } from '../model/schemas.ts'
+import type { Problem } from '../model/views.ts'
 import type { Log } from './log.ts'
 
 export type Field = NonNullable<Problem['errors']>[number]

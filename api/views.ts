@@ -12,7 +12,7 @@ import {
   type HostView,
   type OperationView,
   progressView,
-} from '../model/schemas.ts'
+} from '../model/views.ts'
 import { placeNames } from '../storage/index.ts'
 import { heartbeatsOf, type Run, type TemporalAccess } from './temporal.ts'
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { BackupView, OperationView } from '../model/schemas.ts'
+import type { BackupView, OperationView } from '../model/views.ts'
 import type { Process, Stack } from '../test/system/stack.ts'
 
 export interface Product {

@@ -1,7 +1,7 @@
 /** Answers of prechecks: one line each, and an exit code that scripts can use. */
 import type { z } from 'zod'
 import { errorTable, isErrorCode } from '../model/errors.ts'
-import type { connectionCheckView, hostCheckView } from '../model/schemas.ts'
+import type { connectionCheckView, hostCheckView } from '../model/views.ts'
 import type { Context } from './context.ts'
 import { bytes, clean, padEnd, paint, print, printJson } from './terminal.ts'
 

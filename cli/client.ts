@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { HoldfastError, isErrorCode } from '../model/errors.ts'
-import { page, problem } from '../model/schemas.ts'
+import { page, problem } from '../model/views.ts'
 
 export interface Client {
   readonly url: string

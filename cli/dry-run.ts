@@ -1,5 +1,5 @@
 /** Shows what an operation would do. */
-import { type OperationView, planView } from '../model/schemas.ts'
+import { type OperationView, planView } from '../model/views.ts'
 import type { Context } from './context.ts'
 import { summaryLines } from './operation-lines.ts'
 import { bytes, clean, duration, paint, print, printError, printJson } from './terminal.ts'

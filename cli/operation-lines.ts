@@ -1,7 +1,7 @@
 /** An operation as lines: the list of phases with bar, rate and time left. */
 import type { WriteStream } from 'node:tty'
 import { stripVTControlCharacters } from 'node:util'
-import type { OperationView } from '../model/schemas.ts'
+import type { OperationView } from '../model/views.ts'
 import { bytes, clean, duration, padEnd, padStart, paint, time } from './terminal.ts'
 
 type PhaseView = OperationView['phases'][number]

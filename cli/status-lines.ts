@@ -1,5 +1,5 @@
 /** The status screen as lines: fits 80 columns, worst first; what is well takes one line each in a large fleet. */
-import type { DatabaseStatus, StatusProblem, StatusView } from '../model/schemas.ts'
+import type { DatabaseStatus, StatusProblem, StatusView } from '../model/views.ts'
 import { clean, duration, padEnd, padStart, paint, time, wrapped } from './terminal.ts'
 
 export interface Screen {

@@ -1,8 +1,8 @@
 /** Follows one operation and shows it: a list that is redrawn on a terminal, plain lines elsewhere, JSON lines for programs. */
 
 import { errorTable, HoldfastError, isErrorCode } from '../model/errors.ts'
-import { accepted, type OperationView, operationView } from '../model/schemas.ts'
 import { closedStates } from '../model/types.ts'
+import { accepted, type OperationView, operationView } from '../model/views.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { drawOperation, heading, phaseLine, summaryLines } from './operation-lines.ts'

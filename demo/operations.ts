@@ -3,7 +3,7 @@ import type { Client } from '../cli/client.ts'
 import { bytes } from '../cli/terminal.ts'
 import { isClosed } from '../cli/watch.ts'
 import { HoldfastError, isErrorCode } from '../model/errors.ts'
-import { accepted, type BackupView, backupView, type OperationView, operationView } from '../model/schemas.ts'
+import { accepted, type BackupView, backupView, type OperationView, operationView } from '../model/views.ts'
 import type { Timeline } from './timeline.ts'
 
 async function finished(client: Client, path: string, body: unknown): Promise<OperationView> {

@@ -3,7 +3,7 @@ import { mkdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from '../cli/client.ts'
 import { bytes } from '../cli/terminal.ts'
-import { connectionView } from '../model/schemas.ts'
+import { connectionView } from '../model/views.ts'
 import { backUp, compare, restore, verify } from './operations.ts'
 import {
   identifier,

@@ -1,4 +1,4 @@
-/** Schemas of the public API about who may do what. As model/schemas.ts, not imported by workflows. */
+/** Schemas of the public API about who may do what. As model/inputs.ts, not imported by workflows. */
 import { z } from 'zod'
 import { slugPattern } from './ids.ts'
 import { roles } from './types.ts'

@@ -1,5 +1,5 @@
 /**
- * What the catalog remembers and what the internal worker routes carry. Pure types: validated by model/schemas.ts at the edges.
+ * What the catalog remembers and what the internal worker routes carry. Pure types: validated by api/internal.ts at the edges.
  */
 import type { ErrorFacts } from './errors.ts'
 import type { Manifest } from './manifest.ts'
@@ -67,7 +67,7 @@ export interface DestinationRecord {
   name: string
   kind: DestinationKind
   uri: string
-  /** endpoint, region, pathStyle … as in model/schemas.ts destinationSettings. */
+  /** endpoint, region, pathStyle … as in the kind.s form.ts below storage/. */
   settings: Record<string, Json>
   secretFields: string[]
   createdAt: string

@@ -1,8 +1,8 @@
 /** Schemas of schedules in the public API. Used by api/ (validation, OpenAPI) and cli/ (types). */
 import { z } from 'zod'
 import { dueTimes, timeZoneNamed } from './due.ts'
+import { backupInput, slug, verifyInput } from './inputs.ts'
 import type { ScheduleSpec } from './schedules.ts'
-import { backupInput, slug, verifyInput } from './schemas.ts'
 
 const minute = 60
 const day = 24 * 60 * minute

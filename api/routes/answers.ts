@@ -1,7 +1,7 @@
 /** Pieces of route definitions. */
 import { z } from '@hono/zod-openapi'
 import { slugPattern } from '../../model/ids.ts'
-import { problem } from '../../model/schemas.ts'
+import { problem } from '../../model/views.ts'
 
 export const json = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
   content: { 'application/json': { schema } },

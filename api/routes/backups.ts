@@ -15,16 +15,10 @@ import {
   slugPattern,
   verifyWorkflowId,
 } from '../../model/ids.ts'
+import { type BackupRequestInput, backupInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
-import {
-  accepted,
-  type BackupRequestInput,
-  backupInput,
-  backupView,
-  page,
-  verifyInput,
-} from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
+import { accepted, backupView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'

@@ -19,12 +19,11 @@ import { HoldfastError } from '../../model/errors.ts'
 import {
   type ConnectionChange,
   connectionChange,
-  connectionView,
   type DestinationChange,
   destinationChange,
-  destinationView,
-} from '../../model/schemas.ts'
+} from '../../model/inputs.ts'
 import type { Json } from '../../model/types.ts'
+import { connectionView, destinationView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import {
   type DestinationExtras,

@@ -13,15 +13,9 @@ import { findHost } from '../../catalog/hosts.ts'
 import type { Engine } from '../../engines/engine.ts'
 import { engineForUrl, engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import {
-  type ConnectionInput,
-  connectionCheckView,
-  connectionInput,
-  connectionPolicyInput,
-  connectionView,
-  page,
-} from '../../model/schemas.ts'
+import { type ConnectionInput, connectionInput, connectionPolicyInput } from '../../model/inputs.ts'
 import type { CheckResult, Json, MethodName } from '../../model/types.ts'
+import { connectionCheckView, connectionView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
 import { probeConnection } from '../probe.ts'

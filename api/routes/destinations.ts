@@ -13,16 +13,10 @@ import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
 import { trustedInstallations } from '../../catalog/trust.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import { type DestinationInput, destinationInput, takeoverInput } from '../../model/inputs.ts'
 import type { EpochDocument } from '../../model/manifest.ts'
-import {
-  type DestinationInput,
-  destinationInput,
-  destinationView,
-  page,
-  takeoverInput,
-  takeoverView,
-} from '../../model/schemas.ts'
 import { homePaths } from '../../model/settings.ts'
+import { destinationView, page, takeoverView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import {
   checkDestinationSecrets,

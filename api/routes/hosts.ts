@@ -13,15 +13,9 @@ import {
 import { loginOf } from '../../hosts/index.ts'
 import { fingerprint, isHostKey, openSshHost, type SshHost, shownKey } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import {
-  type HostInput,
-  hostCheckView,
-  hostInput,
-  hostTrustInput,
-  hostView,
-  page,
-} from '../../model/schemas.ts'
+import { hostInput, hostTrustInput } from '../../model/inputs.ts'
 import type { CheckResult } from '../../model/types.ts'
+import { type HostInput, hostCheckView, hostView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'

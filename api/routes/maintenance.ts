@@ -1,6 +1,7 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
 import { listDestinations, readDestination } from '../../catalog/destinations.ts'
-import { rebuildInput, rebuildView, sweepInput, sweepView } from '../../model/schemas.ts'
+import { rebuildInput, sweepInput } from '../../model/inputs.ts'
+import { rebuildView, sweepView } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { rebuildFrom } from '../rebuild.ts'
 import { requires } from '../roles.ts'

@@ -7,7 +7,7 @@ import { isClosed, listOperations, readOperation } from '../../catalog/operation
 import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
-import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
+import { logEntryView, type OperationView, operationView, page } from '../../model/views.ts'
 import { requestCancel } from '../cancel.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { limitOf } from '../reach.ts'

@@ -12,8 +12,9 @@ import {
   serverLock,
   slugPattern,
 } from '../../model/ids.ts'
+import { type RestoreRequestInput, restoreInput } from '../../model/inputs.ts'
 import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
-import { accepted, type RestoreRequestInput, restoreInput } from '../../model/schemas.ts'
+import { accepted } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertTargetWithin, assertWithin, limitOf, within } from '../reach.ts'

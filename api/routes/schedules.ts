@@ -26,7 +26,7 @@ import {
 } from '../../model/schedule-schemas.ts'
 import { wordsOf } from '../../model/schedule-words.ts'
 import type { ScheduleKind, ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
-import { accepted, page } from '../../model/schemas.ts'
+import { accepted, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { fieldsOf, InvalidRequest } from '../problem.ts'
 import { assertWithin, within } from '../reach.ts'

@@ -10,7 +10,7 @@ import {
 import { checkPassword, findUser } from '../../catalog/users.ts'
 import { loginInput, sessionMade, sessionView } from '../../model/access.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { page } from '../../model/schemas.ts'
+import { page } from '../../model/views.ts'
 import { clearSessionCookie, setSessionCookie } from '../actor.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertSameOrigin } from '../origin.ts'

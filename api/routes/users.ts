@@ -20,7 +20,7 @@ import {
 } from '../../model/access.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Actor } from '../../model/records.ts'
-import { page } from '../../model/schemas.ts'
+import { page } from '../../model/views.ts'
 import { sessionSecretOf } from '../actor.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertMatch, withEtag } from '../etag.ts'

@@ -1,6 +1,7 @@
 /** How long a restore will take, from what past ones took. Says what it is based on; nothing is made up. */
-import type { DatabaseStatus } from '../../model/schemas.ts'
+
 import type { Phase, PhaseRecord } from '../../model/types.ts'
+import type { DatabaseStatus } from '../../model/views.ts'
 
 /** A restore that succeeded. */
 export interface Measured {

@@ -5,7 +5,7 @@
 import { destinationSecrets, type StoredDestination } from '../../catalog/destinations.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { BackupRecord } from '../../model/records.ts'
-import type { StatusProblem } from '../../model/schemas.ts'
+import type { StatusProblem } from '../../model/views.ts'
 import { readKeySidecars, settled } from '../../storage/backups.ts'
 import { boundTo } from '../../storage/bound.ts'
 import type { Destination } from '../../storage/destination.ts'

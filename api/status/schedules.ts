@@ -4,7 +4,7 @@ import type { Catalog } from '../../catalog/open.ts'
 import { boundedTimes, listRuns } from '../../catalog/schedule-runs.ts'
 import { wordsOf } from '../../model/schedule-words.ts'
 import type { ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
-import type { DatabaseStatus, StatusProblem } from '../../model/schemas.ts'
+import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
 
 export interface Scheduled {
   schedule: ScheduleRecord

@@ -10,7 +10,7 @@ import {
   type PlanView,
   page,
   planView,
-} from '../../model/schemas.ts'
+} from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
 import { askSecret, clean, fields, note, paint, print, printJson, table, time } from '../terminal.ts'

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type AuditView, auditCheckView, auditPruneView, auditView } from '../../model/access.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { page } from '../../model/schemas.ts'
+import { page } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
 

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { type BackupView, backupView, page } from '../../model/schemas.ts'
+import { type BackupView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { bytes, duration, fields, note, printJson, table, time } from '../terminal.ts'
 import { follow, start } from '../watch.ts'

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { connectionCheckView, connectionView } from '../../model/schemas.ts'
+import { connectionCheckView, connectionView } from '../../model/views.ts'
 import { showChecks } from '../checks.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { destinationView } from '../../model/schemas.ts'
 import type { DestinationKind } from '../../model/types.ts'
+import { destinationView } from '../../model/views.ts'
 import { kindOfUri } from '../../storage/index.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'

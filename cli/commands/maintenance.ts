@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { sweepView, takeoverView } from '../../model/schemas.ts'
+import { sweepView, takeoverView } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { clean, note, print, printJson } from '../terminal.ts'
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { logEntryView, type OperationView, operationView, page } from '../../model/schemas.ts'
+import { logEntryView, type OperationView, operationView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { heading, phaseLine, summaryLines } from '../operation-lines.ts'
 import { clean, duration, note, print, printJson, table, time } from '../terminal.ts'

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
-import { connectionView } from '../../model/schemas.ts'
+import { connectionView } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { showDryRun } from '../dry-run.ts'
 import { follow, start } from '../watch.ts'

@@ -7,7 +7,7 @@ import {
   scheduleView,
 } from '../../model/schedule-schemas.ts'
 import { seconds } from '../../model/schedule-words.ts'
-import { page } from '../../model/schemas.ts'
+import { page } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { durationSeconds, instant, times, weekdays, wholeNumbers } from '../schedule-options.ts'
 import { fields, note, paint, print, printJson, table } from '../terminal.ts'

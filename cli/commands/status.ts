@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
-import { statusView } from '../../model/schemas.ts'
+import { statusView } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { statusLines } from '../status-lines.ts'
 import { print, printJson } from '../terminal.ts'

@@ -1,6 +1,6 @@
 /** What there is, for completion: names, one per line, within a second or so; nothing at all rather than an error. */
 import { z } from 'zod'
-import { backupView, page } from '../../model/schemas.ts'
+import { backupView, page } from '../../model/views.ts'
 import { type Client, createClient } from '../client.ts'
 import { settingsOf } from '../context.ts'
 import { readConfig } from '../profiles.ts'

@@ -1,6 +1,7 @@
 /** What runs: the API and its token, Temporal, workers, ports, destinations, and whether the clocks agree. */
 import { isPolling, pollersOf, temporalConnection } from '../../api/temporal.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import type { Settings } from '../../model/settings.ts'
 import {
   type ConnectionView,
   connectionView,
@@ -9,8 +10,7 @@ import {
   page,
   type StatusView,
   statusView,
-} from '../../model/schemas.ts'
-import type { Settings } from '../../model/settings.ts'
+} from '../../model/views.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { createClient } from '../client.ts'
 import type { Runtime } from '../context.ts'

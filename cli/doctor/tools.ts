@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Tool } from '../../engines/engine.ts'
 import { engines } from '../../engines/index.ts'
-import type { ConnectionView } from '../../model/schemas.ts'
+import type { ConnectionView } from '../../model/views.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { findTemporal } from '../temporal-binary.ts'
 import { type Finding, type Section, section } from './findings.ts'

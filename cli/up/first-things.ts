@@ -1,8 +1,8 @@
 /** What a new Holdfast needs before its first backup: a key, so that backups are encrypted, and a place for them. */
 import { pathToFileURL } from 'node:url'
 import { HoldfastError } from '../../model/errors.ts'
-import { destinationView, keyView, page } from '../../model/schemas.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
+import { destinationView, keyView, page } from '../../model/views.ts'
 import type { Client } from '../client.ts'
 import { keyNotice } from '../commands/keys.ts'
 

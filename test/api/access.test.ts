@@ -7,8 +7,8 @@ import { neededRoles } from '../../api/roles.ts'
 import { listAudit } from '../../catalog/audit.ts'
 import { openCatalog } from '../../catalog/open.ts'
 import { createToken } from '../../catalog/tokens.ts'
-import type { Problem } from '../../model/schemas.ts'
 import { type Role, roleIncludes, roles } from '../../model/types.ts'
+import type { Problem } from '../../model/views.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
 interface Route {

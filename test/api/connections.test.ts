@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import type { ConnectionView, DestinationView, KeyView } from '../../model/schemas.ts'
+import type { ConnectionView, DestinationView, KeyView } from '../../model/views.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
 const canary = 'kanarienvogel-2b9d41'

@@ -5,7 +5,7 @@ import { openCatalog } from '../../catalog/open.ts'
 import { insertOperation } from '../../catalog/operations.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import type { TokenMade } from '../../model/access.ts'
-import type { OperationView, Problem } from '../../model/schemas.ts'
+import type { OperationView, Problem } from '../../model/views.ts'
 import { operation } from '../catalog/support.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
 

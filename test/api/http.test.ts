@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { request } from 'node:http'
 import { after, before, describe, test } from 'node:test'
-import type { Problem } from '../../model/schemas.ts'
+import type { Problem } from '../../model/views.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
 describe('HTTP', () => {

@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { TokenMade } from '../../model/access.ts'
-import type { OperationView, Problem } from '../../model/schemas.ts'
+import type { OperationView, Problem } from '../../model/views.ts'
 import { addPerson, askFor, awaiting, type Person } from '../support/people.ts'
 import { startWorkedApi, type WorkedApi } from './worked.ts'
 

@@ -6,8 +6,8 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createLog } from '../../api/log.ts'
 import { type RunningApi, startApi } from '../../api/server.ts'
-import type { Problem } from '../../model/schemas.ts'
 import { type Settings, settingsFrom } from '../../model/settings.ts'
+import type { Problem } from '../../model/views.ts'
 import { placeForCatalog } from '../support/catalogs.ts'
 
 /** Nobody listens there. */

@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test'
 import { connect as tlsConnect } from 'node:tls'
 import { createLog } from '../../api/log.ts'
 import { startApi } from '../../api/server.ts'
-import type { Problem } from '../../model/schemas.ts'
+import type { Problem } from '../../model/views.ts'
 import { makeCertificate } from '../servers/certificate.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
 

@@ -11,7 +11,7 @@ import type {
   TokenView,
   UserView,
 } from '../../model/access.ts'
-import type { Problem } from '../../model/schemas.ts'
+import type { Problem } from '../../model/views.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
 const password = 'kanarienvogel-51ad password'

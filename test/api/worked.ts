@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { DefaultLogger, makeTelemetryFilterString, Runtime } from '@temporalio/worker'
 import { startWorker } from '../../activities/worker.ts'
 import { isClosed } from '../../catalog/operations.ts'
-import type { OperationView, Problem } from '../../model/schemas.ts'
+import type { OperationView, Problem } from '../../model/views.ts'
 import { startTemporal, type TestTemporal } from '../servers/temporal.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
 

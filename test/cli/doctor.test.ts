@@ -10,7 +10,7 @@ import type { Finding } from '../../cli/doctor/findings.ts'
 import type { EffectiveSetting } from '../../cli/doctor/settings.ts'
 import { installLine, packageManager, toolFindings } from '../../cli/doctor/tools.ts'
 import { postgresql } from '../../engines/postgresql/index.ts'
-import type { ConnectionView } from '../../model/schemas.ts'
+import type { ConnectionView } from '../../model/views.ts'
 import { startTestApi, type TestApi } from '../api/support.ts'
 import { holdfast } from './run.ts'
 

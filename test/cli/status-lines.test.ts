@@ -6,7 +6,7 @@ import { estimate, type Measured, secondsOf } from '../../api/status/estimate.ts
 import { brokenPromises } from '../../api/status/schedules.ts'
 import { statusLines } from '../../cli/status-lines.ts'
 import type { ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
-import type { DatabaseStatus, StatusView } from '../../model/schemas.ts'
+import type { DatabaseStatus, StatusView } from '../../model/views.ts'
 
 const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus => ({
   connection: name,

@@ -1,6 +1,6 @@
 /** Users with passwords and tokens of their own, and what they say to a restore that replaces something. */
 import { randomBytes } from 'node:crypto'
-import type { OperationView, PlanView, Problem } from '../../model/schemas.ts'
+import type { OperationView, PlanView, Problem } from '../../model/views.ts'
 import { eventually } from '../api/support.ts'
 
 /** A whole stack, or an API with a worker in this process. */

@@ -8,7 +8,7 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:
 import { basename, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { Manifest } from '../../model/manifest.ts'
-import type { BackupView, OperationView } from '../../model/schemas.ts'
+import type { BackupView, OperationView } from '../../model/views.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase } from '../support/postgres-sample.ts'

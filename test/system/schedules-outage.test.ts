@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
 import type { ScheduleRunView } from '../../model/schedule-schemas.ts'
-import type { OperationView } from '../../model/schemas.ts'
+import type { OperationView } from '../../model/views.ts'
 import { addSchedule, addShop, detail, dueIn, missed, runThat, succeeded } from './schedules.ts'
 import { eventually, type Process, type Stack, startStack } from './stack.ts'
 

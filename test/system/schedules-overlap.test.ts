@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
 import type { ScheduleRunView } from '../../model/schedule-schemas.ts'
-import type { OperationView } from '../../model/schemas.ts'
+import type { OperationView } from '../../model/views.ts'
 import { addSchedule, addShop, detail, dueIn, missed, runThat, succeeded } from './schedules.ts'
 import { eventually, type Process, type Stack, startStack } from './stack.ts'
 

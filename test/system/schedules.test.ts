@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
-import type { OperationView } from '../../model/schemas.ts'
+import type { OperationView } from '../../model/views.ts'
 import { addSchedule, addShop, detail, missed, runThat, succeeded } from './schedules.ts'
 import { eventually, type Stack, startStack } from './stack.ts'
 

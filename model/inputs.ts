@@ -1,0 +1,293 @@
+/**
+ * What the public API is asked: schemas of its requests. Used by api/ (validation, OpenAPI) and cli/ (types). Not imported by workflows.
+ */
+import { z } from 'zod'
+import { slugPattern } from './ids.ts'
+
+export const slug = z
+  .string()
+  .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit')
+const secretValue = z.string().max(4096)
+const noControl = (text: string) => !/\p{Cc}/u.test(text)
+/** A database name or a file path as the engine has it: anything but control characters. */
+const databaseName = z.string().min(1).max(4096).refine(noControl, 'must not hold control characters')
+
+export const connectionInput = z.strictObject({
+  name: slug,
+  /** `postgres://user@host:port/db?sslmode=…`, `sqlite:/path/file.db`, or a path. A password here is moved to the secrets. */
+  url: z.string().min(1).max(4096).refine(noControl, 'must not hold control characters'),
+  method: z.enum(['logical', 'physical']).optional(),
+  /** Where its tools run: `local`, or a host over SSH that was added. */
+  host: slug.optional(),
+  /** Secrets by field, e.g. {"password": "…"}. */
+  secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: z.boolean().optional(),
+})
+
+/** What is absent stays; a secret that is `null` is forgotten. */
+export const connectionChange = z.strictObject({
+  url: connectionInput.shape.url.optional(),
+  method: connectionInput.shape.method,
+  secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue.nullable()).optional(),
+  /** It is another server than the one that was added, and that is meant. */
+  acceptNewServer: z.boolean().optional(),
+})
+
+const userName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/, 'is not the name of a user')
+const absolutePath = z
+  .string()
+  .max(1024)
+  .regex(/^\/./, 'must be an absolute path')
+  .refine(noControl, 'must not hold control characters')
+
+export const hostInput = z.strictObject({
+  name: slug.refine(name => name !== 'local', '"local" is the machine of the worker'),
+  /** `ssh://user@address[:port]` */
+  url: z.string().min(1).max(1024).refine(noControl, 'must not hold control characters'),
+  /** Tools run as this user there, by sudo; absent: as who logs in. */
+  runAs: userName.optional(),
+  /** Staging there; absent: `/var/tmp/holdfast-USER`. */
+  tempDir: absolutePath.optional(),
+  /** Name of the host to go through. */
+  through: slug.optional(),
+  /** Also offer the keys of the ssh-agent (SSH_AUTH_SOCK) that API and workers have. */
+  agent: z.boolean().optional(),
+  /** Public keys of the machine, e.g. of a known_hosts file: agreed to with this. */
+  hostKeys: z.array(z.string().max(8192)).max(10).optional(),
+  secrets: z
+    .strictObject({
+      password: secretValue.optional(),
+      privateKey: z.string().max(65_536).optional(),
+      passphrase: secretValue.optional(),
+    })
+    .optional(),
+})
+export const hostTrustInput = z.strictObject({
+  /** As `ssh-keygen -l` prints it. Absent: nothing is agreed to, the answer tells which key is shown. */
+  fingerprint: z
+    .string()
+    .regex(/^SHA256:[A-Za-z0-9+/]{43}$/, 'is not a fingerprint: SHA256:…')
+    .optional(),
+})
+
+export const destinationInput = z.strictObject({
+  name: slug,
+  /** `file:///dir` or a path; `s3://bucket/prefix`; `gcs://bucket/prefix`; `azure://container/prefix`. */
+  uri: z.string().min(1).max(2048).refine(noControl, 'must not hold control characters'),
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .optional(),
+  pathStyle: z.boolean().optional(),
+  /** Azure: the storage account; not needed where endpoint or connection string name it. */
+  account: z
+    .string()
+    .regex(/^[a-z0-9]{3,24}$/)
+    .optional(),
+  /** S3: parts that the store takes for one object, where they are fewer than is known. */
+  maxParts: z.int().min(2).max(10_000).optional(),
+  /** S3: `none` for stores that refuse checksum headers. */
+  checksums: z.enum(['sha256', 'none']).optional(),
+  /** S3: of artifacts; one that is readable at once. */
+  storageClass: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]{0,39}$/)
+    .optional(),
+  /** S3: encryption by the store. */
+  encryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),
+  kmsKeyId: z.string().min(1).max(2048).optional(),
+  /** S3: of every object. */
+  tags: z.record(z.string().min(1).max(128), z.string().max(256)).optional(),
+  metadata: z.record(z.string().min(1).max(64), z.string().max(512)).optional(),
+  accessKeyId: secretValue.optional(),
+  secretAccessKey: secretValue.optional(),
+  sessionToken: secretValue.optional(),
+  accountKey: secretValue.optional(),
+  sasToken: secretValue.optional(),
+  connectionString: secretValue.optional(),
+  /** GCS: the JSON of a service account's key file. */
+  serviceAccountKey: secretValue.optional(),
+})
+
+/** What is absent stays, `null` takes away. The place itself (`uri`) does not change. */
+export const destinationChange = z.strictObject({
+  endpoint: destinationInput.shape.endpoint.nullable(),
+  region: destinationInput.shape.region.nullable(),
+  pathStyle: destinationInput.shape.pathStyle,
+  maxParts: destinationInput.shape.maxParts.nullable(),
+  checksums: destinationInput.shape.checksums.nullable(),
+  storageClass: destinationInput.shape.storageClass.nullable(),
+  encryption: destinationInput.shape.encryption.nullable(),
+  kmsKeyId: destinationInput.shape.kmsKeyId.nullable(),
+  tags: destinationInput.shape.tags.nullable(),
+  metadata: destinationInput.shape.metadata.nullable(),
+  accessKeyId: destinationInput.shape.accessKeyId.nullable(),
+  secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
+  sessionToken: destinationInput.shape.sessionToken.nullable(),
+  accountKey: destinationInput.shape.accountKey.nullable(),
+  sasToken: destinationInput.shape.sasToken.nullable(),
+  connectionString: destinationInput.shape.connectionString.nullable(),
+  serviceAccountKey: destinationInput.shape.serviceAccountKey.nullable(),
+})
+
+/** Nobody watches: what needs an operator parks the operation from its first step on, instead of ending it. */
+const unattended = z.boolean().optional()
+/** Every check and the plan, and then nothing of it is done: no lock is taken, nothing changes on the server or in the store. */
+const dryRun = z.boolean().optional()
+
+export const backupInput = z.strictObject({
+  connection: slug,
+  /** Exactly one so far. */
+  destinations: z.array(slug).length(1).optional(),
+  type: z.literal('full').optional(),
+  /** What the tool writes; see the engine's page. */
+  format: z
+    .string()
+    .regex(/^[a-z-]{1,32}$/)
+    .optional(),
+  jobs: z.int().min(1).max(64).optional(),
+  compressionLevel: z.int().min(1).max(19).optional(),
+  /** Names of keys; `[]` for a backup that is not encrypted; absent: every key there is. */
+  encryptTo: z.array(slug).max(16).optional(),
+  labels: z
+    .record(
+      z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/),
+      z.string().max(256).refine(noControl, 'must not hold control characters'),
+    )
+    .optional(),
+  unattended,
+  dryRun,
+})
+
+export const restoreInput = z.strictObject({
+  /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
+  backup: z.string().min(1).max(256).refine(noControl, 'must not hold control characters'),
+  target: z.strictObject({ connection: slug, database: databaseName }),
+  jobs: z.int().min(1).max(64).optional(),
+  noOwner: z.boolean().optional(),
+  reason: z.string().max(1000).refine(noControl, 'must not hold control characters').optional(),
+  unattended,
+  dryRun,
+  /** A backup that holds the server is cancelled, and the restore is the next to have it. */
+  preempt: z.boolean().optional(),
+  /** What is there under the name may be replaced, once an approver has approved the plan. Needs a reason. */
+  overwriteExisting: z.boolean().optional(),
+  /** Of what is to be replaced, made before anything is. */
+  safetyBackup: z.strictObject({ destination: slug }).optional(),
+  /** How long the old one is kept after it was replaced: a day unless told otherwise, ninety days at most. */
+  keepOldSeconds: z.int().min(0).max(7_776_000).optional(),
+})
+
+const decisionReason = z
+  .string()
+  .min(1)
+  .max(1000)
+  .refine(noControl, 'must not hold control characters')
+  .refine(text => text.trim() !== '', 'say why')
+
+export const approveInput = z.strictObject({
+  /** Of the user who approves, typed again. */
+  password: secretValue.min(1),
+  /** The name of the target, exactly as the plan shows it. */
+  targetName: databaseName,
+  reason: decisionReason,
+  planDigest: z.string().regex(/^[0-9a-f]{64}$/, 'use the digest of the plan'),
+  /** Waives the second person, nothing else. Announced. */
+  breakGlass: z.boolean().optional(),
+})
+export const rejectInput = z.strictObject({ reason: decisionReason })
+export const connectionPolicyInput = z.strictObject({
+  /** Whoever asks for a restore over something here may not approve it. */
+  twoPerson: z.boolean(),
+})
+
+/** Something of the operator's around backups and restores of a connection. */
+export const hook = z
+  .strictObject({
+    name: slug,
+    of: z.enum(['backup', 'restore']),
+    at: z.enum(['before', 'after']),
+    /** `always`: also after the operation failed or was cancelled. */
+    when: z.enum(['success', 'always']).default('success'),
+    run: z.union([
+      z.strictObject({
+        /** A program and its arguments; no shell. Never a secret: see `secretEnv`. */
+        argv: z
+          .array(
+            z
+              .string()
+              .max(4096)
+              .refine(text => !text.includes('\0'), 'must not hold a zero byte'),
+          )
+          .min(1)
+          .max(64)
+          .refine(([program]) => program !== '' && !program?.startsWith('-'), 'begins with a program'),
+      }),
+      z.strictObject({
+        sql: z
+          .string()
+          .min(1)
+          .max(65_536)
+          .refine(text => !text.includes('\0'), 'must not hold a zero byte'),
+      }),
+    ]),
+    /** Variables of the program whose values are secrets of the connection: `{"PGPASSWORD": "password"}`. */
+    secretEnv: z
+      .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/), z.string().regex(/^[a-zA-Z]{1,32}$/))
+      .default({}),
+    timeoutSeconds: z.int().min(1).max(86_400).default(60),
+    onFailure: z.enum(['fail', 'warn']).default('fail'),
+  })
+  .refine(one => one.at === 'after' || one.when === 'success', {
+    path: ['when'],
+    message: 'only hooks that run after an operation can run always',
+  })
+  .refine(one => 'argv' in one.run || Object.keys(one.secretEnv).length === 0, {
+    path: ['secretEnv'],
+    message: "SQL runs with the connection's own credentials",
+  })
+/** The whole list, in the order in which they run. */
+export const hooksInput = z.strictObject({
+  items: z
+    .array(hook)
+    .max(32)
+    .refine(all => new Set(all.map(one => one.name)).size === all.length, 'names must differ'),
+})
+
+export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
+
+const passphrase = z.string().min(12).max(1024)
+
+export const keyInput = z.strictObject({
+  name: slug,
+  /** PEM or JWK of a public key (RSA ≥ 2048, EC P-256/P-384): encrypt only. Absent: a new key file is made. */
+  publicKey: z.string().max(16384).optional(),
+  /** Locks the key file that is made; kept nowhere. Not with `publicKey`. */
+  passphrase: passphrase.optional(),
+})
+
+export const unlockInput = z.strictObject({
+  passphrase,
+  /** Until it is locked again; an hour when absent. */
+  minutes: z.int().min(1).max(1440).optional(),
+})
+
+export const takeoverInput = z.strictObject({ reason: z.string().max(1000).optional() })
+
+/** Absent destination: all of them. */
+export const rebuildInput = z.strictObject({ destination: slug.optional() })
+
+export const sweepInput = z.strictObject({
+  dryRun: z.boolean().optional(),
+  /** On the API's machine also what is staged by operations that this catalog does not know, as after a lost one. */
+  unknown: z.boolean().optional(),
+})
+
+export type ConnectionInput = z.infer<typeof connectionInput>
+export type ConnectionChange = z.infer<typeof connectionChange>
+export type DestinationChange = z.infer<typeof destinationChange>
+export type DestinationInput = z.infer<typeof destinationInput>
+export type BackupRequestInput = z.infer<typeof backupInput>
+export type RestoreRequestInput = z.infer<typeof restoreInput>
