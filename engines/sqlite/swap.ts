@@ -122,7 +122,9 @@ const carries = (mark: number) => `(SELECT application_id FROM pragma_applicatio
  * first moment to the last. A write-ahead log gives no such lock: another connection keeps writers out until the copy is
  * whole, and lets go the instant before the restore takes its own lock.
  */
-function exchangeScript(facts: ExistingFacts, temporary: string, part: string): string {
+function exchangeScript(facts: ExistingFacts, temporary: string, part: string, mark: number): string {
+  // Run twice, it would keep the new content over the old.
+  const theOldOne = `${sameFile(facts)}${assert(`NOT ${carries(mark)}`)}`
   const keep = `.shell rm -f -- '"$HOLDFAST_PART"' '"$HOLDFAST_PART-journal"'
 .shell install -m 0600 -T -- /dev/null '"$HOLDFAST_PART"'
 .backup ${quoted(part)}
@@ -135,7 +137,7 @@ SELECT CASE WHEN readfile('holdfast-kept') IS NOT NULL THEN 1 ELSE abs(-92233720
     return `PRAGMA locking_mode = EXCLUSIVE;
 BEGIN EXCLUSIVE;
 COMMIT;
-${sameFile(facts)}${keep}${kept}.restore ${quoted(writable(temporary))}
+${theOldOne}${keep}${kept}.restore ${quoted(writable(temporary))}
 `
   }
   return `.connection 1
@@ -145,7 +147,7 @@ BEGIN IMMEDIATE;
 .connection 0
 BEGIN;
 SELECT count(*) FROM sqlite_schema;
-${sameFile(facts)}${keep}ROLLBACK;
+${theOldOne}${keep}ROLLBACK;
 ${kept}.connection 1
 COMMIT;
 .connection 0
@@ -194,7 +196,7 @@ export function swapOf(
       exchange: step(
         'exchange',
         `replace the content of ${basename(path)}, keep the old one`,
-        script(path, exchangeScript(facts, temporary, part), {
+        script(path, exchangeScript(facts, temporary, part, mark), {
           HOLDFAST_PART: part,
           HOLDFAST_KEPT: kept,
           HOLDFAST_DIRECTORY: dirname(path),

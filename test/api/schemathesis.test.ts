@@ -58,8 +58,9 @@ test('every answer to made-up requests is one that is described, and none is an 
         ...['--checks', 'all', '--exclude-checks', 'positive_data_acceptance'],
         // A stream that goes on until its operation ends; it has tests of its own.
         ...['--exclude-path', '/v1/operations/{id}/events'],
-        // The same requests each time: what fails here fails for everybody.
-        ...['--seed', '1', '--max-examples', '15', '--no-shrink', '--workers', '2'],
+        // The same requests each time: what fails here fails for everybody. One worker: two threads that parse at once
+        // end CPython 3.11 with "AST constructor recursion depth mismatch".
+        ...['--seed', '1', '--max-examples', '15', '--no-shrink', '--workers', '1'],
         '--continue-on-failure',
       ],
       {

@@ -93,7 +93,7 @@ describe('users, tokens and logins', () => {
     await ok(['backups', 'list'], '', as)
     const refused = await cli(['connection', 'list'], '', as)
     assert.deepEqual([refused.code, /needs the scope connections:read/.test(refused.stderr)], [3, true])
-    assert.match(await ok(['token', 'list']), /nightly +– +operator +backups:write +never/)
+    assert.match(await ok(['token', 'list']), /nightly +– +operator +backups:write +all +never/)
     assert.match(await ok(['token', 'revoke', 'nightly']), /revoked/)
     assert.equal((await cli(['backups', 'list'], '', as)).code, 3)
     assert.equal((await cli(['token', 'revoke', 'nightly'])).code, 4)
