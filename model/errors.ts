@@ -733,6 +733,10 @@ export class HoldfastError extends Error {
   }
 }
 
+/** Whether it is one of ours with one of these codes. */
+export const hasCode = (error: unknown, ...codes: ErrorCode[]): error is HoldfastError =>
+  error instanceof HoldfastError && codes.includes(error.code)
+
 export const errorClass = (code: ErrorCode): ErrorClass => errorTable[code].class
 export const isErrorCode = (code: unknown): code is ErrorCode =>
   typeof code === 'string' && Object.hasOwn(errorTable, code)

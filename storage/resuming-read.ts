@@ -30,13 +30,49 @@ export interface Reading {
   idleSeconds?: number
 }
 
+type Range = CallOptions & { offset?: number; length?: number }
+
+/**
+ * Opens the range that is asked for. `isPastEnd`: of an opening's error, that nothing lies there; then, and for no bytes at
+ * all, `isThere` tells an empty range from an object that is missing. Throws `destination.object-missing`.
+ */
+export async function readRange(
+  reading: Reading & { isThere(): Promise<boolean>; isPastEnd(error: unknown): boolean },
+  options: Range,
+): Promise<Readable> {
+  const { where, isThere, isPastEnd } = reading
+  const { offset = 0, length } = options
+  const nothing = async () => {
+    if (await isThere()) return Readable.from([], { objectMode: false })
+    throw new HoldfastError('destination.object-missing', `${where} is not there.`)
+  }
+  if (length === 0) return await nothing()
+  try {
+    const first = await reading.open(offset, length === undefined ? undefined : offset + length)
+    return resumingStream(reading, offset, first, options)
+  } catch (error) {
+    if (isPastEnd(error)) return await nothing()
+    throw error
+  }
+}
+
+/** Throws when a store that ignores ranges gave the beginning of an object instead of its middle. `contentRange`: its header. */
+export function expectFrom(
+  uri: string,
+  key: string,
+  contentRange: string | null | undefined,
+  position: number,
+): void {
+  const from = typeof contentRange === 'string' ? Number(/bytes (\d+)-/.exec(contentRange)?.[1]) : 0
+  if (from === position) return
+  throw new HoldfastError(
+    'destination.misconfigured',
+    `${uri} gave bytes from ${from} on of "${key}" where ${position} was asked for.`,
+  )
+}
+
 /** `first` was opened at `offset`. */
-export function resumingStream(
-  reading: Reading,
-  offset: number,
-  first: Opened,
-  options: CallOptions,
-): Readable {
+function resumingStream(reading: Reading, offset: number, first: Opened, options: CallOptions): Readable {
   const stream = Readable.from(chunks(reading, offset, first, options), {
     objectMode: false,
     highWaterMark: 1024 * 1024,

@@ -1,14 +1,14 @@
 /** Objects of an Azure container. */
 import { createHash } from 'node:crypto'
 import type { BlobItem } from '@azure/storage-blob'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
-import { maxSmallBytes } from '../limits.ts'
+import { expectSmall, tooLargeToRead } from '../limits.ts'
+import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix, inKeyOrder, uploadsFolder } from '../object-key.ts'
 import type { Store } from './store.ts'
 
-const isMissing = (error: unknown) =>
-  error instanceof HoldfastError && error.code === 'destination.object-missing'
+const isMissing = (error: unknown) => hasCode(error, 'destination.object-missing')
 
 export async function putObject(
   store: Store,
@@ -17,12 +17,7 @@ export async function putObject(
   options: CallOptions & { ifAbsent?: boolean } = {},
 ): Promise<ObjectStat> {
   checkKey(key)
-  if (body.length > maxSmallBytes) {
-    throw new HoldfastError(
-      'request.invalid',
-      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
-    )
-  }
+  expectSmall(key, body)
   let lastTry = 1
   try {
     return await store.call(
@@ -49,9 +44,12 @@ export async function putObject(
     if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
     // The answer to an earlier try may have been lost: then what is there is ours, byte for byte.
     if (lastTry > 1) {
-      const there = await statObject(store, key, options)
-      const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
-      if (there && back && Buffer.compare(back, body) === 0) return there
+      const ours = await ownObject(
+        body,
+        () => statObject(store, key, options),
+        () => readObject(store, key, options),
+      )
+      if (ours) return ours
     }
     throw new HoldfastError('destination.exists', `${store.uri}/${key} is there already.`)
   }
@@ -68,13 +66,11 @@ export async function readObject(
       const answer = await store.blob(key).download(0, undefined, { abortSignal, maxRetryRequests: 0 })
       const expected = answer.contentLength ?? 0
       const body = answer.readableStreamBody
-      if (expected > maxSmallBytes) {
+      const tooLarge = tooLargeToRead(`${store.uri}/${key}`, expected)
+      if (tooLarge) {
         // Not read to its end: the connection must not wait for it.
         if (body && 'destroy' in body && typeof body.destroy === 'function') body.destroy()
-        throw new HoldfastError(
-          'request.too-large',
-          `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
-        )
+        throw tooLarge
       }
       const chunks: Buffer[] = []
       for await (const chunk of body ?? []) chunks.push(chunk as Buffer)

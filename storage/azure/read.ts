@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { checkKey } from '../object-key.ts'
-import { type Opened, resumingStream } from '../resuming-read.ts'
+import { expectFrom, type Opened, readRange } from '../resuming-read.ts'
 import { statObject } from './objects.ts'
 import type { Store } from './store.ts'
 
@@ -15,40 +15,19 @@ export async function getObject(
   options: CallOptions & { offset?: number; length?: number } = {},
 ): Promise<Readable> {
   checkKey(key)
-  const offset = options.offset ?? 0
-  if (options.length === 0) return await nothing(store, key, options)
-  let first: Opened
-  try {
-    const end = options.length === undefined ? undefined : offset + options.length
-    first = await openAt(store, key, options, offset, end)
-  } catch (error) {
-    // Nothing lies behind the end of an object.
-    if (
-      error instanceof HoldfastError &&
-      (error.context.status === 416 || error.context.storeCode === 'InvalidRange')
-    ) {
-      return await nothing(store, key, options)
-    }
-    throw error
-  }
-  return resumingStream(
+  return await readRange(
     {
       where: `${store.uri}/${key}`,
       open: (position, end, tag) => openAt(store, key, options, position, end, tag),
       explain: error => store.explain('Get Blob', key, error),
       idleSeconds,
+      isThere: async () => (await statObject(store, key, options)) !== undefined,
+      isPastEnd: error =>
+        error instanceof HoldfastError &&
+        (error.context.status === 416 || error.context.storeCode === 'InvalidRange'),
     },
-    offset,
-    first,
     options,
   )
-}
-
-async function nothing(store: Store, key: string, options: CallOptions): Promise<Readable> {
-  if (!(await statObject(store, key, options))) {
-    throw new HoldfastError('destination.object-missing', `${store.uri}/${key} is not there.`)
-  }
-  return Readable.from([], { objectMode: false })
 }
 
 async function openAt(
@@ -71,13 +50,11 @@ async function openAt(
   if (!(body instanceof Readable) || answer.contentLength === undefined) {
     throw new HoldfastError('destination.misconfigured', `${store.uri}/${key} came without its length.`)
   }
-  const from = answer.contentRange === undefined ? 0 : Number(/bytes (\d+)-/.exec(answer.contentRange)?.[1])
-  if (from !== position) {
+  try {
+    expectFrom(store.uri, key, answer.contentRange, position)
+  } catch (error) {
     body.destroy()
-    throw new HoldfastError(
-      'destination.misconfigured',
-      `${store.uri} gave bytes from ${from} on of "${key}" where ${position} was asked for.`,
-    )
+    throw error
   }
   return { body, tag: answer.etag, end: position + answer.contentLength }
 }

@@ -5,7 +5,7 @@
  * store's own list of blocks is all that another process needs to go on.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { listBlobs, lookAt, removeBlob, sha256Of } from './objects.ts'
@@ -24,9 +24,6 @@ const recordKey = (uploadId: string): string => {
   }
   return `${uploadsFolder}/${uploadId}`
 }
-
-const hasCode = (error: unknown, ...codes: string[]) =>
-  error instanceof HoldfastError && codes.includes(error.code)
 
 export async function openUpload(store: Store, key: string, options: CallOptions = {}): Promise<string> {
   checkKey(key)
@@ -143,8 +140,8 @@ export async function completeUpload(
       ),
     )
   } catch (error) {
-    const settleable = ['destination.exists', 'destination.upload-gone', 'destination.unreachable']
-    if (!hasCode(error, ...settleable)) throw error
+    if (!hasCode(error, 'destination.exists', 'destination.upload-gone', 'destination.unreachable'))
+      throw error
     if ((await madeBy(store, key, uploadId, options)) === undefined) throw error
   }
   const made = await madeBy(store, key, uploadId, options)

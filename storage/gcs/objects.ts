@@ -1,13 +1,11 @@
 /** Objects of a Google Cloud Storage bucket. */
 import { createHash, randomBytes } from 'node:crypto'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
-import { maxSmallBytes } from '../limits.ts'
+import { expectSmall, tooLargeToRead } from '../limits.ts'
+import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { type Resource, type Store, statOf } from './store.ts'
-
-const hasCode = (error: unknown, ...codes: string[]) =>
-  error instanceof HoldfastError && codes.includes(error.code)
 
 export async function putObject(
   store: Store,
@@ -16,12 +14,7 @@ export async function putObject(
   options: CallOptions & { ifAbsent?: boolean } = {},
 ): Promise<ObjectStat> {
   checkKey(key)
-  if (body.length > maxSmallBytes) {
-    throw new HoldfastError(
-      'request.invalid',
-      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
-    )
-  }
+  expectSmall(key, body)
   const seen = { attempt: 0 }
   try {
     const made = await insert(store, key, body, {}, options.ifAbsent ? '0' : undefined, options, seen)
@@ -30,9 +23,12 @@ export async function putObject(
     if (!hasCode(error, 'destination.exists')) throw error
     // The answer to an earlier try may have been lost: then what is there is ours, byte for byte.
     if (seen.attempt > 1) {
-      const there = await statObject(store, key, options)
-      const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
-      if (there && back && Buffer.compare(back, body) === 0) return there
+      const ours = await ownObject(
+        body,
+        () => statObject(store, key, options),
+        () => readObject(store, key, options),
+      )
+      if (ours) return ours
     }
     throw new HoldfastError('destination.exists', `${store.uri}/${key} is there already.`)
   }
@@ -112,13 +108,11 @@ export async function readRaw(
       options,
       async answer => {
         const expected = Number(answer.headers.get('content-length') ?? Number.NaN)
-        if (expected > maxSmallBytes) {
+        const tooLarge = tooLargeToRead(`${store.uri}/${key}`, expected)
+        if (tooLarge) {
           // Not read to its end: the connection must not wait for it.
           await answer.body?.cancel()
-          throw new HoldfastError(
-            'request.too-large',
-            `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
-          )
+          throw tooLarge
         }
         const body = Buffer.from(await answer.arrayBuffer())
         if (Number.isFinite(expected) && body.length !== expected) {

@@ -8,7 +8,7 @@
  * to there: with the last part's tag and the record, another process can complete.
  */
 import { createHash, type Hash, randomBytes } from 'node:crypto'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
@@ -41,9 +41,6 @@ const recordKey = (uploadId: string): string => {
   }
   return `${uploadsFolder}/${uploadId}`
 }
-
-const hasCode = (error: unknown, ...codes: string[]) =>
-  error instanceof HoldfastError && codes.includes(error.code)
 
 const uploadGone = (store: Store, key: string, uploadId: string) =>
   new HoldfastError('destination.upload-gone', `The upload ${uploadId} of ${store.uri}/${key} is gone.`)

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
-import { maxSmallBytes } from '../limits.ts'
+import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { checkKey, checkPrefix, compareKeys, uploadsFolder } from '../object-key.ts'
 import { errnoOf, explained, isAbsent, rootTrouble } from './errors.ts'
 import {
@@ -28,12 +28,7 @@ export async function putObject(
 ): Promise<ObjectStat> {
   checkKey(key)
   options.signal?.throwIfAborted()
-  if (body.length > maxSmallBytes) {
-    throw new HoldfastError(
-      'request.invalid',
-      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
-    )
-  }
+  expectSmall(key, body)
   return await explained(root, `Writing "${key}"`, async () => {
     const path = join(root, key)
     const scratch = scratchDirectory(root)
@@ -68,12 +63,8 @@ export async function readObject(
     if (!file) return undefined
     try {
       const { size } = await file.stat()
-      if (size > maxSmallBytes) {
-        throw new HoldfastError(
-          'request.too-large',
-          `"${key}" in ${root} has ${size} bytes; only ${maxSmallBytes} are read at once.`,
-        )
-      }
+      const tooLarge = tooLargeToRead(`"${key}" in ${root}`, size)
+      if (tooLarge) throw tooLarge
       return await file.readFile(options.signal ? { signal: options.signal } : {})
     } finally {
       await file.close()

@@ -13,15 +13,13 @@ import {
   ListObjectVersionsCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
-import { maxSmallBytes } from '../limits.ts'
+import { expectSmall, tooLargeToRead } from '../limits.ts'
+import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
-
-const has = (error: unknown, ...codes: string[]) =>
-  error instanceof HoldfastError && codes.includes(error.code)
 
 export async function putObject(
   store: Store,
@@ -30,12 +28,7 @@ export async function putObject(
   options: CallOptions & { ifAbsent?: boolean } = {},
 ): Promise<ObjectStat> {
   checkKey(key)
-  if (body.length > maxSmallBytes) {
-    throw new HoldfastError(
-      'request.invalid',
-      `"${key}" has ${body.length} bytes; put takes ${maxSmallBytes} at most.`,
-    )
-  }
+  expectSmall(key, body)
   if (!options.ifAbsent) return await putOnce(store, key, body, options, false)
   return await whereKnown(store.findings, 'conditionalPut', async known => {
     if (known) return await putIfAbsent(store, key, body, options)
@@ -57,9 +50,12 @@ async function putIfAbsent(
     if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
     // The SDK may have tried again after an answer was lost: then what is there is ours, byte for byte.
     if (Number(error.context.attempts) > 1) {
-      const there = await statObject(store, key, options)
-      const back = there?.bytes === body.length ? await readObject(store, key, options) : undefined
-      if (there && back && Buffer.compare(back, body) === 0) return there
+      const ours = await ownObject(
+        body,
+        () => statObject(store, key, options),
+        () => readObject(store, key, options),
+      )
+      if (ours) return ours
     }
     throw exists(store, key)
   }
@@ -157,16 +153,13 @@ async function openSmall(
   try {
     const command = new GetObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
     const answer = await store.call('GetObject', key, options, http => store.client.send(command, http))
-    const expected = answer.ContentLength ?? 0
-    if (expected <= maxSmallBytes) return answer
+    const tooLarge = tooLargeToRead(`${store.uri}/${key}`, answer.ContentLength ?? 0)
+    if (!tooLarge) return answer
     // Not read to its end: the connection must not wait for it.
     if (answer.Body && 'destroy' in answer.Body) answer.Body.destroy()
-    throw new HoldfastError(
-      'request.too-large',
-      `${store.uri}/${key} has ${expected} bytes; only ${maxSmallBytes} are read at once.`,
-    )
+    throw tooLarge
   } catch (error) {
-    if (has(error, 'destination.object-missing')) return undefined
+    if (hasCode(error, 'destination.object-missing')) return undefined
     throw error
   }
 }
@@ -182,7 +175,7 @@ export async function statObject(
   try {
     answer = await store.call('HeadObject', key, options, http => store.client.send(command, http))
   } catch (error) {
-    if (!has(error, 'destination.object-missing')) throw error
+    if (!hasCode(error, 'destination.object-missing')) throw error
     await expectBucket(store, options)
     return undefined
   }
@@ -202,7 +195,7 @@ async function expectBucket(store: Store, options: CallOptions): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: store.bucket })
     await store.call('HeadBucket', '', options, http => store.client.send(command, http))
   } catch (error) {
-    if (!has(error, 'destination.object-missing')) throw error
+    if (!hasCode(error, 'destination.object-missing')) throw error
     throw new HoldfastError('destination.missing', `The bucket of ${store.uri} does not exist.`)
   }
 }
@@ -266,7 +259,7 @@ export async function deletePlainly(
   try {
     return await store.call('DeleteObject', key, options, http => store.client.send(command, http))
   } catch (error) {
-    if (has(error, 'destination.object-missing')) return {}
+    if (hasCode(error, 'destination.object-missing')) return {}
     throw error
   }
 }
@@ -285,7 +278,7 @@ async function removeVersion(
   try {
     await store.call('DeleteObjectVersion', key, options, http => store.client.send(command, http))
   } catch (error) {
-    if (has(error, 'destination.object-missing')) return
+    if (hasCode(error, 'destination.object-missing')) return
     // For a version that is gone already some stores say "invalid argument"; the list settles it.
     if (!(error instanceof HoldfastError) || error.context.storeCode !== 'InvalidArgument') throw error
     for await (const there of versionsOf(store, key, options)) if (there === version) throw error
@@ -328,7 +321,7 @@ async function isVersioned(store: Store, options: CallOptions): Promise<boolean>
     // "Suspended" keeps what is old.
     store.findings.versioned = Status !== undefined
   } catch (error) {
-    if (!has(error, 'destination.denied', 'destination.misconfigured')) throw error
+    if (!hasCode(error, 'destination.denied', 'destination.misconfigured')) throw error
     store.findings.versioned = false
   }
   return store.findings.versioned

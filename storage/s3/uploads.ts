@@ -12,13 +12,13 @@ import {
   ListPartsCommand,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
 import { statObject } from './objects.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
 
-const isGone = (error: unknown) => error instanceof HoldfastError && error.code === 'destination.upload-gone'
+const isGone = (error: unknown) => hasCode(error, 'destination.upload-gone')
 
 export async function openUpload(store: Store, key: string, options: CallOptions = {}): Promise<string> {
   checkKey(key)
