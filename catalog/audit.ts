@@ -2,8 +2,8 @@
  * Who changed what, and who was refused: rows that are added and never changed. Each row's hash covers it and the row
  * before, keyed by the secret key: whoever can only write to the catalog cannot change, remove or insert a row unnoticed.
  *
- * Checking and pruning: audit-chain.ts. A change of the API is entered as begun before it is made; when its process dies in between, the next one says so in a
- * row of its own.
+ * Checking and pruning: audit-chain.ts. A change of the API is entered as begun before it is made; when its process dies in
+ * between, the next one says so in a row of its own.
  */
 import { randomBytes } from 'node:crypto'
 import type { Selectable } from 'kysely'

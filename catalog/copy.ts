@@ -155,8 +155,8 @@ export async function copyTables(
 
 /**
  * For another secret key: stored secrets are sealed with it, and the audit's hashes, which the old one keys, are made anew
- * over the same rows (the caller has checked them), from what pruning has left as their beginning. Counted tries of passwords are under hashes that nobody could look
- * for any more, so they stay behind.
+ * over the same rows (the caller has checked them), from what pruning has left as their beginning. Counted tries of passwords
+ * are under hashes that nobody could look for any more, so they stay behind.
  */
 export function resealing(from: SecretBox, to: SecretBox, auditFrom: string): OnItsWay {
   let before = auditFrom

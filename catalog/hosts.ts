@@ -8,6 +8,8 @@ import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret
 
 const ownerOf = (name: string) => `host/${name}`
 
+const noHost = (name: string) => new HoldfastError('request.not-found', `There is no host named ${name}.`)
+
 export interface StoredHost extends HostRecord {
   /** The Idempotency-Key that made it. */
   requestKey: string | null
@@ -51,7 +53,7 @@ export async function findHost(catalog: Catalog, name: string): Promise<StoredHo
 /** Throws `request.not-found`. */
 export async function readHost(catalog: Catalog, name: string): Promise<StoredHost> {
   const found = await findHost(catalog, name)
-  if (!found) throw new HoldfastError('request.not-found', `There is no host named ${name}.`)
+  if (!found) throw noHost(name)
   return found
 }
 
@@ -71,7 +73,7 @@ export async function pinHostKey(catalog: Catalog, name: string, hostKeys: reado
     .where('name', '=', name)
     .executeTakeFirst()
   if (changed.numUpdatedRows === 0n) {
-    throw new HoldfastError('request.not-found', `There is no host named ${name}.`)
+    throw noHost(name)
   }
 }
 
@@ -96,7 +98,7 @@ export async function removeHost(catalog: Catalog, name: string): Promise<void> 
     }
     const gone = await tx.deleteFrom('hosts').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
-      throw new HoldfastError('request.not-found', `There is no host named ${name}.`)
+      throw noHost(name)
     }
     await removeSecrets(tx, ownerOf(name))
   })

@@ -5,7 +5,7 @@
  */
 import { HoldfastError } from '../model/errors.ts'
 import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
-import { type Keyring, loadKeyring, placeKeyFile, removeKeyFile } from '../storage/keys.ts'
+import { type Keyring, keyFilesOf, loadKeyring, placeKeyFile, removeKeyFile } from '../storage/keys.ts'
 import type { Catalog } from './open.ts'
 import { putSecrets, readSecrets, removeSecret } from './secret-rows.ts'
 
@@ -21,7 +21,7 @@ export async function keyring(
   const ring = await loadKeyring(directory)
   if (!catalog.shared) return ring
   const here = new Map<string, Document>([
-    ...[...ring.keys, ...ring.locked].map(key => [`${key.name}.json`, key] as const),
+    ...keyFilesOf(ring).map(key => [`${key.name}.json`, key] as const),
     ...ring.recipients.map(key => [`${key.name}.pub.json`, key] as const),
   ])
   const wanting = await catalog.transaction(async tx => {

@@ -1,5 +1,5 @@
 /** Whose manifests we believe: our own installation's and those of the installations that key files name. */
-import { trustInstallation } from '../storage/keys.ts'
+import { keyFilesOf, trustInstallation } from '../storage/keys.ts'
 import { writerIdentity } from './installation.ts'
 import { keyring } from './keys.ts'
 import type { Catalog } from './open.ts'
@@ -11,7 +11,7 @@ export async function trustedInstallations(
 ): Promise<Record<string, Record<string, string>>> {
   const ring = await keyring(catalog, keysDirectory)
   const own = await writerIdentity(catalog)
-  return Object.assign({}, ...[...ring.keys, ...ring.locked].map(key => key.installations), {
+  return Object.assign({}, ...keyFilesOf(ring).map(key => key.installations), {
     [own.installationId]: own.publicKey,
   })
 }
@@ -25,7 +25,7 @@ export async function enterInKeyFiles(catalog: Catalog, keysDirectory: string): 
   const { installationId, publicKey } = await writerIdentity(catalog)
   const changed: string[] = []
   const ring = await keyring(catalog, keysDirectory)
-  for (const { name, installations } of [...ring.keys, ...ring.locked]) {
+  for (const { name, installations } of keyFilesOf(ring)) {
     if (Object.hasOwn(installations, installationId)) continue
     await trustInstallation(keysDirectory, name, installationId, publicKey)
     changed.push(name)

@@ -1,6 +1,6 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
 import { HoldfastError } from '../model/errors.ts'
-import { type Keyring, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
+import { type Keyring, keyFilesOf, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { unwrapDataKey, wrapDataKey, wrappedFor } from '../storage/wrap.ts'
 import {
@@ -148,7 +148,7 @@ export function workerCatalog(
 
 /** Throws `key.missing` for a name that is no key here. */
 function recipientNamed(ring: Keyring, name: string): Recipient {
-  const key = [...ring.keys, ...ring.locked].find(candidate => candidate.name === name)
+  const key = keyFilesOf(ring).find(candidate => candidate.name === name)
   if (key) return recipientOf(key)
   const recipient = ring.recipients.find(candidate => candidate.name === name)
   if (recipient) return recipient

@@ -291,3 +291,4 @@ export type DestinationChange = z.infer<typeof destinationChange>
 export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>
+export type HostInput = z.infer<typeof hostInput>

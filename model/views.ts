@@ -2,7 +2,7 @@
  * What the public API answers: schemas of its documents. Used by api/ (OpenAPI) and cli/ (reading answers). Not imported by workflows.
  */
 import { z } from 'zod'
-import { hook, type hostInput } from './inputs.ts'
+import { hook } from './inputs.ts'
 
 const phaseRecord = z.object({
   phase: z.string(),
@@ -397,7 +397,6 @@ export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 export const accepted = z.object({ operation: operationView })
 
-export type HostInput = z.infer<typeof hostInput>
 export type HostView = z.infer<typeof hostView>
 export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>

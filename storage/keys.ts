@@ -28,6 +28,9 @@ export type Recipient = Pick<RecipientFile, 'name' | 'kid' | 'algorithm' | 'publ
 /** A private key that opens what was wrapped for it. */
 export type OpeningKey = Pick<KeyFile, 'name' | 'kid' | 'privateKey'>
 
+/** Key files of a ring, whether or not a passphrase locks them: whoever has it opens them in a moment. */
+export const keyFilesOf = (ring: Keyring): (KeyFile | LockedKeyFile)[] => [...ring.keys, ...ring.locked]
+
 export interface Keyring {
   /** Key files: they open and they encrypt. */
   keys: KeyFile[]

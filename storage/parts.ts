@@ -76,8 +76,8 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
   const { capabilities } = destination
   const { parallelParts = 4, partBytes = 8 * mebibyte, patienceSeconds = 60, expectedBytes = 0 } = options
   if (partBytes <= 0 || partBytes % mebibyte !== 0) throw new RangeError('partBytes must be whole MiB')
-  // What is neither compared on resuming nor verified by the store is hashed once, as a whole.
   const sizeAt = (part: number) => partSizeAt(part, partBytes, capabilities, expectedBytes)
+  // What is neither compared on resuming nor verified by the store is hashed once, as a whole.
   const hashesParts = journal !== undefined || capabilities.verifiesParts
   const existing = new Map((options.existingParts ?? []).map(part => [part.number, part]))
   const parts: PartInfo[] = []

@@ -19,6 +19,7 @@ import { type BackupRequestInput, backupInput, verifyInput } from '../../model/i
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
 import { homePaths } from '../../model/settings.ts'
 import { accepted, backupView, page } from '../../model/views.ts'
+import { keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'
@@ -221,7 +222,7 @@ async function recipientsOf(
   asked: readonly string[] | undefined,
 ): Promise<string[]> {
   const ring = await keyring(catalog, homePaths(settings.home).keys)
-  const names = [...ring.keys, ...ring.locked, ...ring.recipients].map(key => key.name).sort()
+  const names = [...keyFilesOf(ring), ...ring.recipients].map(key => key.name).sort()
   if (asked === undefined) {
     if (names.length > 0) return names
     throw new HoldfastError('key.missing', 'Backups are encrypted, and there is no key yet.', {

@@ -7,7 +7,7 @@ import type { BackupRecord, OperationRecord } from '../../model/records.ts'
 import type { ScheduleRecord } from '../../model/schedules.ts'
 import { shellWord } from '../../model/shell.ts'
 import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
-import type { Keyring } from '../../storage/keys.ts'
+import { type Keyring, keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext } from '../context.ts'
 import { estimate, type Measured } from './estimate.ts'
 import type { Look } from './look.ts'
@@ -122,8 +122,7 @@ async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
 
 /** Whom a backup was encrypted for is asked of our own memory first, else of the keys beside it. */
 async function keyIsHere({ context, keyring }: Round, backup: BackupRecord, look: Look | undefined) {
-  // Whoever has the passphrase opens a locked one in a moment.
-  const opening = [...keyring.keys, ...keyring.locked]
+  const opening = keyFilesOf(keyring)
   const operation = backup.operationId && (await findOperation(context.catalog, backup.operationId))
   if (operation && 'recipients' in operation.input) {
     const { recipients } = operation.input

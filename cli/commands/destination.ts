@@ -6,6 +6,7 @@ import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { type CredentialOptions, credentialsOf } from '../destination-credentials.ts'
 import { absoluteDestinationUri } from '../paths.ts'
+import { type StoreOptions, storeOptions } from '../store-options.ts'
 import { note, print, printJson, table } from '../terminal.ts'
 import { label, wholeNumber } from './backup.ts'
 
@@ -19,12 +20,7 @@ interface WritingOptions {
   metadata?: Record<string, string>
 }
 
-interface AddOptions extends CredentialOptions, WritingOptions {
-  endpoint?: string
-  region?: string
-  pathStyle?: boolean
-  account?: string
-}
+interface AddOptions extends CredentialOptions, WritingOptions, StoreOptions {}
 
 const credentialsFile = [
   '--credentials-file <file>',
@@ -81,10 +77,7 @@ export function destinationCommands(program: Command): void {
       const added = await context.client.post(destinationView, '/v1/destinations', {
         name,
         uri: absolute,
-        ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-        ...(options.region === undefined ? {} : { region: options.region }),
-        ...(options.pathStyle === undefined ? {} : { pathStyle: options.pathStyle }),
-        ...(options.account === undefined ? {} : { account: options.account }),
+        ...storeOptions(options),
         ...writingFields(options),
         ...(await credentialsOf(options, kindOfUri(absolute))),
       })

@@ -36,6 +36,10 @@ const inOneLine = (text: string): string =>
           : String.fromCharCode(byte),
   ).join('')
 
+/** The text, with these as its `$1`, `$2` … */
+export const withWords = (text: string, words: readonly string[]): string =>
+  `set -- ${words.map(quote).join(' ')}\n${text}`
+
 /** Runs the text in a shell there. `endMark`: where its output ends, although its pipe stays open. */
 export async function remoteShell(
   remote: Remote,

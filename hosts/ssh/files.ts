@@ -6,9 +6,8 @@ import { HoldfastError } from '../../model/errors.ts'
 import { stagingCode } from '../files.ts'
 import type { FileStat, Host } from '../host.ts'
 import type { ShellProcess } from '../place.ts'
-import { quote } from '../quote.ts'
 import { filesScript } from '../script.ts'
-import { type Remote, remoteShell } from './channel.ts'
+import { type Remote, remoteShell, withWords } from './channel.ts'
 import type { Size } from './link.ts'
 
 const smallBytes = 16 * 1024 * 1024
@@ -41,7 +40,7 @@ export async function collect(
 
 export function remoteFiles(remote: Remote, stagingRoot: string): Host['files'] {
   const shell = (words: readonly string[], size: Size) =>
-    remoteShell(remote, `set -- ${words.map(quote).join(' ')}\n${filesScript}`, size)
+    remoteShell(remote, withWords(filesScript, words), size)
 
   const failed = (doing: string, path: string, exit: number, said: string): Error => {
     const detail = `${doing} ${path} on ${remote.name}: ${said.trim().slice(-500) || `it failed with ${exit}`}`

@@ -6,7 +6,7 @@ import type { FeedEnd, Reach, RunFiles } from '../place.ts'
 import { quote } from '../quote.ts'
 import { startScript } from '../script.ts'
 import { broken } from '../shell.ts'
-import { type Remote, remoteShell } from './channel.ts'
+import { type Remote, remoteShell, withWords } from './channel.ts'
 import { collect, remoteFiles } from './files.ts'
 
 /** The link is given up after some twenty seconds of silence; by then nobody sends words any more. */
@@ -29,9 +29,6 @@ export function sshReach(remote: Remote, stagingRoot: string): Reach {
     files: remoteFiles(remote, stagingRoot),
   }
 }
-
-export const withWords = (text: string, words: readonly string[]): string =>
-  `set -- ${words.map(quote).join(' ')}\n${text}`
 
 const startText = (root: string, nested: boolean, run: RunFiles): string =>
   [
