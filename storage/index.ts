@@ -9,6 +9,7 @@ import { type DestinationExtras, invalidUri, type KindForm, type Place } from '.
 import { localForm } from './local/form.ts'
 import { openLocalDestination } from './local/index.ts'
 import { readS3Settings, s3Form } from './s3/form.ts'
+import { usualSilenceSeconds } from './silence.ts'
 
 export { type DestinationExtras, placeNames, splitExtras } from './kind.ts'
 
@@ -25,11 +26,13 @@ export interface ParsedDestination extends Place {
 
 /**
  * Opens the destination; touches nothing yet. `secrets` by field, none: the credentials of the environment, as the store's
- * own tools find them. The caller closes it. Throws `request.invalid`.
+ * own tools find them. A store over a network that is silent for `silenceSeconds` is given up. The caller closes it. Throws
+ * `request.invalid`.
  */
 export async function openDestination(
   record: DestinationRecord,
   secrets: Record<string, string>,
+  silenceSeconds = usualSilenceSeconds,
 ): Promise<Destination> {
   checkDestinationSecrets(record.kind, secrets)
   const { uri } = parseDestinationUri(record.uri, record.settings as DestinationExtras)
@@ -39,15 +42,15 @@ export async function openDestination(
       return openLocalDestination(uri)
     case 's3': {
       const { openS3Destination } = await import('./s3/index.ts')
-      return openS3Destination(uri, readS3Settings(record.settings), secrets)
+      return openS3Destination(uri, readS3Settings(record.settings), secrets, silenceSeconds)
     }
     case 'gcs': {
       const { openGcsDestination } = await import('./gcs/index.ts')
-      return openGcsDestination(uri, readGcsSettings(record.settings), secrets)
+      return openGcsDestination(uri, readGcsSettings(record.settings), secrets, silenceSeconds)
     }
     case 'azure': {
       const { openAzureDestination } = await import('./azure/index.ts')
-      return openAzureDestination(uri, readAzureSettings(record.settings), secrets)
+      return openAzureDestination(uri, readAzureSettings(record.settings), secrets, silenceSeconds)
     }
   }
 }

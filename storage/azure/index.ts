@@ -25,8 +25,9 @@ export function openAzureDestination(
   uri: string,
   settings: AzureSettings,
   secrets: Record<string, string>,
+  silenceSeconds: number,
 ): Destination {
-  const store = openStore(uri, settings, secrets)
+  const store = openStore(uri, settings, secrets, silenceSeconds)
   const destination: Destination = {
     kind: 'azure',
     uri,

@@ -7,8 +7,6 @@ import { expectFrom, type Opened, readRange } from '../resuming-read.ts'
 import { statObject } from './objects.ts'
 import type { Store } from './store.ts'
 
-const idleSeconds = 60
-
 export async function getObject(
   store: Store,
   key: string,
@@ -20,7 +18,7 @@ export async function getObject(
       where: `${store.uri}/${key}`,
       open: (position, end, tag) => openAt(store, key, options, position, end, tag),
       explain: error => store.explain('Get Blob', key, error),
-      idleSeconds,
+      idleSeconds: store.silenceSeconds,
       isThere: async () => (await statObject(store, key, options)) !== undefined,
       isPastEnd: error =>
         error instanceof HoldfastError &&

@@ -9,12 +9,14 @@ import {
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { tryCalls } from '../retry-calls.ts'
+import { answered } from '../silence.ts'
 import { storeError } from './errors.ts'
 import { type AzureSettings, credentialOf } from './form.ts'
 
 export interface Store {
   /** Without credentials. */
   uri: string
+  silenceSeconds: number
   container: ContainerClient
   blob(key: string): BlockBlobClient
   fullKey(key: string): string
@@ -22,7 +24,7 @@ export interface Store {
   ownKey(name: string): string | undefined
   /**
    * Runs one request, up to four times while its error passes by itself, and translates that. The number of the try is
-   * given to it. Rethrows the signal's reason when it was aborted. `bytes` travel: a slow line is given time for them.
+   * given to it. Rethrows the signal's reason when it was aborted. `bytes` are sent: a slow line is given time for them.
    */
   call<T>(
     action: Action,
@@ -48,10 +50,12 @@ const permissions = {
 } as const
 type Action = keyof typeof permissions
 
-const silentSeconds = 60
-const slowestBytesPerSecond = 64 * 1024
-
-export function openStore(uri: string, settings: AzureSettings, secrets: Record<string, string>): Store {
+export function openStore(
+  uri: string,
+  settings: AzureSettings,
+  secrets: Record<string, string>,
+  silenceSeconds: number,
+): Store {
   const match = /^azure:\/\/([^/]+)(?:\/(.+))?$/.exec(uri)
   const name = match?.[1]
   if (!name)
@@ -89,42 +93,29 @@ export function openStore(uri: string, settings: AzureSettings, secrets: Record<
   const hidden = [accountKey, sasToken, ...(sasToken === undefined ? [] : [signatureIn(sasToken)])].filter(
     secret => secret !== undefined && secret !== '',
   ) as string[]
+  const doing = (action: Action, key: string) => `${action} on ${uri}${key === '' ? '' : `/${key}`}`
   const explain = (action: Action, key: string, error: unknown) =>
     storeError(error, {
-      doing: `${action} on ${uri}${key === '' ? '' : `/${key}`}`,
+      doing: doing(action, key),
       permission: permissions[action],
       secrets: hidden,
     })
 
   return {
     uri,
+    silenceSeconds,
     container,
     blob: key => container.getBlockBlobClient(`${base}${key}`),
     fullKey: key => `${base}${key}`,
     ownKey: full => (full.startsWith(base) ? full.slice(base.length) : undefined),
     call: (action, key, { signal }, request, bytes = 0) =>
-      tryCalls(signal, async attempt => {
-        const stop = new AbortController()
-        const seconds = silentSeconds + bytes / slowestBytesPerSecond
-        // Ends with the answer: a body that is read may take its time.
-        const silence = setTimeout(() => stop.abort(), seconds * 1000)
-        try {
-          return await request(
-            signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
-            attempt,
-          )
-        } catch (error) {
-          if (stop.signal.aborted && !signal?.aborted) {
-            throw new HoldfastError(
-              'destination.unreachable',
-              `${action} on ${uri}/${key} failed: the store did not answer within ${Math.round(seconds)} seconds.`,
-            )
-          }
-          throw explain(action, key, error)
-        } finally {
-          clearTimeout(silence)
-        }
-      }),
+      tryCalls(signal, attempt =>
+        answered(
+          { doing: doing(action, key), silenceSeconds, bytes, signal },
+          stopped => request(stopped, attempt),
+          error => explain(action, key, error),
+        ),
+      ),
     explain,
   }
 }

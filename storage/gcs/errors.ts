@@ -99,6 +99,9 @@ const configuration = /CERT|^ERR_TLS|^ERR_SSL|^EPROTO$|^UNABLE_TO|^HPE_|^UND_ERR
 /** Of a request that got no answer, or whose answer broke. Errors of no network's making come back as they are. */
 export function networkError(error: unknown, doing: string): unknown {
   if (error instanceof HoldfastError) return error
+  if (error instanceof SyntaxError) {
+    return new HoldfastError('destination.unreachable', `${doing} failed: the answer is not whole.`)
+  }
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
   const broke = code !== '' || (error instanceof TypeError && /fetch failed|terminated/.test(error.message))

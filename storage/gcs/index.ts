@@ -33,8 +33,9 @@ export function openGcsDestination(
   uri: string,
   settings: GcsSettings,
   secrets: Record<string, string>,
+  silenceSeconds: number,
 ): Destination {
-  const store = openStore(uri, settings, secrets)
+  const store = openStore(uri, settings, secrets, silenceSeconds)
   const uploads: Uploads = new Map()
   const destination: Destination = {
     kind: 'gcs',

@@ -9,8 +9,6 @@ import { networkError } from './errors.ts'
 import { orMissing, statObject } from './objects.ts'
 import type { Store } from './store.ts'
 
-const idleSeconds = 60
-
 export async function getObject(
   store: Store,
   key: string,
@@ -23,7 +21,7 @@ export async function getObject(
         where: `${store.uri}/${key}`,
         open: (position, end, tag) => openAt(store, key, options, position, end, tag),
         explain: error => networkError(error, `objects.get on ${store.uri}/${key}`),
-        idleSeconds,
+        idleSeconds: store.silenceSeconds,
         isThere: async () => (await statObject(store, key, options)) !== undefined,
         isPastEnd: error => error instanceof HoldfastError && error.context.status === 416,
       },

@@ -3,6 +3,7 @@ import { GoogleAuth } from 'google-auth-library'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat } from '../destination.ts'
 import { tryCalls } from '../retry-calls.ts'
+import { answered } from '../silence.ts'
 import { answerError, networkError } from './errors.ts'
 import { type GcsSettings, readServiceAccountKey } from './form.ts'
 
@@ -35,6 +36,7 @@ export interface Call {
 export interface Store {
   /** Without credentials. */
   uri: string
+  silenceSeconds: number
   /** `/storage/v1/b/<bucket>/o/<name>` */
   objectPath(key: string): string
   /** `/b/<bucket>/o`, below /storage/v1 or /upload/storage/v1. */
@@ -44,9 +46,9 @@ export interface Store {
   ownKey(name: string): string | undefined
   /** What was found out: the bucket answered once; it keeps old versions (undefined: not asked yet). */
   findings: { bucketSeen: boolean; versioned: boolean | undefined }
-  /** One request, once. Throws in our words for an answer that is none; the caller reads the body. */
-  once(call: Call, options: CallOptions): Promise<Response>
-  /** The same up to four times while the error passes by itself, with what is made of the answer. */
+  /** One request, once, with what is made of its answer. Throws in our words for an answer that is none. */
+  once<T>(call: Call, options: CallOptions, read: (answer: Response) => Promise<T>): Promise<T>
+  /** The same up to four times while the error passes by itself. */
   call<T>(
     call: Call,
     options: CallOptions,
@@ -56,10 +58,12 @@ export interface Store {
   ): Promise<T>
 }
 
-const silentSeconds = 60
-const slowestBytesPerSecond = 64 * 1024
-
-export function openStore(uri: string, settings: GcsSettings, secrets: Record<string, string>): Store {
+export function openStore(
+  uri: string,
+  settings: GcsSettings,
+  secrets: Record<string, string>,
+  silenceSeconds: number,
+): Store {
   const match = /^gcs:\/\/([^/]+)(?:\/(.+))?$/.exec(uri)
   const bucket = match?.[1]
   if (!bucket) throw new HoldfastError('request.invalid', 'The destination URI is not gcs://bucket/prefix.')
@@ -68,45 +72,35 @@ export function openStore(uri: string, settings: GcsSettings, secrets: Record<st
   const tokens = tokensFor(uri, endpoint, secrets)
   const findings: Store['findings'] = { bucketSeen: false, versioned: undefined }
 
-  const once: Store['once'] = async (call, { signal }) => {
+  const once: Store['once'] = (call, { signal }, read) => {
     const { action, key, body } = call
     const doing = `${action} on ${uri}${key === '' ? '' : `/${key}`}`
     const url = typeof call.path === 'string' ? new URL(`${endpoint}${call.path}`) : call.path
     for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value)
-    const stop = new AbortController()
-    const seconds = silentSeconds + (body?.length ?? 0) / slowestBytesPerSecond
-    // Ends with the answer's head: a body that is read may take its time.
-    const silence = setTimeout(() => stop.abort(), seconds * 1000)
-    try {
-      const authorization = call.anonymous ? {} : await tokens(doing)
-      const answer = await fetch(url, {
-        method: call.method ?? 'GET',
-        headers: { 'accept-encoding': 'identity', ...authorization, ...call.headers },
-        ...(body === undefined ? {} : { body: Buffer.from(body.buffer, body.byteOffset, body.length) }),
-        signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
-        redirect: 'manual',
-      })
-      if (answer.ok && !call.anonymous) findings.bucketSeen = true
-      if (answer.ok || call.expects?.includes(answer.status)) return answer
-      const ofBucket = !call.anonymous && !['objects.get', 'objects.delete'].includes(action)
-      throw await answerError(answer, { doing, permission: permissions[action], ofBucket })
-    } catch (error) {
-      signal?.throwIfAborted()
-      if (stop.signal.aborted) {
-        throw new HoldfastError(
-          'destination.unreachable',
-          `${doing} failed: the store did not answer within ${Math.round(seconds)} seconds.`,
-        )
-      }
-      throw networkError(error, doing)
-    } finally {
-      clearTimeout(silence)
-    }
+    return answered(
+      { doing, silenceSeconds, bytes: body?.length ?? 0, signal },
+      async stopped => {
+        const authorization = call.anonymous ? {} : await tokens(doing)
+        const answer = await fetch(url, {
+          method: call.method ?? 'GET',
+          headers: { 'accept-encoding': 'identity', ...authorization, ...call.headers },
+          ...(body === undefined ? {} : { body: Buffer.from(body.buffer, body.byteOffset, body.length) }),
+          signal: stopped,
+          redirect: 'manual',
+        })
+        if (answer.ok && !call.anonymous) findings.bucketSeen = true
+        if (answer.ok || call.expects?.includes(answer.status)) return await read(answer)
+        const ofBucket = !call.anonymous && !['objects.get', 'objects.delete'].includes(action)
+        throw await answerError(answer, { doing, permission: permissions[action], ofBucket })
+      },
+      error => networkError(error, doing),
+    )
   }
 
   const objects = `/b/${encodeURIComponent(bucket)}/o`
   return {
     uri,
+    silenceSeconds,
     bucketPath: objects,
     objectPath: key => `/storage/v1${objects}/${encodeURIComponent(`${base}${key}`)}`,
     fullKey: key => `${base}${key}`,
@@ -116,13 +110,7 @@ export function openStore(uri: string, settings: GcsSettings, secrets: Record<st
     call: (call, options, read, seen) =>
       tryCalls(options.signal, async attempt => {
         if (seen) seen.attempt = attempt
-        const answer = await once(call, options)
-        try {
-          return await read(answer)
-        } catch (error) {
-          options.signal?.throwIfAborted()
-          throw networkError(error, `${call.action} on ${uri}/${call.key}`)
-        }
+        return await once(call, options, read)
       }),
   }
 }

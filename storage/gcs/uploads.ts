@@ -233,7 +233,7 @@ async function ask(
     return answer.ok ? (JSON.parse(text) as Resource) : undefined
   }
   // Bytes are not sent twice blindly: what the session has is asked first.
-  return again ? await store.call(call, options, read) : await read(await store.once(call, options))
+  return again ? await store.call(call, options, read) : await store.once(call, options, read)
 }
 
 /** None: the parts are sent again, and those that the store has cost nothing. undefined if the upload is gone. */

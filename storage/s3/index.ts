@@ -15,8 +15,9 @@ export function openS3Destination(
   uri: string,
   settings: S3Settings,
   secrets: Record<string, string>,
+  silenceSeconds: number,
 ): Destination {
-  const store = openStore(uri, settings, secrets)
+  const store = openStore(uri, settings, secrets, silenceSeconds)
   const provider = providerAt(settings.endpoint)
   return {
     kind: 's3',

@@ -80,12 +80,16 @@ const permissions = {
 type Action = keyof typeof permissions
 
 const connectSeconds = 5
-const idleSeconds = 60
 const joiningSeconds = 15 * 60
 const idleConnectionSeconds = 30
 const maxSockets = 32
 
-export function openStore(uri: string, settings: S3Settings, secrets: Record<string, string>): Store {
+export function openStore(
+  uri: string,
+  settings: S3Settings,
+  secrets: Record<string, string>,
+  silenceSeconds: number,
+): Store {
   const match = /^s3:\/\/([^/]+)(?:\/(.+))?$/.exec(uri)
   const bucket = match?.[1]
   if (!bucket) throw new HoldfastError('request.invalid', 'The destination URI is not s3://bucket/prefix.')
@@ -135,7 +139,7 @@ export function openStore(uri: string, settings: S3Settings, secrets: Record<str
   return {
     bucket,
     uri,
-    client: clientWith(idleSeconds),
+    client: clientWith(silenceSeconds),
     patientClient: clientWith(joiningSeconds),
     findings,
     written: writtenWith(settings),

@@ -20,8 +20,14 @@ export type Fault =
   | { kind: 'reset'; afterBytes: number }
   /** Passed on late, and the answer comes in small pieces with pauses between them. */
   | { kind: 'slow'; delayMs: number; pieceBytes: number; pieces: number }
-  /** Neither passed on nor answered, until the caller gives up. */
+  /** Both directions at so many bytes per second. */
+  | { kind: 'narrow'; bytesPerSecond: number }
+  /** Neither passed on nor answered, until the caller gives up: what a peer looks like that is gone without a word. */
   | { kind: 'silence' }
+  /** Half open: nothing more comes after so many bytes of the answer's body, and the connection stays. */
+  | { kind: 'stall'; afterBytes: number }
+  /** An answer that ends properly after so many bytes of its body, unless its length was told. */
+  | { kind: 'short'; afterBytes: number }
 
 export interface FaultyStore {
   endpoint: string
@@ -60,6 +66,7 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
       return void incoming.socket.resetAndDestroy()
     }
     const body = await buffer(incoming)
+    if (fault.kind === 'narrow') await sleep((body.length / fault.bytesPerSecond) * 1000)
     if (fault.kind === 'damage' && body.length > 0) body.writeUInt8(body.readUInt8(0) ^ 1)
     if (fault.kind === 'answer') {
       outgoing.writeHead(fault.status, { 'content-type': 'application/xml', ...fault.headers })
@@ -75,6 +82,10 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
       }
       outgoing.writeHead(answer.statusCode ?? 500, answer.rawHeaders)
       if (fault.kind === 'slow') return void drip(answer, outgoing, fault)
+      if (fault.kind === 'narrow') return void trickle(answer, outgoing, fault.bytesPerSecond)
+      if (fault.kind === 'stall' || fault.kind === 'short') {
+        return void beginning(answer, outgoing, fault.afterBytes, fault.kind === 'short')
+      }
       let left = fault.kind === 'cut' ? fault.afterBytes : Number.POSITIVE_INFINITY
       answer.on('data', (chunk: Buffer) => {
         if (left <= 0) return
@@ -128,12 +139,37 @@ async function drip(
   }
 }
 
+async function trickle(answer: IncomingMessage, outgoing: ServerResponse, bytesPerSecond: number) {
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      await sleep((chunk.length / bytesPerSecond) * 1000)
+      if (!outgoing.write(chunk) && !outgoing.destroyed) await once(outgoing, 'drain')
+    }
+    outgoing.end()
+  } catch {
+    outgoing.destroy()
+  }
+}
+
+/** The first bytes of the answer, and then its end or nothing. */
+async function beginning(answer: IncomingMessage, outgoing: ServerResponse, bytes: number, ends: boolean) {
+  const body = await buffer(answer)
+  // A head without a byte behind it is held back otherwise.
+  outgoing.flushHeaders()
+  outgoing.write(body.subarray(0, bytes))
+  if (ends || body.length <= bytes) outgoing.end()
+}
+
 /**
  * A network that is bad all the time: about each fourth request meets a fault when it comes for the first time, and gets
  * through when it comes again. Which one it meets hangs on the request alone, so that a run can be repeated. An answer that
- * opens something is never lost: what nobody knows the name of, nobody can give back.
+ * opens something is never lost: what nobody knows the name of, nobody can give back. Silence takes its time, so it falls
+ * `silences` times of each kind at most, and never on what a store may think about for minutes.
  */
-export function badWeather(throttled: { status: number; body: string; headers: Record<string, string> }) {
+export function badWeather(
+  throttled: { status: number; body: string; headers: Record<string, string> },
+  silences: number,
+) {
   const met = new Set<string>()
   const counts: Record<string, number> = {}
   const fault = ({ method = '', url = '', headers }: IncomingMessage): Fault => {
@@ -142,13 +178,26 @@ export function badWeather(throttled: { status: number; body: string; headers: R
     if (met.has(request) || chance.readUInt8(0) % 4 !== 0) return { kind: 'pass' }
     met.add(request)
     const opens = method === 'POST' && /[?&](uploads=?(&|$)|uploadType=resumable)/.test(url)
+    const joins = method === 'POST' && /[?&]uploadId=/.test(url)
     const faults: Fault[] = [
       { kind: 'answer', ...throttled },
       { kind: 'answer', status: 500, body: '', headers: { 'retry-after': '0' } },
       { kind: 'answer', status: 429, body: '', headers: { 'retry-after': '0' } },
       { kind: 'slow', delayMs: 5, pieceBytes: 7, pieces: 20 },
+      { kind: 'narrow', bytesPerSecond: 16 * 1024 * 1024 },
       { kind: 'reset', afterBytes: 1000 },
-      ...(opens ? [] : [{ kind: 'lose-answer' } as const, { kind: 'cut', afterBytes: 3 } as const]),
+      ...(opens
+        ? []
+        : ([
+            { kind: 'lose-answer' },
+            { kind: 'cut', afterBytes: 3 },
+            { kind: 'short', afterBytes: 3 },
+          ] as const)),
+      ...(opens || joins
+        ? []
+        : ([{ kind: 'silence' }, { kind: 'stall', afterBytes: 3 }] as const).filter(
+            ({ kind }) => (counts[kind] ?? 0) < silences,
+          )),
     ]
     const chosen = faults[chance.readUInt8(1) % faults.length] ?? { kind: 'pass' }
     counts[chosen.kind] = (counts[chosen.kind] ?? 0) + 1

@@ -33,12 +33,16 @@ export async function localSubject(): Promise<Subject & { root: string }> {
   }
 }
 
-export async function s3Subject(server: Versitygw, prefix: string): Promise<Subject> {
+export async function s3Subject(
+  server: Versitygw,
+  prefix: string,
+  silenceSeconds?: number,
+): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets)
+  const destination = await openDestination(record, server.secrets, silenceSeconds)
   return {
     destination,
-    again: () => openDestination(record, server.secrets),
+    again: () => openDestination(record, server.secrets, silenceSeconds),
     // Versitygw keeps objects, their versions and the parts of open uploads as files.
     kept: async () =>
       (await filesBelow(server.root)).filter(
@@ -48,12 +52,16 @@ export async function s3Subject(server: Versitygw, prefix: string): Promise<Subj
   }
 }
 
-export async function azureSubject(server: Azurite, prefix: string): Promise<Subject> {
+export async function azureSubject(
+  server: Azurite,
+  prefix: string,
+  silenceSeconds?: number,
+): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets)
+  const destination = await openDestination(record, server.secrets, silenceSeconds)
   return {
     destination,
-    again: () => openDestination(record, server.secrets),
+    again: () => openDestination(record, server.secrets, silenceSeconds),
     kept: async () => {
       const names: string[] = []
       for await (const { name } of server.containerClient.listBlobsFlat({ includeUncommitedBlobs: true })) {
@@ -69,12 +77,12 @@ export async function azureSubject(server: Azurite, prefix: string): Promise<Sub
   }
 }
 
-export async function gcsSubject(server: Gcs, prefix: string): Promise<Subject> {
+export async function gcsSubject(server: Gcs, prefix: string, silenceSeconds?: number): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets)
+  const destination = await openDestination(record, server.secrets, silenceSeconds)
   return {
     destination,
-    again: () => openDestination(record, server.secrets),
+    again: () => openDestination(record, server.secrets, silenceSeconds),
     kept: () => server.kept(),
     close: () => destination.close(),
   }

@@ -8,6 +8,10 @@ import { conformance, type Subject } from './conformance.ts'
 import { badWeather, s3Error, startFaultyStore } from './faults.ts'
 import { azureSubject, gcsSubject, s3Subject } from './subjects.ts'
 
+const silenceSeconds = 2
+/** Of each kind, in each suite. */
+const silences = 5
+
 interface Server {
   endpoint: string
   destinationRecord(prefix: string): DestinationRecord
@@ -17,27 +21,32 @@ interface Server {
 function inBadWeather<S extends Server>(
   name: string,
   start: () => Promise<S>,
-  subjectOf: (server: S, prefix: string) => Promise<Subject>,
+  subjectOf: (server: S, prefix: string, silenceSeconds: number) => Promise<Subject>,
   throttled: Parameters<typeof badWeather>[0],
 ): void {
   conformance(`${name} in bad weather`, async () => {
     const server = await start()
     const faulty = await startFaultyStore(server.endpoint)
-    const { fault, counts } = badWeather(throttled)
+    const { fault, counts } = badWeather(throttled, silences)
     faulty.fault = fault
     const endpoint = `${faulty.endpoint}${new URL(server.endpoint).pathname.replace(/\/$/, '')}`
     const record = server.destinationRecord('weather')
     const through = { ...record, settings: { ...record.settings, endpoint } }
-    const subject = await subjectOf({ ...server, destinationRecord: () => through }, 'weather')
+    const subject = await subjectOf(
+      { ...server, destinationRecord: () => through },
+      'weather',
+      silenceSeconds,
+    )
     return {
       ...subject,
       async close() {
         await subject.close()
         await faulty.close()
         await server.stop()
-        for (const kind of ['answer', 'slow', 'reset', 'lose-answer', 'cut']) {
+        for (const kind of ['answer', 'slow', 'narrow', 'reset', 'lose-answer', 'cut', 'short']) {
           assert.ok((counts[kind] ?? 0) > 10, `${kind} was met ${counts[kind]} times`)
         }
+        for (const kind of ['silence', 'stall']) assert.equal(counts[kind], silences, kind)
       },
     }
   })
