@@ -46,7 +46,8 @@ async function backupEstimate(
   { connection }: OperationRecord,
   plan: StoredBackupPlan,
 ) {
-  const [last] = await listBackups(catalog, { connection, state: 'committed' }, undefined, 1)
+  const [last] =
+    connection === null ? [] : await listBackups(catalog, { connection, state: 'committed' }, undefined, 1)
   return {
     sizeBytes: plan.facts.sizeBytes,
     expected: last
@@ -67,7 +68,11 @@ async function restoreEstimate(
 ) {
   const sum = (field: 'toolBytes' | 'storedBytes') =>
     manifest.artifacts.reduce((total, artifact) => total + artifact[field], 0)
-  const filter = { connection, kind: 'restore', state: 'succeeded' } as const
+  const filter = {
+    ...(connection === null ? {} : { connection }),
+    kind: 'restore',
+    state: 'succeeded',
+  } as const
   const restores = await listOperations(catalog, filter, undefined, 20)
   const last = restores.find(one => 'targetDatabase' in one.input && !one.input.dryRun)
   return {

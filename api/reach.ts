@@ -17,7 +17,9 @@ import { type Needed, type Reach, type RouteName, routeOf } from './roles.ts'
 
 type Limited = Pick<Actor, 'connections'>
 
-export const within = ({ connections }: Limited, name: string): boolean => connections?.includes(name) ?? true
+/** `null`: of the whole installation, which is within no limit. */
+export const within = ({ connections }: Limited, name: string | null): boolean =>
+  connections === null || (name !== null && connections.includes(name))
 
 /** For lists: of these connections only. */
 export const limitOf = ({ connections }: Limited): { connections?: readonly string[] } =>

@@ -94,11 +94,15 @@ async function isStarting({ catalog }: ApiContext, { id }: OperationRecord): Pro
   return starter !== null && starter !== process && (await alive(starter))
 }
 
+/** What the operation was to make, where it has made it. */
+const backupOf = async ({ catalog }: ApiContext, { kind, backupId }: OperationRecord) =>
+  kind === 'backup' && backupId !== null ? await findBackup(catalog, backupId) : undefined
+
 /** A safety backup is made by its restore's workflow, and ends with it at the latest. */
 async function withRestore(context: ApiContext, operation: OperationRecord, restoreId: string) {
   const restore = await findOperation(context.catalog, restoreId)
   if (restore && !isClosed(restore.state)) return
-  const committed = await findBackup(context.catalog, operation.backupId)
+  const committed = await backupOf(context, operation)
   await updateOperation(
     context.catalog,
     operation.id,
@@ -134,7 +138,7 @@ async function withoutWorkflow(context: ApiContext, operation: OperationRecord):
     }
     return
   }
-  const committed = operation.kind === 'backup' && (await findBackup(catalog, operation.backupId))
+  const committed = await backupOf(context, operation)
   if (committed) {
     await updateOperation(catalog, operation.id, { state: 'succeeded', endedAt })
     return
@@ -150,8 +154,7 @@ async function withoutWorkflow(context: ApiContext, operation: OperationRecord):
 
 async function lastWord(context: ApiContext, operation: OperationRecord, run: Run) {
   const endedAt = (run.closedAt ?? new Date()).toISOString()
-  const committed =
-    operation.kind === 'backup' && (await findBackup(context.catalog, operation.backupId)) !== undefined
+  const committed = (await backupOf(context, operation)) !== undefined
   if (run.status === 'COMPLETED' || committed) return { state: 'succeeded', endedAt } as const
   if (run.status === 'CANCELLED') return { state: 'cancelled', endedAt } as const
   if (run.status === 'FAILED') {

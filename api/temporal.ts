@@ -320,13 +320,14 @@ const workflowTypeOf = (operation: OperationRecord): string =>
 
 const attributeNames = Object.values(attributes).map(key => key.name)
 
-const attributesOf = (operation: OperationRecord) => [
-  { key: attributes.connectionAttribute, value: operation.connection },
-  { key: attributes.engineAttribute, value: operation.engine },
-  { key: attributes.operationAttribute, value: operation.id },
-  { key: attributes.backupAttribute, value: operation.backupId },
-  { key: attributes.stateAttribute, value: 'running' },
-]
+const attributesOf = (operation: OperationRecord) =>
+  [
+    { key: attributes.connectionAttribute, value: operation.connection },
+    { key: attributes.engineAttribute, value: operation.engine },
+    { key: attributes.operationAttribute, value: operation.id },
+    { key: attributes.backupAttribute, value: operation.backupId },
+    { key: attributes.stateAttribute, value: 'running' },
+  ].flatMap(({ key, value }) => (value === null ? [] : [{ key, value }]))
 
 function summaryOf(operation: OperationRecord): string {
   const { kind, input, connection, engine, backupId, destination, targetDatabase } = operation

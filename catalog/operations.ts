@@ -13,6 +13,9 @@ import type { Catalog } from './open.ts'
 import { giveUpOwnKeys } from './own-keys.ts'
 import type { CatalogTables } from './schema.ts'
 
+/** Of an operation that has none: the columns were made not null, and no migration takes that back. */
+const none = ''
+
 export interface OperationFilter {
   state?: OperationState
   kind?: OperationKind
@@ -54,10 +57,10 @@ export async function insertOperationRow(
       id: operation.id,
       kind: operation.kind,
       state: operation.state,
-      connection: operation.connection,
-      engine: operation.engine,
-      backup_id: operation.backupId,
-      destination: operation.destination,
+      connection: operation.connection ?? none,
+      engine: operation.engine ?? none,
+      backup_id: operation.backupId ?? none,
+      destination: operation.destination ?? none,
       target_database: operation.targetDatabase,
       workflow_id: operation.workflowId,
       run_id: operation.runId,
@@ -272,10 +275,10 @@ function toOperation(row: Selectable<CatalogTables['operations']>): OperationRec
     id: row.id,
     kind: row.kind as OperationKind,
     state: row.state as OperationState,
-    connection: row.connection,
-    engine: row.engine as EngineName,
-    backupId: row.backup_id,
-    destination: row.destination,
+    connection: row.connection || null,
+    engine: (row.engine as EngineName) || null,
+    backupId: row.backup_id || null,
+    destination: row.destination || null,
     targetDatabase: row.target_database,
     workflowId: row.workflow_id,
     runId: row.run_id,

@@ -66,7 +66,7 @@ export function workerCatalog(
       if (!operation) return 'local'
       const { input } = operation
       const connection = 'targetConnection' in input ? input.targetConnection : operation.connection
-      return (await findConnection(catalog, connection))?.host ?? 'local'
+      return (connection && (await findConnection(catalog, connection))?.host) || 'local'
     },
     async host(name) {
       const { requestKey: _key, ...record } = await readHost(catalog, name)

@@ -198,11 +198,12 @@ export interface OperationRecord {
   id: string
   kind: OperationKind
   state: OperationState
-  connection: string
-  engine: EngineName
+  /** null: of the whole installation, as the rotation of a key. The same of the next three. */
+  connection: string | null
+  engine: EngineName | null
   /** The backup made, restored or verified. */
-  backupId: string
-  destination: string
+  backupId: string | null
+  destination: string | null
   targetDatabase: string | null
   workflowId: string
   runId: string | null

@@ -129,6 +129,7 @@ export const operationView = z.object({
     'failed',
     'cancelled',
   ]),
+  /** Empty, as the next three may be, where it is about the whole installation. */
   connection: z.string(),
   engine: z.string(),
   backup: z.string(),

@@ -76,7 +76,7 @@ export function approvalRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     if (waives) {
       context.log.warn('BREAK GLASS: a restore over existing data was approved without a second person', {
         operation: id,
-        connection: operation.connection,
+        connection: operation.connection ?? '',
         target: operation.targetDatabase ?? '',
         by: user,
         reason: input.reason,
@@ -122,6 +122,7 @@ async function assertSecondPerson(
   user: string,
   breakGlass: boolean,
 ): Promise<boolean> {
+  if (operation.connection === null) return false
   const { twoPerson } = await readConnection(catalog, operation.connection)
   const approval = await findApproval(catalog.db, operation.id)
   if (!twoPerson || !approval) return false

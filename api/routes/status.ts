@@ -187,7 +187,7 @@ async function measuredRestores({ catalog }: ApiContext): Promise<Measured[]> {
   const measured: Measured[] = []
   for (const { phases, backupId } of restores) {
     const seconds = secondsOf(phases)
-    const backup = seconds && (await findBackup(catalog, backupId))
+    const backup = seconds && backupId !== null && (await findBackup(catalog, backupId))
     if (!backup) continue
     const { connection, engine, method, toolBytes: bytes } = backup
     measured.push({ connection, engine, method, bytes, ...seconds })
