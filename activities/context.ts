@@ -14,6 +14,8 @@ export interface WorkerContext {
   catalog: WorkerCatalog
   /** The machine the tools run on: this one, unless `onHostOf` says otherwise. */
   host: Host
+  /** This machine. */
+  here: Host
   machine: Machine
   /** Opens (or gives the open) destination; credentials are fetched from the catalog each time they may have changed. */
   destination(name: string): Promise<Destination>
@@ -48,6 +50,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
   const context: WorkerContext = {
     catalog,
     host,
+    here: host,
     machine: options.machine,
     async destination(name) {
       const known = open.get(name)

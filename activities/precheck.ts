@@ -15,6 +15,7 @@ import {
   probeServer,
   restoreStepsOf,
   type StoredBackupPlan,
+  type StoredRestorePlan,
   stepContext,
   storedPlan,
 } from './plan.ts'
@@ -74,7 +75,7 @@ export async function precheckRestore(
   const probe = method.targetChecks(connection.settings, plan.target, plan.manifest)
   const checks: CheckResult[] = [
     ...(await toolChecks(context, restoreStepsOf(plan))),
-    await stagingCheck(context, 0),
+    ...(await restoreStagingChecks(context, plan)),
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
   ]
   return await settle(context, input.operationId, checks)
@@ -126,8 +127,12 @@ async function toolChecks(context: WorkerContext, steps: readonly Step[]): Promi
 
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
 
-async function stagingCheck(context: WorkerContext, neededBytes: number): Promise<CheckResult> {
-  return await attempt('staging', 'Staging can be written and has room', async () => {
+async function stagingCheck(
+  context: Pick<WorkerContext, 'host'>,
+  neededBytes: number,
+  id = 'staging',
+): Promise<CheckResult> {
+  return await attempt(id, 'Staging can be written and has room', async () => {
     const root = context.host.stagingRoot
     await context.host.files.ensureDirectory(root)
     const probe = `${root}/.precheck-${crypto.randomUUID()}`
@@ -142,6 +147,23 @@ async function stagingCheck(context: WorkerContext, neededBytes: number): Promis
     }
     return `${gigabytes(free)} free`
   })
+}
+
+/** What is unpacked in staging is kept on this machine as it was downloaded, too, until it is unpacked. */
+async function restoreStagingChecks(
+  context: WorkerContext,
+  { steps, manifest }: StoredRestorePlan,
+): Promise<CheckResult[]> {
+  const staged = steps.flatMap(step =>
+    step.writesTo === 'staging' && step.feeds ? [step.feeds.artifact] : [],
+  )
+  const entries = manifest.artifacts.filter(artifact => staged.includes(artifact.name))
+  const unpackedBytes = entries.reduce((sum, entry) => sum + entry.toolBytes, 0)
+  const downloadedBytes = entries.reduce((sum, entry) => sum + entry.storedBytes, 0)
+  if (context.host === context.here) return [await stagingCheck(context, unpackedBytes + downloadedBytes)]
+  const onHost = await stagingCheck(context, unpackedBytes)
+  if (downloadedBytes === 0) return [onHost]
+  return [onHost, await stagingCheck({ host: context.here }, downloadedBytes, 'staging-of-worker')]
 }
 
 /** Runs a check that throws when it fails. */

@@ -17,6 +17,7 @@ import {
   stepContext,
   storedPlan,
 } from './plan.ts'
+import { spoolAt } from './spool.ts'
 import { runProbe, runStep } from './steps.ts'
 
 const loadFor = async (context: WorkerContext, input: RestoreInput) =>
@@ -94,11 +95,15 @@ export async function runRestoreSteps(
       onProgress: (bytes: number) => turn.progress({ bytes, totalBytes: entry.storedBytes }),
     }
   }
-  const open = async (name: string): Promise<Readable> => {
+  const open = async (name: string, kept?: string): Promise<Readable> => {
     const reading = readingOf(name)
     total += reading.entry.storedBytes
     const { keys } = await loadFor(context, input)
-    return openArtifact({ ...reading, dataKey: await dataKeyOf(context, plan.manifest, keys, name) })
+    return openArtifact({
+      ...reading,
+      dataKey: await dataKeyOf(context, plan.manifest, keys, name),
+      ...(kept === undefined ? {} : { spool: spoolAt(kept) }),
+    })
   }
   for (const id of ids) {
     const step = restoreStepsOf(plan).find(one => one.id === id)
@@ -106,7 +111,12 @@ export async function runRestoreSteps(
     turn.assertLease()
     turn.progress({ note: step.title })
     try {
-      await runStep(steps, step, open)
+      if (step.feeds && step.writesTo === 'staging') {
+        // Unpacked from the beginning by every run, but not downloaded again.
+        const kept = await keptDownload(context, input.operationId, plan.manifest, step.feeds.artifact)
+        await runStep(steps, step, name => open(name, kept))
+        await context.here.files.remove(kept)
+      } else await runStep(steps, step, open)
     } catch (error) {
       // Nobody had authenticated the bytes of a plain artifact: before the tool is blamed, they are read whole.
       const reading = step.feeds && readingOf(step.feeds.artifact)
@@ -115,6 +125,18 @@ export async function runRestoreSteps(
     }
   }
   return { bytes: total }
+}
+
+/** Path of the file on this machine that keeps what was downloaded of an artifact; its directory is there. */
+async function keptDownload(
+  { here }: WorkerContext,
+  operationId: string,
+  manifest: Manifest,
+  name: string,
+): Promise<string> {
+  const directory = here.stagingDir(operationId)
+  await here.files.ensureDirectory(directory)
+  return `${directory}/.download-${manifest.artifacts.findIndex(artifact => artifact.name === name)}`
 }
 
 const mayBeTheBytes = (error: unknown): boolean =>

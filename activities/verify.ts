@@ -3,7 +3,8 @@
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupRecord, VerifyInput } from '../model/records.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
-import { existsArtifact, hashArtifact } from '../storage/reader.ts'
+import { hashArtifact } from '../storage/reader.ts'
+import { existsArtifact } from '../storage/stored-bytes.ts'
 import type { WorkerContext } from './context.ts'
 import type { PausableTurn } from './pausing.ts'
 

@@ -29,6 +29,8 @@ export interface Capabilities {
   minPartBytes: number
   maxPartBytes: number
   maxParts: number
+  /** How many ranges of one object are worth reading side by side. */
+  readsAtOnce: number
   /** The store verifies each part's checksum before it keeps it. */
   verifiesParts: boolean
 }

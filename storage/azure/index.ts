@@ -16,6 +16,7 @@ const capabilities: Capabilities = {
   minPartBytes: 1,
   maxPartBytes: 4000 * mib,
   maxParts: 50_000,
+  readsAtOnce: 4,
   // The wire is verified by each block's MD5; the SHA-256 is noted in the block's id, not computed by the store.
   verifiesParts: false,
 }

@@ -25,6 +25,7 @@ const capabilities: Capabilities = {
   minPartBytes: granuleBytes,
   maxPartBytes: 1024 * mib,
   maxParts: 100_000,
+  readsAtOnce: 4,
   verifiesParts: false,
 }
 

@@ -15,6 +15,7 @@ const capabilities: Capabilities = {
   maxParts: 100_000,
   // The caller's hash is kept, not computed again: what is written is what is read on one machine that did not crash,
   // and after a crash the parts are read and hashed before they count.
+  readsAtOnce: 1,
   verifiesParts: false,
 }
 

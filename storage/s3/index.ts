@@ -30,6 +30,7 @@ export function openS3Destination(
         minPartBytes: 5 * mib,
         maxPartBytes: 5 * 1024 * mib,
         maxParts: settings.maxParts ?? provider.maxParts,
+        readsAtOnce: 4,
         verifiesParts: true,
       }
     },

@@ -7,7 +7,8 @@ import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { existsArtifact, hashArtifact, openArtifact } from '../../storage/reader.ts'
+import { hashArtifact, openArtifact } from '../../storage/reader.ts'
+import { existsArtifact } from '../../storage/stored-bytes.ts'
 import { chunked, collect, failing, inDestination, mebibyte, open, type Stored, store } from './helpers.ts'
 
 /** An artifact of three segments and a bit, and a way to change its stored bytes. */
