@@ -8,6 +8,7 @@ import type { BackupInput } from '../model/records.ts'
 import { abandon, removeOtherAttempts, settled } from '../storage/backups.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { logOf } from './log.ts'
 
 /** Stops what still runs for the operation and removes its staging. */
 export async function cleanHost(context: Pick<WorkerContext, 'host'>, operationId: string): Promise<void> {
@@ -59,10 +60,14 @@ async function abandonAt(
   const state = await settled(destination, input.connection, input.backupId)
   if (state.state === 'committed') return true
   turn.assertLease()
-  await abandon(destination, input.connection, input.backupId, {
+  const locked = await abandon(destination, input.connection, input.backupId, {
     by: `operation ${input.operationId}`,
     reason,
   })
+  if (locked) {
+    const text = `${locked.keys.length} objects of the backup that was given up stay: ${locked.error.message} \`holdfast sweep\` removes them afterwards.`
+    await logOf(context, input.operationId, {})(input.destination, text, `locked ${input.backupId}`)
+  }
   return false
 }
 

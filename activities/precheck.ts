@@ -44,10 +44,10 @@ export async function precheckBackup(
       `Destination "${input.destination}" takes and gives back objects`,
       async () => {
         const destination = await context.destination(input.destination)
-        await destination.check({ signal: turn.signal })
+        const notes = await destination.check({ signal: turn.signal })
         if (input.dryRun) await expectWriter(context, input.destination)
         else await writerEpoch(context, input.destination)
-        return destination.uri
+        return [destination.uri, ...notes].join('. ')
       },
     ),
   ]

@@ -14,6 +14,7 @@ import type { AttemptRecord } from '../model/records.ts'
 import {
   abandon,
   backupPrefix,
+  type Locked,
   listBackups,
   purgeDeleted,
   removeOtherAttempts,
@@ -86,7 +87,7 @@ async function sweepDestination(
     const there = present.get(prefix) ?? { keys: [], uploads: [] }
     const names = new Set(there.keys.map(key => key.slice(prefix.length)))
     let goes: (key: string) => boolean
-    let remove: () => Promise<void>
+    let remove: () => Promise<Locked | undefined>
     if (names.has('manifest.json') && !names.has('deleted.json')) {
       const state = await settled(opened, connection, backupId)
       if (state.state !== 'committed') continue
@@ -104,8 +105,13 @@ async function sweepDestination(
     // Ended from outside before anybody could say that it was given up: a late commit must find the marker.
     const unmarked = !names.has('manifest.json') && !names.has('deleted.json') && attempts.some(isRecent)
     if (leftovers.length === 0 && !unmarked) continue
-    if (!result.dryRun) await remove()
-    result.removed.push(...leftovers)
+    const locked = result.dryRun ? undefined : await remove()
+    const stays = new Set(locked?.keys.map(key => `${name}/${key}`))
+    result.removed.push(...leftovers.filter(what => !stays.has(what)))
+    if (locked) {
+      const { code, message } = locked.error
+      for (const what of stays) result.skipped.push({ what, code, detail: message })
+    }
   }
   const prechecks = await removeOldPrechecks(opened, new Date(), result.dryRun)
   result.removed.push(...prechecks.map(key => `${name}/${key}`))

@@ -294,6 +294,13 @@ export const errorTable = {
     'This installation may not write to the destination',
     'Another installation holds the prefix. If it is gone for good, run `holdfast takeover DESTINATION`.',
   ),
+  'destination.locked': row(
+    'permanent',
+    409,
+    3,
+    'The object is locked against removal',
+    'It may be removed once the lock has ended, or the legal hold was lifted; `holdfast sweep` then removes what was given up.',
+  ),
   'destination.object-missing': row(
     'permanent',
     404,

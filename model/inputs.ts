@@ -3,6 +3,7 @@
  */
 import { z } from 'zod'
 import { slugPattern } from './ids.ts'
+import { objectLock } from './keeping.ts'
 
 export const slug = z
   .string()
@@ -90,17 +91,24 @@ export const destinationInput = z.strictObject({
   maxParts: z.int().min(2).max(10_000).optional(),
   /** S3: `none` for stores that refuse checksum headers. */
   checksums: z.enum(['sha256', 'none']).optional(),
-  /** S3: of artifacts; one that is readable at once. */
+  /** Of artifacts: a class of S3 or GCS, a tier of Azure; one that is readable at once. */
   storageClass: z
     .string()
-    .regex(/^[A-Z][A-Z0-9_]{0,39}$/)
+    .regex(/^[A-Za-z][A-Za-z0-9_]{0,39}$/)
     .optional(),
   /** S3: encryption by the store. */
   encryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),
+  /** S3, GCS: of a key of the store's KMS. */
   kmsKeyId: z.string().min(1).max(2048).optional(),
-  /** S3: of every object. */
+  /** Azure: the account's scope that objects are encrypted under, with its own key. */
+  encryptionScope: z.string().min(3).max(63).optional(),
+  /** S3, Azure: of every object. `metadata`: also GCS. */
   tags: z.record(z.string().min(1).max(128), z.string().max(256)).optional(),
   metadata: z.record(z.string().min(1).max(64), z.string().max(512)).optional(),
+  /** Nothing of a backup can be removed before so many days; the store must have been made for it. */
+  objectLock: objectLock.optional(),
+  /** What is written is put under a legal hold, which ends only when somebody lifts it at the store. */
+  legalHold: z.boolean().optional(),
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
@@ -121,8 +129,11 @@ export const destinationChange = z.strictObject({
   storageClass: destinationInput.shape.storageClass.nullable(),
   encryption: destinationInput.shape.encryption.nullable(),
   kmsKeyId: destinationInput.shape.kmsKeyId.nullable(),
+  encryptionScope: destinationInput.shape.encryptionScope.nullable(),
   tags: destinationInput.shape.tags.nullable(),
   metadata: destinationInput.shape.metadata.nullable(),
+  objectLock: destinationInput.shape.objectLock.nullable(),
+  legalHold: destinationInput.shape.legalHold.nullable(),
   accessKeyId: destinationInput.shape.accessKeyId.nullable(),
   secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
   sessionToken: destinationInput.shape.sessionToken.nullable(),

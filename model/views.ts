@@ -72,12 +72,19 @@ export const destinationView = z.object({
   /** How objects are written there: storageClass, encryption, tags … */
   options: z.record(
     z.string(),
-    z.union([z.string(), z.number(), z.boolean(), z.record(z.string(), z.string())]),
+    z.union([z.string(), z.number(), z.boolean(), z.record(z.string(), z.union([z.string(), z.number()]))]),
   ),
   secrets: z.array(z.string()),
   /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
   readOnly: z.boolean(),
   createdAt: z.string(),
+})
+
+/** The answer of a check that found nothing wrong. */
+export const destinationCheckView = destinationView.extend({
+  ok: z.literal(true),
+  /** Worth knowing of the place: a bucket that locks by itself, a class that is read slowly. */
+  notes: z.array(z.string()),
 })
 
 export const progressView = z.object({

@@ -2,7 +2,7 @@
  * The commit protocol: what makes a backup exist, and what ends it. A backup exists if and only if `manifest.json` is there
  * and `deleted.json` is not; both are put once. Everything else of a backup lies in attempts' folders beside them.
  */
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import {
   canonical,
   type DeletedMarker,
@@ -58,7 +58,7 @@ export async function commitManifest(
   const { connection, backupId } = signed
   await requireNotDeleted(destination, connection, backupId)
   const key = manifestKey(connection, backupId)
-  const { body } = await putOnce(destination, key, Buffer.from(canonical(signed)))
+  const { body } = await putOnce(destination, key, Buffer.from(canonical(signed)), { lasting: true })
   await requireNotDeleted(destination, connection, backupId)
   return parseSigned(json(body), key)
 }
@@ -76,17 +76,25 @@ async function requireNotDeleted(
   )
 }
 
+/** What the store keeps from being removed for now. */
+export interface Locked {
+  keys: string[]
+  /** What was said of the first. */
+  error: HoldfastError
+}
+
 /**
  * Gives a backup up or deletes it: `deleted.json` first, so that from then on there is no backup, then the rest. A manifest
  * that lands later changes nothing. A destination too full for the marker is emptied before it. Idempotent; what could
- * not be removed is thrown and removed by the next call.
+ * not be removed is thrown and removed by the next call. What is locked stays, is answered, and keeps nobody waiting: the
+ * marker beside it has ended the backup, and a sweep removes it when its time is over.
  */
 export async function abandon(
   destination: Destination,
   connection: string,
   backupId: string,
   { by, reason }: { by: string; reason: string },
-): Promise<void> {
+): Promise<Locked | undefined> {
   const marker: DeletedMarker = {
     format: 'holdfast-deleted/1',
     backupId,
@@ -113,7 +121,7 @@ export async function abandon(
   }
   // Twice: an upload that was completed while the first round went on shows as an object in the second.
   await removeBelow(destination, prefix, goes)
-  await removeBelow(destination, prefix, goes)
+  return await removeBelow(destination, prefix, goes)
 }
 
 /** After a commit: objects and open uploads of the backup's other attempts go. */
@@ -122,9 +130,9 @@ export async function removeOtherAttempts(
   connection: string,
   backupId: string,
   keepAttemptId: string,
-): Promise<void> {
+): Promise<Locked | undefined> {
   const prefix = backupPrefix(connection, backupId)
-  await removeBelow(destination, prefix, key => {
+  return await removeBelow(destination, prefix, key => {
     const [attemptId, ...rest] = key.slice(prefix.length).split('/')
     return rest.length > 0 && attemptId !== keepAttemptId
   })
@@ -135,16 +143,24 @@ async function removeBelow(
   destination: Destination,
   prefix: string,
   goes: (key: string) => boolean,
-): Promise<void> {
+): Promise<Locked | undefined> {
   const failures: unknown[] = []
   const attempt = (act: Promise<void>) => act.catch(error => failures.push(error))
+  let locked: Locked | undefined
   for await (const { key, uploadId } of destination.listUploads(prefix)) {
     if (goes(key)) await attempt(destination.abortUpload(key, uploadId))
   }
   for await (const { key } of destination.list(prefix)) {
-    if (goes(key)) await attempt(destination.remove(key))
+    if (!goes(key)) continue
+    const removing = destination.remove(key).catch((error: unknown) => {
+      if (!hasCode(error, 'destination.locked')) throw error
+      locked ??= { keys: [], error }
+      locked.keys.push(key)
+    })
+    await attempt(removing)
   }
   if (failures.length > 0) throw failures[0]
+  return locked
 }
 
 /** Puts the next `<attemptId>/keys-<n>.json`; the same contents again change nothing. Returns its key. */
@@ -156,7 +172,7 @@ export async function putKeySidecar(
   const body = Buffer.from(canonical(sidecar))
   for (let n = 1; ; n += 1) {
     const key = `${backupPrefix(connection, sidecar.backupId)}${sidecar.attemptId}/keys-${n}.json`
-    const { ours } = await putOnce(destination, key, body)
+    const { ours } = await putOnce(destination, key, body, { lasting: true })
     if (ours) return key
   }
 }

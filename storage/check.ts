@@ -76,3 +76,11 @@ export function soonAfter(signal: AbortSignal | undefined): CallOptions {
   else signal.addEventListener('abort', end, { once: true })
   return { signal: last.signal }
 }
+
+/** The same refusal, with the permission that turned out to be the missing one. */
+export const needing = (error: HoldfastError, permission: string): HoldfastError =>
+  new HoldfastError(
+    error.code,
+    error.message.replace(/(; it needs the permission .*)?\.$/, `; it needs the permission ${permission}.`),
+    { hint: error.hint, context: error.context },
+  )

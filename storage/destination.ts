@@ -14,6 +14,18 @@ export interface ObjectStat {
   version?: string
   /** The store's own opaque tag. */
   tag?: string
+  /** From `stat`, where the store has such things and lets us see them: */
+  protection?: Protection
+  /** The store's own name of the class or tier that the object is in. From `stat`. */
+  storageClass?: string
+}
+
+/** What keeps an object from being removed. */
+export interface Protection {
+  /** Not before. */
+  lockedUntil?: Date
+  /** Not until somebody lifts it. */
+  legalHold?: boolean
 }
 
 export interface Capabilities {
@@ -33,6 +45,16 @@ export interface Capabilities {
   readsAtOnce: number
   /** The store verifies each part's checksum before it keeps it. */
   verifiesParts: boolean
+  /** Objects can be locked until a date and put under legal hold: `lasting` ones are, where the destination says so. */
+  objectLock: boolean
+}
+
+/** For whom an object is put. */
+export interface PutOptions extends CallOptions {
+  /** Throws `destination.exists` when it is there already. */
+  ifAbsent?: boolean
+  /** Part of a backup: locked as the destination says. What is uploaded by parts always is. */
+  lasting?: boolean
 }
 
 export interface PartInfo {
@@ -72,8 +94,8 @@ export interface Destination {
   readonly uri: string
   readonly capabilities: Capabilities
 
-  /** A small object (≤ 16 MiB), whole or not at all, durable on return. `ifAbsent`: throws `destination.exists`. */
-  put(key: string, body: Uint8Array, options?: CallOptions & { ifAbsent?: boolean }): Promise<ObjectStat>
+  /** A small object (≤ 16 MiB), whole or not at all, durable on return. */
+  put(key: string, body: Uint8Array, options?: PutOptions): Promise<ObjectStat>
   /** Whole small object; undefined when it is not there. Refuses objects over 16 MiB. */
   read(key: string, options?: CallOptions): Promise<Uint8Array | undefined>
   /** Streams a range (to the end when `length` is absent). Throws `destination.object-missing`. A cut connection
@@ -82,7 +104,10 @@ export interface Destination {
   stat(key: string, options?: CallOptions): Promise<ObjectStat | undefined>
   /** Every object below the prefix, in key order, page by page. */
   list(prefix: string, options?: CallOptions): AsyncIterable<ObjectStat>
-  /** Removing what is not there succeeds. In versioned stores all versions of exactly this key go (unless `version`). */
+  /**
+   * Removing what is not there succeeds. In versioned stores all versions of exactly this key go (unless `version`).
+   * Throws `destination.locked`, with the date in its context where the store tells it.
+   */
   remove(key: string, options?: CallOptions & { version?: string }): Promise<void>
 
   /** Begins an upload by parts. Nothing is visible under `key` until `completeUpload`. */
@@ -107,7 +132,10 @@ export interface Destination {
   /** Uploads that are open below the prefix, for sweeps and cleanup. */
   listUploads(prefix: string, options?: CallOptions): AsyncIterable<OpenUpload>
 
-  /** Writes, reads back, lists and deletes under `.holdfast-precheck/`; throws naming the missing permission. */
-  check(options?: CallOptions): Promise<void>
+  /**
+   * Writes, reads back, lists and deletes under `.holdfast-precheck/`; throws naming the missing permission. Answers what
+   * is worth knowing of the place, in sentences.
+   */
+  check(options?: CallOptions): Promise<string[]>
   close(): Promise<void>
 }

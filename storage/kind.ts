@@ -1,6 +1,7 @@
 /** What people say of a destination: the form of each kind's URI, settings and credentials. Nothing here touches a store. */
 import type { z } from 'zod'
 import { HoldfastError } from '../model/errors.ts'
+import type { ObjectLock } from '../model/keeping.ts'
 import type { DestinationKind, Json } from '../model/types.ts'
 import { segmentTrouble } from './object-key.ts'
 
@@ -17,6 +18,9 @@ export interface DestinationExtras {
   kmsKeyId?: string | undefined
   tags?: Record<string, string> | undefined
   metadata?: Record<string, string> | undefined
+  encryptionScope?: string | undefined
+  objectLock?: ObjectLock | undefined
+  legalHold?: boolean | undefined
 }
 
 /** Of these, another value means another place; the others say how it is written there. */
@@ -30,6 +34,9 @@ const extraNames = [
   'kmsKeyId',
   'tags',
   'metadata',
+  'encryptionScope',
+  'objectLock',
+  'legalHold',
 ] as const satisfies Names
 type Names = readonly (keyof DestinationExtras)[]
 
@@ -125,11 +132,10 @@ export function parseSettings<T>(schema: z.ZodType<T>, given: object, title: str
     )
   }
   const field = issue?.path.join('.') || 'settings'
-  throw new HoldfastError(
-    'request.invalid',
-    `The destination's ${field} cannot be used: ${issue?.message}.`,
-    { context: { field } },
-  )
+  const why = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message
+  throw new HoldfastError('request.invalid', `The destination's ${field} cannot be used: ${why}.`, {
+    context: { field },
+  })
 }
 
 /** An address as it is stored: no slash at its end. Throws `request.invalid` when it holds more than an address. */

@@ -1,4 +1,5 @@
 /** What a check of a destination leaves there when its process is killed in the middle of it: a few kilobytes each time. */
+import { hasCode } from '../model/errors.ts'
 import type { Destination } from './destination.ts'
 import { precheckFolder } from './object-key.ts'
 
@@ -19,8 +20,13 @@ export async function removeOldPrechecks(
   }
   for await (const { key, modifiedAt } of destination.list(`${precheckFolder}/`)) {
     if (!isOld(modifiedAt)) continue
-    if (!dryRun) await destination.remove(key)
-    gone.push(key)
+    try {
+      if (!dryRun) await destination.remove(key)
+      gone.push(key)
+    } catch (error) {
+      // A bucket that locks whatever is written keeps this, too, for its time.
+      if (!hasCode(error, 'destination.locked')) throw error
+    }
   }
   return gone
 }

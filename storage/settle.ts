@@ -12,7 +12,7 @@ export async function putOnce(
   destination: Destination,
   key: string,
   body: Uint8Array,
-  options: CallOptions = {},
+  options: CallOptions & { lasting?: boolean } = {},
 ): Promise<{ body: Uint8Array; ours: boolean }> {
   const { conditionalPut } = destination.capabilities
   let failure: unknown

@@ -16,7 +16,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import { type DestinationInput, destinationInput, takeoverInput } from '../../model/inputs.ts'
 import type { EpochDocument } from '../../model/manifest.ts'
 import { homePaths } from '../../model/settings.ts'
-import { destinationView, page, takeoverView } from '../../model/views.ts'
+import { destinationCheckView, destinationView, page, takeoverView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import {
   checkDestinationSecrets,
@@ -77,7 +77,7 @@ const check = createRoute({
   ...requires('operator'),
   summary: 'Write, read back, list and delete a small object there',
   request: { params: nameParam, body: body(nothing) },
-  responses: { 200: json(destinationView.extend({ ok: z.literal(true) }), 'It works'), ...problems },
+  responses: { 200: json(destinationCheckView, 'It works'), ...problems },
 })
 const take = createRoute({
   method: 'post',
@@ -129,14 +129,15 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   app.openapi(check, async c => {
     const { name } = c.req.valid('param')
     const known = await readDestination(catalog, name)
-    await withDestination(context, name, async opened => {
-      await opened.check()
+    const notes = await withDestination(context, name, async opened => {
+      const found = await opened.check()
       const { epoch } = await claim(context, opened, await rememberedEpoch(catalog, name))
       if (epoch === null) await markReadOnly(catalog, name, true)
       else await rememberEpoch(catalog, name, epoch)
       known.readOnly = epoch === null
+      return found
     })
-    return c.json({ ...destinationViewOf(known), ok: true as const }, 200)
+    return c.json({ ...destinationViewOf(known), ok: true as const, notes }, 200)
   })
   app.openapi(take, async c => {
     const { name } = c.req.valid('param')

@@ -1,6 +1,7 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import { type ObjectLock, objectLock } from '../../model/keeping.ts'
 import type { DestinationKind } from '../../model/types.ts'
-import { destinationView } from '../../model/views.ts'
+import { destinationCheckView, destinationView } from '../../model/views.ts'
 import { kindOfUri } from '../../storage/index.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
@@ -18,6 +19,9 @@ interface WritingOptions {
   kmsKey?: string
   tag?: Record<string, string>
   metadata?: Record<string, string>
+  encryptionScope?: string
+  lock?: ObjectLock | null
+  legalHold?: boolean
 }
 
 interface AddOptions extends CredentialOptions, WritingOptions, StoreOptions {}
@@ -31,14 +35,37 @@ const credentialsEnv = [
   'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
 ] as const
 
-/** How objects are written; for S3. */
+/** `compliance:30`; `none` takes it away. */
+function lock(text: string): ObjectLock | null {
+  if (text === 'none') return null
+  const [mode, days, ...rest] = text.split(':')
+  const parsed = objectLock.safeParse({ mode, days: Number(days) })
+  if (parsed.success && rest.length === 0) return parsed.data
+  throw new InvalidArgumentError('It must be governance:DAYS or compliance:DAYS, or none.')
+}
+
+/** How objects are written. */
 function withWritingOptions(command: Command): Command {
   return command
-    .option('--storage-class <class>', 'S3: of artifacts; one that is readable at once, e.g. STANDARD_IA')
+    .option(
+      '--storage-class <class>',
+      'of artifacts; one that is readable at once: e.g. STANDARD_IA of S3, NEARLINE of GCS, Cool of Azure',
+    )
     .option('--encryption <how>', 'S3: encryption by the store: AES256, aws:kms, aws:kms:dsse')
-    .option('--kms-key <id>', 'S3: the key of its KMS')
-    .option('--tag <key=value>', 'S3: of every object; may be given several times', label)
-    .option('--metadata <key=value>', 'S3: of every object; may be given several times', label)
+    .option('--kms-key <id>', "S3, GCS: the key of the store's KMS")
+    .option('--encryption-scope <name>', 'Azure: the scope that objects are encrypted under')
+    .option('--tag <key=value>', 'S3, Azure: of every object; may be given several times', label)
+    .option('--metadata <key=value>', 'of every object; may be given several times', label)
+    .option(
+      '--lock <mode:days>',
+      'S3, GCS, Azure: nothing of a backup can be removed before; e.g. compliance:30',
+      lock,
+    )
+    .option(
+      '--legal-hold',
+      'S3, GCS, Azure: nothing of a backup can be removed until somebody lifts it at the store',
+    )
+    .option('--no-legal-hold', 'new objects are not held any more')
     .option('--max-parts <n>', 'S3: parts that the store takes for one object, if under 10,000', wholeNumber)
     .option('--checksums <mode>', 'S3: none, for stores that refuse checksum headers')
 }
@@ -49,6 +76,9 @@ const writingFields = (options: WritingOptions): Record<string, unknown> => ({
   ...(options.kmsKey === undefined ? {} : { kmsKeyId: options.kmsKey }),
   ...(options.tag === undefined ? {} : { tags: options.tag }),
   ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+  ...(options.encryptionScope === undefined ? {} : { encryptionScope: options.encryptionScope }),
+  ...(options.lock === undefined ? {} : { objectLock: options.lock }),
+  ...(options.legalHold === undefined ? {} : { legalHold: options.legalHold }),
   ...(options.maxParts === undefined ? {} : { maxParts: options.maxParts }),
   ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
 })
@@ -142,9 +172,10 @@ export function destinationCommands(program: Command): void {
     .action(async (name: string, _options: unknown, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/destinations/${encodeURIComponent(name)}/check`
-      const answer = await context.client.post(destinationView, path)
+      const answer = await context.client.post(destinationCheckView, path)
       if (context.json) printJson(answer)
       else print(`${name} accepts, returns and deletes objects.`)
+      if (!context.json) for (const one of answer.notes) note(one)
       if (answer.readOnly) note(readOnlyNotice(name))
     })
 

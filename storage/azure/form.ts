@@ -1,6 +1,7 @@
 /** What people type for Azure Blob Storage: `azure://container/prefix`, its settings and credentials. */
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
+import { objectLock } from '../../model/keeping.ts'
 import type { Json } from '../../model/types.ts'
 import {
   bucketUri,
@@ -19,6 +20,36 @@ const schema = z.strictObject({
   account: z.string().regex(/^[a-z0-9]{3,24}$/, 'an account has 3 to 24 lower-case letters and digits'),
   /** Absent: `https://<account>.blob.core.windows.net`. */
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  /** The tier of artifacts; what is small stays in the account's own. */
+  storageClass: z
+    .enum(['Hot', 'Cool', 'Cold'], 'it must be one of Hot, Cool, Cold, which are readable at once')
+    .optional(),
+  /** A scope of the account, which says under which key objects are encrypted. */
+  encryptionScope: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9-]{1,61}[A-Za-z0-9]$/, 'a scope has 3 to 63 letters, digits and dashes')
+    .optional(),
+  /** Of every object: index tags. */
+  tags: z
+    .record(
+      z.string().regex(/^[A-Za-z0-9 +\-./:=_]{1,128}$/),
+      z.string().regex(/^[A-Za-z0-9 +\-./:=_]{0,256}$/),
+    )
+    .refine(tags => Object.keys(tags).length <= 10, 'ten at most')
+    .optional(),
+  metadata: z
+    .record(
+      z
+        .string()
+        .regex(/^[a-z_][a-z0-9_]{0,63}$/, 'names have small letters, digits and underscores')
+        .refine(name => !name.startsWith('holdfast'), 'names that begin with holdfast are ours'),
+      z.string().regex(/^[\x20-\x7e]{0,512}$/),
+    )
+    .refine(values => JSON.stringify(values).length <= 4096, '4 KB at most')
+    .optional(),
+  /** Of what belongs to backups. */
+  objectLock: objectLock.optional(),
+  legalHold: z.boolean().optional(),
 })
 
 export type AzureSettings = z.infer<typeof schema>
@@ -70,10 +101,14 @@ function azureSettingsFrom(given: Record<string, unknown>): Record<string, Json>
       { context: { field: 'account' } },
     )
   }
-  const { endpoint } = settings
+  const { account: name, endpoint, ...options } = settings
   return {
-    account: settings.account,
+    account: name,
     ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
+    ...(Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Record<
+      string,
+      Json
+    >),
   }
 }
 

@@ -1,6 +1,6 @@
 /** Azure Blob Storage: `azure://container/prefix`. The container must be there; it is never made by us. */
-import { checkDestination } from '../check.ts'
 import type { Capabilities, Destination } from '../destination.ts'
+import { checkAzure } from './check.ts'
 import type { AzureSettings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
@@ -19,6 +19,7 @@ const capabilities: Capabilities = {
   readsAtOnce: 4,
   // The wire is verified by each block's MD5; the SHA-256 is noted in the block's id, not computed by the store.
   verifiesParts: false,
+  objectLock: true,
 }
 
 /** Connects when it is used. Throws `request.invalid` for credentials of another form or account, `destination.denied` without any. */
@@ -45,7 +46,7 @@ export function openAzureDestination(
     completeUpload: (key, uploadId, parts, options) => completeUpload(store, key, uploadId, parts, options),
     abortUpload: (key, uploadId, options) => abortUpload(store, key, uploadId, options),
     listUploads: (prefix, options) => listUploads(store, prefix, options),
-    check: (options = {}) => checkDestination(destination, options),
+    check: (options = {}) => checkAzure(store, destination, options),
     // Idle connections of the SDK's agent keep no process alive and end by themselves.
     async close() {},
   }

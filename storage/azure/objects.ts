@@ -1,12 +1,13 @@
 /** Objects of an Azure container. */
 import { createHash } from 'node:crypto'
-import type { BlobItem } from '@azure/storage-blob'
+import type { BlobGetPropertiesResponse, BlobItem } from '@azure/storage-blob'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat } from '../destination.ts'
+import type { CallOptions, ObjectStat, Protection, PutOptions } from '../destination.ts'
 import { expectSmall, tooLargeToRead } from '../limits.ts'
+import { isProtected, lockedObject } from '../locked.ts'
 import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix, inKeyOrder, uploadsFolder } from '../object-key.ts'
-import type { Store } from './store.ts'
+import type { Store, WrittenWith } from './store.ts'
 
 const isMissing = (error: unknown) => hasCode(error, 'destination.object-missing')
 
@@ -14,10 +15,11 @@ export async function putObject(
   store: Store,
   key: string,
   body: Uint8Array,
-  options: CallOptions & { ifAbsent?: boolean } = {},
+  options: PutOptions & { written?: WrittenWith } = {},
 ): Promise<ObjectStat> {
   checkKey(key)
   expectSmall(key, body)
+  const { lasting, written = lasting ? store.written.lasting() : store.written.any } = options
   let lastTry = 1
   try {
     return await store.call(
@@ -28,6 +30,7 @@ export async function putObject(
         lastTry = attempt
         const answer = await store.blob(key).upload(Buffer.from(body), body.length, {
           abortSignal,
+          ...written,
           ...(options.ifAbsent ? { conditions: { ifNoneMatch: '*' } } : {}),
         })
         return {
@@ -112,6 +115,8 @@ export async function lookAt(
       key,
       bytes: answer.contentLength ?? 0,
       modifiedAt: answer.lastModified ?? new Date(0),
+      ...(answer.accessTier ? { storageClass: answer.accessTier } : {}),
+      ...protectionOf(answer),
       ...(answer.etag ? { tag: answer.etag } : {}),
       ...(answer.versionId ? { version: answer.versionId } : {}),
     }
@@ -119,6 +124,17 @@ export async function lookAt(
   } catch (error) {
     if (isMissing(error)) return undefined
     throw error
+  }
+}
+
+function protectionOf(answer: BlobGetPropertiesResponse): { protection?: Protection } {
+  const { immutabilityPolicyExpiresOn: until, legalHold } = answer
+  if (until === undefined && legalHold !== true) return {}
+  return {
+    protection: {
+      ...(until === undefined ? {} : { lockedUntil: until }),
+      ...(legalHold === true ? { legalHold } : {}),
+    },
   }
 }
 
@@ -173,7 +189,18 @@ export async function removeObject(
   options: CallOptions & { version?: string } = {},
 ): Promise<void> {
   checkKey(key)
-  await removeBlob(store, key, options)
+  const where = `${store.uri}/${key}`
+  // Removed without its version a locked blob becomes an old version of itself: gone to see, and paid for until its end.
+  if (store.protects && options.version === undefined) {
+    const { protection } = (await statObject(store, key, options)) ?? {}
+    if (isProtected(protection)) throw lockedObject(where, protection)
+  }
+  try {
+    await removeBlob(store, key, options)
+  } catch (error) {
+    if (!hasCode(error, 'destination.locked')) throw error
+    throw lockedObject(where, (await statObject(store, key, options))?.protection)
+  }
 }
 
 /** For keys that are ours, too. */

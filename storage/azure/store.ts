@@ -2,21 +2,33 @@
 import {
   AnonymousCredential,
   type BlockBlobClient,
+  type BlockBlobUploadOptions,
   ContainerClient,
   newPipeline,
   StorageSharedKeyCredential,
 } from '@azure/storage-blob'
 import { HoldfastError } from '../../model/errors.ts'
+import { lockEnd } from '../../model/keeping.ts'
 import type { CallOptions } from '../destination.ts'
 import { tryCalls } from '../retry-calls.ts'
 import { answered } from '../silence.ts'
 import { storeError } from './errors.ts'
 import { type AzureSettings, credentialOf } from './form.ts'
 
+/** What an object is written with, beside its bytes. */
+export type WrittenWith = Pick<
+  BlockBlobUploadOptions,
+  'metadata' | 'tags' | 'encryptionScope' | 'immutabilityPolicy' | 'legalHold' | 'tier'
+>
+
 export interface Store {
   /** Without credentials. */
   uri: string
   silenceSeconds: number
+  /** By what it is: anything (an upload's record among it), an object, one that belongs to a backup, an artifact. */
+  written: { ours: WrittenWith; any: WrittenWith; lasting(): WrittenWith; artifact(): WrittenWith }
+  /** Objects are locked or held. */
+  protects: boolean
   container: ContainerClient
   blob(key: string): BlockBlobClient
   fullKey(key: string): string
@@ -47,6 +59,9 @@ const permissions = {
   'Get Blob Properties': 'r (read)',
   'List Blobs': 'l (list)',
   'Delete Blob': 'd (delete)',
+  'Get Container Properties': 'r (read)',
+  'Delete Blob Immutability Policy': 'i (immutable storage)',
+  'Set Blob Legal Hold': 'i (immutable storage)',
 } as const
 type Action = keyof typeof permissions
 
@@ -104,6 +119,8 @@ export function openStore(
   return {
     uri,
     silenceSeconds,
+    written: writtenWith(settings),
+    protects: settings.objectLock !== undefined || settings.legalHold === true,
     container,
     blob: key => container.getBlockBlobClient(`${base}${key}`),
     fullKey: key => `${base}${key}`,
@@ -117,6 +134,35 @@ export function openStore(
         ),
       ),
     explain,
+  }
+}
+
+function writtenWith(settings: AzureSettings): Store['written'] {
+  const { storageClass, encryptionScope, tags, metadata, objectLock, legalHold } = settings
+  const ours: WrittenWith = encryptionScope === undefined ? {} : { encryptionScope }
+  const any: WrittenWith = {
+    ...ours,
+    ...(tags === undefined ? {} : { tags }),
+    ...(metadata === undefined ? {} : { metadata }),
+  }
+  const lasting = (): WrittenWith => ({
+    ...any,
+    // Counted from each object's own beginning.
+    ...(objectLock === undefined
+      ? {}
+      : {
+          immutabilityPolicy: {
+            expiriesOn: lockEnd(objectLock),
+            policyMode: objectLock.mode === 'governance' ? 'Unlocked' : 'Locked',
+          },
+        }),
+    ...(legalHold === true ? { legalHold } : {}),
+  })
+  return {
+    ours,
+    any,
+    lasting,
+    artifact: () => ({ ...lasting(), ...(storageClass === undefined ? {} : { tier: storageClass }) }),
   }
 }
 

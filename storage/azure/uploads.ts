@@ -7,6 +7,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
+import { expectProtection } from '../locked.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { listBlobs, lookAt, removeBlob, sha256Of } from './objects.ts'
 import type { Store } from './store.ts'
@@ -31,6 +32,7 @@ export async function openUpload(store: Store, key: string, options: CallOptions
   await store.call('Put Blob', key, options, abortSignal =>
     store.blob(recordKey(uploadId)).upload('', 0, {
       abortSignal,
+      ...store.written.ours,
       metadata: { [keyField]: Buffer.from(key).toString('base64url') },
     }),
   )
@@ -59,12 +61,18 @@ export async function putPart(
   // A block must not be empty: a part that is, needs none.
   if (body.length > 0) {
     const md5 = createHash('md5').update(body).digest()
+    // Blocks are encrypted as they come: under the scope of the blob that they will be.
+    const scope = store.written.ours
     await store.call(
       'Put Block',
       key,
       options,
       abortSignal =>
-        store.blob(key).stageBlock(tag, body, body.length, { abortSignal, transactionalContentMD5: md5 }),
+        store.blob(key).stageBlock(tag, body, body.length, {
+          abortSignal,
+          transactionalContentMD5: md5,
+          ...scope,
+        }),
       body.length,
     )
   }
@@ -128,6 +136,7 @@ export async function completeUpload(
     if (made?.bytes !== bytes) throw uploadGone(store, key, uploadId)
     return made
   }
+  const written = store.written.artifact()
   try {
     await store.call('Put Block List', key, options, abortSignal =>
       store.blob(key).commitBlockList(
@@ -135,7 +144,8 @@ export async function completeUpload(
         {
           abortSignal,
           conditions: { ifNoneMatch: '*' },
-          metadata: { [uploadField]: uploadId },
+          ...written,
+          metadata: { ...written.metadata, [uploadField]: uploadId },
         },
       ),
     )
@@ -152,6 +162,13 @@ export async function completeUpload(
     )
   }
   await removeBlob(store, recordKey(uploadId), options)
+  if (store.protects) {
+    const { immutabilityPolicy, legalHold } = written
+    expectProtection(`${store.uri}/${key}`, made.protection, {
+      locked: immutabilityPolicy !== undefined,
+      held: legalHold === true,
+    })
+  }
   return made
 }
 
@@ -200,7 +217,9 @@ export async function abortUpload(
   if (!staged.includes(uploadId) || staged.some(owner => owner !== uploadId)) return
   try {
     const { etag } = await store.call('Put Block List', key, options, abortSignal =>
-      store.blob(key).commitBlockList([], { abortSignal, conditions: { ifNoneMatch: '*' } }),
+      store
+        .blob(key)
+        .commitBlockList([], { abortSignal, conditions: { ifNoneMatch: '*' }, ...store.written.ours }),
     )
     await removeBlob(store, key, { ...options, ...(etag === undefined ? {} : { ifMatch: etag }) })
   } catch (error) {

@@ -9,6 +9,8 @@ const byReason: Record<string, ErrorCode> = {
   accountDisabled: 'destination.denied',
   billingNotEnabled: 'destination.denied',
   conditionNotMet: 'destination.exists',
+  retentionPolicyNotMet: 'destination.locked',
+  objectUnderActiveHold: 'destination.locked',
 }
 
 const byStatus: Record<number, ErrorCode> = {
@@ -28,6 +30,10 @@ const byStatus: Record<number, ErrorCode> = {
   503: 'destination.throttled',
   507: 'destination.full',
 }
+
+/** Not ours: of the account that Google keeps for the project's buckets. */
+const keyPermission =
+  "cloudkms.cryptoKeyVersions.useToEncrypt and .useToDecrypt on the key, for the project's Cloud Storage service agent"
 
 interface Doing {
   /** e.g. `objects.insert on gcs://bucket/key`. */
@@ -54,8 +60,11 @@ export async function answerError(
       : (byReason[reason] ??
         byStatus[answer.status] ??
         (answer.status >= 500 ? 'destination.unreachable' : 'destination.misconfigured'))
+  const ofKey = /Cloud KMS/i.test(message)
   const needs =
-    code === 'destination.denied' && answer.status === 403 ? `; it needs the permission ${permission}` : ''
+    code === 'destination.denied' && answer.status === 403
+      ? `; it needs the permission ${ofKey ? keyPermission : permission}`
+      : ''
   const waitMs = retryAfterMs(answer.headers.get('retry-after'))
   const hint =
     answer.status === 401

@@ -1,6 +1,7 @@
 /** What people type for Google Cloud Storage: `gcs://bucket/prefix`, its settings and credentials. */
 import { createPrivateKey } from 'node:crypto'
 import { z } from 'zod'
+import { objectLock } from '../../model/keeping.ts'
 import type { Json } from '../../model/types.ts'
 import {
   bucketUri,
@@ -16,6 +17,35 @@ const title = 'Google Cloud Storage'
 const schema = z.strictObject({
   /** Absent: Google's own. Over plain HTTP (an emulator) no credentials are sent. */
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  /** Of artifacts; what is small stays in the bucket's own. All of them are readable at once. */
+  storageClass: z
+    .enum(
+      ['STANDARD', 'NEARLINE', 'COLDLINE', 'ARCHIVE'],
+      'it must be one of STANDARD, NEARLINE, COLDLINE, ARCHIVE',
+    )
+    .optional(),
+  /** Of every object: a key of Cloud KMS. */
+  kmsKeyId: z
+    .string()
+    .regex(
+      /^projects\/[^/\s]+\/locations\/[^/\s]+\/keyRings\/[^/\s]+\/cryptoKeys\/[^/\s]+$/,
+      'it must look like projects/…/locations/…/keyRings/…/cryptoKeys/…',
+    )
+    .optional(),
+  /** Of every object. */
+  metadata: z
+    .record(
+      z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'names have small letters, digits, dashes and underscores')
+        .refine(name => !name.startsWith('holdfast'), 'names that begin with holdfast are ours'),
+      z.string().regex(/^[^\p{Cc}]{0,512}$/u),
+    )
+    .refine(values => JSON.stringify(values).length <= 4096, '4 KB at most')
+    .optional(),
+  /** Of what belongs to backups. */
+  objectLock: objectLock.optional(),
+  legalHold: z.boolean().optional(),
 })
 
 export type GcsSettings = z.infer<typeof schema>
@@ -30,11 +60,12 @@ export const gcsForm: KindForm = {
       isName: /^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/,
       names: '3 to 222 lower-case letters, digits, dots, dashes and underscores',
     })
-    const { endpoint } = parseSettings(schema, extras, title)
-    return {
-      uri: bucketUri('gcs', place),
-      settings: endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) },
+    const { endpoint, ...options } = parseSettings(schema, extras, title)
+    const settings = {
+      ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
+      ...options,
     }
+    return { uri: bucketUri('gcs', place), settings: settings as Record<string, Json> }
   },
   secretFields: ['serviceAccountKey'],
   checkSecrets({ serviceAccountKey }) {

@@ -1,6 +1,6 @@
 /** Google Cloud Storage: `gcs://bucket/prefix`. The bucket must be there; it is never made by us. */
-import { checkDestination } from '../check.ts'
 import type { Capabilities, Destination } from '../destination.ts'
+import { checkGcs } from './check.ts'
 import type { GcsSettings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
@@ -27,6 +27,7 @@ const capabilities: Capabilities = {
   maxParts: 100_000,
   readsAtOnce: 4,
   verifiesParts: false,
+  objectLock: true,
 }
 
 /** Connects when it is used. Throws `request.invalid` for credentials of another form. */
@@ -55,7 +56,7 @@ export function openGcsDestination(
       completeUpload(store, uploads, key, uploadId, parts, options),
     abortUpload: (key, uploadId, options) => abortUpload(store, uploads, key, uploadId, options),
     listUploads: (prefix, options) => listUploads(store, prefix, options),
-    check: (options = {}) => checkDestination(destination, options),
+    check: (options = {}) => checkGcs(store, destination, options),
     // Idle connections keep no process alive and end by themselves.
     close: async () => uploads.clear(),
   }

@@ -1,23 +1,25 @@
 /** Objects of a Google Cloud Storage bucket. */
 import { createHash, randomBytes } from 'node:crypto'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat } from '../destination.ts'
+import type { CallOptions, ObjectStat, PutOptions } from '../destination.ts'
 import { expectSmall, tooLargeToRead } from '../limits.ts'
+import { isProtected, lockedObject } from '../locked.ts'
 import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
-import { type Resource, type Store, statOf } from './store.ts'
+import { type Resource, type Store, statOf, type WrittenWith } from './store.ts'
 
 export async function putObject(
   store: Store,
   key: string,
   body: Uint8Array,
-  options: CallOptions & { ifAbsent?: boolean } = {},
+  options: PutOptions = {},
 ): Promise<ObjectStat> {
   checkKey(key)
   expectSmall(key, body)
   const seen = { attempt: 0 }
+  const written = options.lasting ? store.written.lasting() : store.written.any
   try {
-    const made = await insert(store, key, body, {}, options.ifAbsent ? '0' : undefined, options, seen)
+    const made = await insert(store, key, body, written, options.ifAbsent ? '0' : undefined, options, seen)
     return statOf(key, made)
   } catch (error) {
     if (!hasCode(error, 'destination.exists')) throw error
@@ -42,7 +44,7 @@ export async function insert(
   store: Store,
   key: string,
   body: Uint8Array,
-  metadata: Record<string, string>,
+  written: WrittenWith,
   generation: string | undefined,
   options: CallOptions,
   seen: { attempt: number } = { attempt: 0 },
@@ -53,7 +55,7 @@ export async function insert(
     name: store.fullKey(key),
     md5Hash,
     contentType: 'application/octet-stream',
-    ...(Object.keys(metadata).length === 0 ? {} : { metadata }),
+    ...written.fields,
   })
   const whole = Buffer.concat([
     Buffer.from(`--${boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n${resource}\r\n`),
@@ -68,6 +70,7 @@ export async function insert(
       path: `/upload/storage/v1${store.bucketPath}`,
       query: {
         uploadType: 'multipart',
+        ...written.query,
         ...(generation === undefined ? {} : { ifGenerationMatch: generation }),
       },
       method: 'POST',
@@ -204,6 +207,25 @@ export async function removeObject(
   options: CallOptions & { version?: string } = {},
 ): Promise<void> {
   checkKey(key)
+  const where = `${store.uri}/${key}`
+  const protection = async () => (await statObject(store, key, options))?.protection
+  // Where versions are kept, a locked object that is removed becomes an old one: gone to see, and paid for until its end.
+  if (store.protects && options.version === undefined) {
+    const stands = await protection()
+    if (isProtected(stands)) throw lockedObject(where, stands)
+  }
+  try {
+    await removeAll(store, key, options)
+  } catch (error) {
+    throw hasCode(error, 'destination.locked') ? lockedObject(where, await protection()) : error
+  }
+}
+
+async function removeAll(
+  store: Store,
+  key: string,
+  options: CallOptions & { version?: string },
+): Promise<void> {
   await removeRaw(store, key, options.version, options)
   if (options.version !== undefined || !(await isVersioned(store, options))) return
   for await (const { key: found, resource } of listResources(store, key, options, { versions: 'true' })) {
@@ -239,22 +261,34 @@ export async function removeRaw(
 
 /** Asked once. Who may not ask is treated as one without versions. */
 async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
-  if (store.findings.versioned !== undefined) return store.findings.versioned
+  store.findings.versioned ??= (await lookAtBucket(store, options))?.versioning?.enabled === true
+  return store.findings.versioned
+}
+
+interface Bucket {
+  versioning?: { enabled?: boolean }
+  /** Every object stays for so long. */
+  retentionPolicy?: { retentionPeriod?: string }
+  defaultEventBasedHold?: boolean
+  /** Objects may be given locks of their own. */
+  objectRetention?: { mode?: string }
+}
+
+/** undefined: we may not ask. */
+export async function lookAtBucket(store: Store, options: CallOptions): Promise<Bucket | undefined> {
   try {
-    const bucket = await store.call(
+    return await store.call(
       {
         action: 'buckets.get',
         key: '',
         path: `/storage/v1${store.bucketPath.replace(/\/o$/, '')}`,
-        query: { fields: 'versioning' },
+        query: { fields: 'versioning,retentionPolicy,defaultEventBasedHold,objectRetention' },
       },
       options,
-      async answer => (await answer.json()) as { versioning?: { enabled?: boolean } },
+      async answer => (await answer.json()) as Bucket,
     )
-    store.findings.versioned = bucket.versioning?.enabled === true
   } catch (error) {
     if (!hasCode(error, 'destination.denied')) throw error
-    store.findings.versioned = false
+    return undefined
   }
-  return store.findings.versioned
 }

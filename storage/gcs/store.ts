@@ -1,7 +1,8 @@
 /** The way to one bucket by Google's JSON API: tokens, requests with our tries and errors, and the full names. */
 import { GoogleAuth } from 'google-auth-library'
 import { HoldfastError } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat } from '../destination.ts'
+import { lockEnd } from '../../model/keeping.ts'
+import type { CallOptions, ObjectStat, Protection } from '../destination.ts'
 import { tryCalls } from '../retry-calls.ts'
 import { answered } from '../silence.ts'
 import { answerError, networkError } from './errors.ts'
@@ -33,10 +34,21 @@ export interface Call {
   anonymous?: boolean
 }
 
+/** What an object is written with, beside its bytes. */
+export interface WrittenWith {
+  /** Of the resource. */
+  fields: Pick<Resource, 'metadata' | 'storageClass' | 'retention' | 'temporaryHold'>
+  query: { kmsKeyName?: string }
+}
+
 export interface Store {
   /** Without credentials. */
   uri: string
   silenceSeconds: number
+  /** By what it is: of ours (an upload's record), an object, one that belongs to a backup, an artifact. */
+  written: { ours: WrittenWith; any: WrittenWith; lasting(): WrittenWith; artifact(): WrittenWith }
+  /** Objects are locked or held. */
+  protects: boolean
   /** `/storage/v1/b/<bucket>/o/<name>` */
   objectPath(key: string): string
   /** `/b/<bucket>/o`, below /storage/v1 or /upload/storage/v1. */
@@ -101,6 +113,8 @@ export function openStore(
   return {
     uri,
     silenceSeconds,
+    written: writtenWith(settings),
+    protects: settings.objectLock !== undefined || settings.legalHold === true,
     bucketPath: objects,
     objectPath: key => `/storage/v1${objects}/${encodeURIComponent(`${base}${key}`)}`,
     fullKey: key => `${base}${key}`,
@@ -112,6 +126,34 @@ export function openStore(
         if (seen) seen.attempt = attempt
         return await once(call, options, read)
       }),
+  }
+}
+
+function writtenWith(settings: GcsSettings): Store['written'] {
+  const { storageClass, kmsKeyId, metadata, objectLock, legalHold } = settings
+  const query = kmsKeyId === undefined ? {} : { kmsKeyName: kmsKeyId }
+  const any = metadata === undefined ? {} : { metadata }
+  const lasting = (): WrittenWith['fields'] => ({
+    ...any,
+    // Counted from each object's own beginning.
+    ...(objectLock === undefined
+      ? {}
+      : {
+          retention: {
+            mode: objectLock.mode === 'governance' ? ('Unlocked' as const) : ('Locked' as const),
+            retainUntilTime: lockEnd(objectLock).toISOString(),
+          },
+        }),
+    ...(legalHold === true ? { temporaryHold: true } : {}),
+  })
+  return {
+    ours: { fields: {}, query },
+    any: { fields: any, query },
+    lasting: () => ({ fields: lasting(), query }),
+    artifact: () => ({
+      fields: { ...lasting(), ...(storageClass === undefined ? {} : { storageClass }) },
+      query,
+    }),
   }
 }
 
@@ -156,11 +198,33 @@ export interface Resource {
   generation?: string
   md5Hash?: string
   metadata?: Record<string, string>
+  storageClass?: string
+  retention?: { mode: 'Unlocked' | 'Locked'; retainUntilTime: string }
+  /** What the bucket's own policy makes of it, too. */
+  retentionExpirationTime?: string
+  temporaryHold?: boolean
+  eventBasedHold?: boolean
+}
+
+function protectionOf(found: Resource): { protection?: Protection } {
+  const ends = [found.retention?.retainUntilTime, found.retentionExpirationTime]
+    .filter(end => end !== undefined)
+    .map(end => Date.parse(end))
+  const legalHold = found.temporaryHold === true || found.eventBasedHold === true
+  if (ends.length === 0 && !legalHold) return {}
+  return {
+    protection: {
+      ...(ends.length === 0 ? {} : { lockedUntil: new Date(Math.max(...ends)) }),
+      ...(legalHold ? { legalHold } : {}),
+    },
+  }
 }
 
 export const statOf = (key: string, found: Resource): ObjectStat => ({
   key,
   bytes: Number(found.size ?? 0),
   modifiedAt: new Date(found.updated ?? 0),
+  ...(found.storageClass === undefined ? {} : { storageClass: found.storageClass }),
+  ...protectionOf(found),
   ...(found.generation === undefined ? {} : { version: found.generation, tag: found.generation }),
 })

@@ -10,10 +10,11 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
+import { expectProtection } from '../locked.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
 import { insert, listResources, lookAt, readRaw, removeRaw } from './objects.ts'
-import { type Resource, type Store, statOf } from './store.ts'
+import { type Resource, type Store, statOf, type WrittenWith } from './store.ts'
 
 const uploadIdPattern = /^[0-9a-f]{24}$/
 export const granuleBytes = 256 * 1024
@@ -48,22 +49,28 @@ const uploadGone = (store: Store, key: string, uploadId: string) =>
 const encoded = (text: string) => Buffer.from(text).toString('base64url')
 const decoded = (text: string | undefined) => Buffer.from(text ?? '', 'base64url').toString()
 
-export async function openUpload(store: Store, key: string, options: CallOptions = {}): Promise<string> {
+export async function openUpload(
+  store: Store,
+  key: string,
+  options: CallOptions & { written?: WrittenWith } = {},
+): Promise<string> {
   checkKey(key)
   const uploadId = randomBytes(12).toString('hex')
+  const { fields, query } = options.written ?? store.written.artifact()
   const session = await store.call(
     {
       action: 'objects.insert',
       key,
       path: `/upload/storage/v1${store.bucketPath}`,
-      query: { uploadType: 'resumable', ifGenerationMatch: '0' },
+      query: { uploadType: 'resumable', ifGenerationMatch: '0', ...query },
       method: 'POST',
       headers: { 'content-type': 'application/json; charset=utf-8' },
       body: Buffer.from(
         JSON.stringify({
           name: store.fullKey(key),
           contentType: 'application/octet-stream',
-          metadata: { holdfastupload: uploadId },
+          ...fields,
+          metadata: { ...fields.metadata, holdfastupload: uploadId },
         }),
       ),
     },
@@ -77,9 +84,14 @@ export async function openUpload(store: Store, key: string, options: CallOptions
     throw new HoldfastError('destination.misconfigured', `${store.uri} opened an upload without a session.`)
   }
   const metadata = { holdfastkey: encoded(key), holdfastsession: encoded(session) }
-  await insert(store, recordKey(uploadId), Buffer.alloc(0), metadata, '0', options)
+  await insert(store, recordKey(uploadId), Buffer.alloc(0), ourRecord(store, metadata), '0', options)
   return uploadId
 }
+
+const ourRecord = ({ written: { ours } }: Store, metadata: Record<string, string>): WrittenWith => ({
+  ...ours,
+  fields: { ...ours.fields, metadata },
+})
 
 async function recordOf(
   store: Store,
@@ -190,7 +202,14 @@ async function keepRest(
 ): Promise<void> {
   const metadata = { holdfastkey: encoded(key), holdfastsession: encoded(progress.session.href) }
   try {
-    const made = await insert(store, recordKey(uploadId), rest, metadata, progress.record, options)
+    const made = await insert(
+      store,
+      recordKey(uploadId),
+      rest,
+      ourRecord(store, metadata),
+      progress.record,
+      options,
+    )
     progress.record = made.generation ?? ''
   } catch (error) {
     if (!hasCode(error, 'destination.exists', 'destination.object-missing')) throw error
@@ -282,7 +301,15 @@ export async function completeUpload(
   }
   await removeRaw(store, recordKey(uploadId), undefined, options)
   uploads.delete(uploadId)
-  return statOf(key, made)
+  const stat = statOf(key, made)
+  if (store.protects) {
+    const { retention, temporaryHold } = store.written.lasting().fields
+    expectProtection(`${store.uri}/${key}`, stat.protection, {
+      locked: retention !== undefined,
+      held: temporaryHold === true,
+    })
+  }
+  return stat
 }
 
 /** The last bytes, with the length and the hash of all: the store makes the object of them, or refuses. */

@@ -9,7 +9,7 @@ export async function checkLocal(
   root: string,
   destination: Destination,
   options: CallOptions,
-): Promise<void> {
+): Promise<string[]> {
   const trouble = await explained(root, 'Looking at the directory', () => rootTrouble(root))
   if (trouble) {
     throw new HoldfastError('destination.missing', `${root} cannot be used: ${trouble}.`, {
@@ -21,4 +21,5 @@ export async function checkLocal(
     await sweepScratch(root)
   })
   await checkDestination(destination, options)
+  return []
 }

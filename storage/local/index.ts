@@ -17,6 +17,7 @@ const capabilities: Capabilities = {
   // and after a crash the parts are read and hashed before they count.
   readsAtOnce: 1,
   verifiesParts: false,
+  objectLock: false,
 }
 
 /** Touches nothing until it is used. */

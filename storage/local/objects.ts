@@ -4,7 +4,7 @@ import { type FileHandle, open, readdir, rm, stat, unlink } from 'node:fs/promis
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { HoldfastError } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat } from '../destination.ts'
+import type { CallOptions, ObjectStat, PutOptions } from '../destination.ts'
 import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { checkKey, checkPrefix, compareKeys, uploadsFolder } from '../object-key.ts'
 import { errnoOf, explained, isAbsent, rootTrouble } from './errors.ts'
@@ -24,7 +24,7 @@ export async function putObject(
   root: string,
   key: string,
   body: Uint8Array,
-  options: CallOptions & { ifAbsent?: boolean } = {},
+  options: PutOptions = {},
 ): Promise<ObjectStat> {
   checkKey(key)
   options.signal?.throwIfAborted()

@@ -1,14 +1,26 @@
 /** Whether a bucket takes, gives back, lists and removes what a backup needs; names the permission that is missing. */
 import { randomBytes } from 'node:crypto'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import { soonAfter } from '../check.ts'
 import type { CallOptions } from '../destination.ts'
 import { precheckFolder } from '../object-key.ts'
+import { bucketLock } from './lock.ts'
 import { deletePlainly, listObjects, putObject, readObject, removeObject } from './objects.ts'
+import { withMissingPermission } from './permissions.ts'
 import type { Store } from './store.ts'
 import { abortUpload, listParts, listUploads, openUpload } from './uploads.ts'
 
-export async function checkS3(store: Store, options: CallOptions): Promise<void> {
+export async function checkS3(store: Store, options: CallOptions): Promise<string[]> {
+  const lock = await bucketLock(store, options)
+  if (store.protects && lock?.enabled === false) {
+    throw new HoldfastError(
+      'destination.misconfigured',
+      `The bucket of ${store.uri} has no object lock, which objectLock and legalHold need.`,
+      {
+        hint: 'A bucket gets object lock when it is made, or later by its owner: put-object-lock-configuration.',
+      },
+    )
+  }
   const key = `${precheckFolder}/${randomBytes(9).toString('hex')}`
   const body = randomBytes(4096)
   const last = soonAfter(options.signal)
@@ -17,7 +29,7 @@ export async function checkS3(store: Store, options: CallOptions): Promise<void>
   } catch (error) {
     // Whoever does not wait for the answer does not know whether it is there.
     if (options.signal?.aborted) await removePrecheck(store, key, last)
-    throw error
+    throw await withMissingPermission(store, key, error, last)
   }
   try {
     await findConditionalPut(store, key, body, options)
@@ -36,6 +48,11 @@ export async function checkS3(store: Store, options: CallOptions): Promise<void>
   } finally {
     await removePrecheck(store, key, last)
   }
+  return lock?.byDefault === undefined
+    ? []
+    : [
+        `The bucket itself locks what is written (${lock.byDefault}): what is given up stays until then, also without objectLock.`,
+      ]
 }
 
 /** Some stores take If-None-Match and overwrite all the same: found out here, before anything leans on it. */
@@ -53,8 +70,11 @@ async function findConditionalPut(
   }
 }
 
+/** Opened as an artifact is, with its lock: nothing is locked before an upload is completed. */
 async function checkUploads(store: Store, key: string, options: CallOptions): Promise<void> {
-  const uploadId = await openUpload(store, key, options)
+  const uploadId = await openUpload(store, key, options).catch(async error => {
+    throw await withMissingPermission(store, key, error, soonAfter(options.signal))
+  })
   try {
     await listParts(store, key, uploadId, options)
     for await (const _upload of listUploads(store, key, options)) break
@@ -68,9 +88,8 @@ async function removePrecheck(store: Store, key: string, options: CallOptions): 
   try {
     await removeObject(store, key, options)
   } catch (error) {
-    const locked =
-      error instanceof HoldfastError && error.code === 'destination.denied' && store.findings.versioned
-    if (!locked) throw error
+    const locked = hasCode(error, 'destination.denied') && store.findings.versioned
+    if (!locked && !hasCode(error, 'destination.locked')) throw error
     await deletePlainly(store, key, options)
   }
 }

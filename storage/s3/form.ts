@@ -1,6 +1,7 @@
 /** What people type for S3 and what speaks it: `s3://bucket/prefix`, its settings and credentials. */
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
+import { objectLock } from '../../model/keeping.ts'
 import type { Json } from '../../model/types.ts'
 import {
   bucketUri,
@@ -55,6 +56,9 @@ const schema = z.strictObject({
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/), z.string().regex(/^[\x20-\x7e]{0,512}$/))
     .refine(values => JSON.stringify(values).length <= 2048, '2 KB at most')
     .optional(),
+  /** Of what belongs to backups. */
+  objectLock: objectLock.optional(),
+  legalHold: z.boolean().optional(),
 })
 
 export type S3Settings = z.infer<typeof schema>

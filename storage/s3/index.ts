@@ -32,6 +32,7 @@ export function openS3Destination(
         maxParts: settings.maxParts ?? provider.maxParts,
         readsAtOnce: 4,
         verifiesParts: true,
+        objectLock: true,
       }
     },
     put: (key, body, options) => putObject(store, key, body, options),

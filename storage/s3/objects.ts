@@ -14,18 +14,19 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
-import type { CallOptions, ObjectStat } from '../destination.ts'
+import type { CallOptions, ObjectStat, PutOptions } from '../destination.ts'
 import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
+import { lockedError, protectionOf } from './lock.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
 
 export async function putObject(
   store: Store,
   key: string,
   body: Uint8Array,
-  options: CallOptions & { ifAbsent?: boolean } = {},
+  options: PutOptions = {},
 ): Promise<ObjectStat> {
   checkKey(key)
   expectSmall(key, body)
@@ -42,7 +43,7 @@ async function putIfAbsent(
   store: Store,
   key: string,
   body: Uint8Array,
-  options: CallOptions,
+  options: PutOptions,
 ): Promise<ObjectStat> {
   try {
     return await putOnce(store, key, body, options, true)
@@ -84,7 +85,7 @@ async function putOnce(
   store: Store,
   key: string,
   body: Uint8Array,
-  options: CallOptions,
+  options: PutOptions,
   ifAbsent: boolean,
 ): Promise<ObjectStat> {
   const sha256 = createHash('sha256').update(body).digest()
@@ -94,8 +95,10 @@ async function putOnce(
       Key: store.fullKey(key),
       Body: body,
       ContentLength: body.length,
-      ...store.written.all,
+      ...(options.lasting ? store.written.lasting() : store.written.any()),
       ...(checksums ? { ChecksumSHA256: sha256.toString('base64') } : {}),
+      // A lock wants one or the other.
+      ...(store.protects && !checksums ? { ContentMD5: md5Of(body) } : {}),
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     })
     command.middlewareStack.add(knownSha256(sha256.toString('hex')), { step: 'build', name: 'knownSha256' })
@@ -111,6 +114,8 @@ async function putOnce(
     ...(answer.ETag ? { tag: answer.ETag } : {}),
   }
 }
+
+export const md5Of = (body: Uint8Array): string => createHash('md5').update(body).digest('base64')
 
 const exists = (store: Store, key: string) =>
   new HoldfastError('destination.exists', `${store.uri}/${key} is there already.`)
@@ -183,6 +188,8 @@ export async function statObject(
     key,
     bytes: answer.ContentLength ?? 0,
     modifiedAt: answer.LastModified ?? new Date(0),
+    storageClass: answer.StorageClass ?? 'STANDARD',
+    ...protectionOf(answer),
     ...versionOf(answer.VersionId),
     ...(answer.ETag ? { tag: answer.ETag } : {}),
   }
@@ -260,7 +267,7 @@ export async function deletePlainly(
     return await store.call('DeleteObject', key, options, http => store.client.send(command, http))
   } catch (error) {
     if (hasCode(error, 'destination.object-missing')) return {}
-    throw error
+    throw (await lockedError(store, key, undefined, error, options)) ?? error
   }
 }
 
@@ -279,6 +286,8 @@ async function removeVersion(
     await store.call('DeleteObjectVersion', key, options, http => store.client.send(command, http))
   } catch (error) {
     if (hasCode(error, 'destination.object-missing')) return
+    const locked = await lockedError(store, key, version, error, options)
+    if (locked) throw locked
     // For a version that is gone already some stores say "invalid argument"; the list settles it.
     if (!(error instanceof HoldfastError) || error.context.storeCode !== 'InvalidArgument') throw error
     for await (const there of versionsOf(store, key, options)) if (there === version) throw error

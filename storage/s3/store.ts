@@ -1,6 +1,7 @@
 /** The way to one bucket: clients, calls with our errors, and the full keys. */
 import { type PutObjectCommandInput, S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../model/errors.ts'
+import { lockEnd } from '../../model/keeping.ts'
 import type { CallOptions } from '../destination.ts'
 import { storeError } from './errors.ts'
 import type { S3Settings } from './form.ts'
@@ -26,8 +27,10 @@ export interface Store {
   /** For calls during which a store may be silent for minutes while it joins parts. */
   patientClient: S3Client
   findings: StoreFindings
-  /** Headers that every object is written with, and those of artifacts besides. */
-  written: { all: WrittenWith; artifacts: WrittenWith }
+  /** Headers that an object is written with: any, one that belongs to a backup, an artifact. */
+  written: { any(): WrittenWith; lasting(): WrittenWith; artifact(): WrittenWith }
+  /** Objects are locked or held: the store then wants a checksum of whatever is sent. */
+  protects: boolean
   fullKey(key: string): string
   /** undefined for keys outside our prefix. */
   ownKey(fullKey: string | undefined): string | undefined
@@ -37,13 +40,20 @@ export interface Store {
   explain(action: Action, key: string, error: unknown): unknown
 }
 
-type WrittenWith = Pick<
+export type WrittenWith = Pick<
   PutObjectCommandInput,
-  'StorageClass' | 'ServerSideEncryption' | 'SSEKMSKeyId' | 'Tagging' | 'Metadata'
+  | 'StorageClass'
+  | 'ServerSideEncryption'
+  | 'SSEKMSKeyId'
+  | 'Tagging'
+  | 'Metadata'
+  | 'ObjectLockMode'
+  | 'ObjectLockRetainUntilDate'
+  | 'ObjectLockLegalHoldStatus'
 >
 
 function writtenWith(settings: S3Settings): Store['written'] {
-  const { storageClass, encryption, kmsKeyId, tags, metadata } = settings
+  const { storageClass, encryption, kmsKeyId, tags, metadata, objectLock, legalHold } = settings
   const all: WrittenWith = {
     ...(encryption === undefined ? {} : { ServerSideEncryption: encryption }),
     ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
@@ -52,7 +62,22 @@ function writtenWith(settings: S3Settings): Store['written'] {
   }
   // Names of other stores' classes are as good as Amazon's.
   const named = storageClass as WrittenWith['StorageClass']
-  return { all, artifacts: named === undefined ? all : { ...all, StorageClass: named } }
+  const lasting = (): WrittenWith => ({
+    ...all,
+    // Counted from each object's own beginning.
+    ...(objectLock === undefined
+      ? {}
+      : {
+          ObjectLockMode: objectLock.mode === 'governance' ? 'GOVERNANCE' : 'COMPLIANCE',
+          ObjectLockRetainUntilDate: lockEnd(objectLock),
+        }),
+    ...(legalHold === true ? { ObjectLockLegalHoldStatus: 'ON' } : {}),
+  })
+  return {
+    any: () => all,
+    lasting,
+    artifact: () => ({ ...lasting(), ...(named === undefined ? {} : { StorageClass: named }) }),
+  }
 }
 
 interface Http {
@@ -70,6 +95,8 @@ const permissions = {
   DeleteObject: 's3:DeleteObject',
   DeleteObjectVersion: 's3:DeleteObjectVersion',
   GetBucketVersioning: 's3:GetBucketVersioning',
+  GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
+  GetObjectRetention: 's3:GetObjectRetention',
   CreateMultipartUpload: 's3:PutObject',
   UploadPart: 's3:PutObject',
   CompleteMultipartUpload: 's3:PutObject',
@@ -143,6 +170,7 @@ export function openStore(
     patientClient: clientWith(joiningSeconds),
     findings,
     written: writtenWith(settings),
+    protects: settings.objectLock !== undefined || settings.legalHold === true,
     fullKey: key => `${base}${key}`,
     ownKey: fullKey => (fullKey?.startsWith(base) ? fullKey.slice(base.length) : undefined),
     async call(action, key, { signal }, request) {

@@ -15,18 +15,23 @@ import {
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
-import { statObject } from './objects.ts'
-import { knownSha256, type Store, whereKnown } from './store.ts'
+import { expectProtected } from './lock.ts'
+import { md5Of, statObject } from './objects.ts'
+import { knownSha256, type Store, type WrittenWith, whereKnown } from './store.ts'
 
 const isGone = (error: unknown) => hasCode(error, 'destination.upload-gone')
 
-export async function openUpload(store: Store, key: string, options: CallOptions = {}): Promise<string> {
+export async function openUpload(
+  store: Store,
+  key: string,
+  options: CallOptions & { written?: WrittenWith } = {},
+): Promise<string> {
   checkKey(key)
   return await whereKnown(store.findings, 'checksums', async checksums => {
     const command = new CreateMultipartUploadCommand({
       Bucket: store.bucket,
       Key: store.fullKey(key),
-      ...store.written.artifacts,
+      ...(options.written ?? store.written.artifact()),
       ...(checksums ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
     })
     const { UploadId } = await store.call('CreateMultipartUpload', key, options, http =>
@@ -57,6 +62,7 @@ export async function putPart(
       Body: body,
       ContentLength: body.length,
       ...(checksums ? { ChecksumSHA256: Buffer.from(sha256, 'hex').toString('base64') } : {}),
+      ...(store.protects && !checksums ? { ContentMD5: md5Of(body) } : {}),
     })
     command.middlewareStack.add(knownSha256(sha256), { step: 'build', name: 'knownSha256' })
     const { ETag, ChecksumSHA256 } = await store.call('UploadPart', key, options, http =>
@@ -149,6 +155,7 @@ export async function completeUpload(
       `${store.uri}/${key} was completed, but the store has ${made ? `${made.bytes} bytes` : 'no object'}; ${bytes} were sent.`,
     )
   }
+  if (store.protects) await expectProtected(store, made, options)
   return made
 
   /** Refused because of an object that this upload did not make: then the upload is still there. */

@@ -20,6 +20,8 @@ export type Fault =
   | { kind: 'reset'; afterBytes: number }
   /** Passed on late, and the answer comes in small pieces with pauses between them. */
   | { kind: 'slow'; delayMs: number; pieceBytes: number; pieces: number }
+  /** Passed on; the answer as another store gives it. */
+  | { kind: 'changed'; headers?: Record<string, string | undefined>; body?: (text: string) => string }
   /** Both directions at so many bytes per second. */
   | { kind: 'narrow'; bytesPerSecond: number }
   /** Neither passed on nor answered, until the caller gives up: what a peer looks like that is gone without a word. */
@@ -80,6 +82,7 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
         answer.once('end', () => outgoing.destroy())
         return
       }
+      if (fault.kind === 'changed') return void change(answer, outgoing, fault)
       outgoing.writeHead(answer.statusCode ?? 500, answer.rawHeaders)
       if (fault.kind === 'slow') return void drip(answer, outgoing, fault)
       if (fault.kind === 'narrow') return void trickle(answer, outgoing, fault.bytesPerSecond)
@@ -114,6 +117,23 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
   if (address === null || typeof address === 'string') throw new Error('no address')
   store.endpoint = `http://127.0.0.1:${address.port}`
   return store
+}
+
+async function change(
+  answer: IncomingMessage,
+  outgoing: ServerResponse,
+  { headers = {}, body = text => text }: Extract<Fault, { kind: 'changed' }>,
+): Promise<void> {
+  const came = (await buffer(answer)).toString()
+  const goes = Buffer.from(body(came))
+  // The length of an answer to HEAD is that of what is not in it.
+  const length = came === '' ? {} : { 'content-length': String(goes.length) }
+  const all = Object.entries({ ...answer.headers, ...headers, ...length })
+  outgoing.writeHead(
+    answer.statusCode ?? 500,
+    Object.fromEntries(all.filter((entry): entry is [string, string] => entry[1] !== undefined)),
+  )
+  outgoing.end(goes)
 }
 
 /** The first pieces of the answer slowly, one by one; what follows as it comes. */

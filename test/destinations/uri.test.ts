@@ -46,6 +46,33 @@ describe('destination URIs', () => {
         { kind: 'gcs', uri: 'gcs://vault/prod/db', settings: {} },
       ],
     ),
+    [
+      'gcs://vault',
+      { objectLock: { mode: 'governance', days: 30 }, legalHold: true, storageClass: 'ARCHIVE' },
+      {
+        kind: 'gcs',
+        uri: 'gcs://vault',
+        settings: {
+          storageClass: 'ARCHIVE',
+          objectLock: { mode: 'governance', days: 30 },
+          legalHold: true,
+        },
+      },
+    ],
+    [
+      'azure://backups',
+      { account: 'acme', encryptionScope: 'backups', tags: { team: 'db' }, storageClass: 'Cold' },
+      {
+        kind: 'azure',
+        uri: 'azure://backups',
+        settings: {
+          account: 'acme',
+          storageClass: 'Cold',
+          encryptionScope: 'backups',
+          tags: { team: 'db' },
+        },
+      },
+    ],
     ['gs://vault_1', { endpoint }, { kind: 'gcs', uri: 'gcs://vault_1', settings: { endpoint } }],
     ...['az', 'azblob', 'azureblob', 'azure_blob', 'azure-blob', 'Blob'].map(
       (scheme): (typeof good)[number] => [
@@ -103,6 +130,18 @@ describe('destination URIs', () => {
     ['s3://vault', { storageClass: 'canary secret' }, /storageClass/],
     ['s3://vault', { kmsKeyId: 'alias/x' }, /kmsKeyId .* needs the encryption aws:kms/],
     ['s3://vault', { maxParts: 20_000 }, /maxParts/],
+    ['s3://vault', { objectLock: { mode: 'compliance', days: 0 } }, /objectLock\.days/],
+    ['s3://vault', { encryptionScope: 'backups' }, /encryptionScope has no meaning for an S3 store/],
+    ['gcs://vault', { storageClass: 'GLACIER' }, /storageClass .* NEARLINE/],
+    ['gcs://vault', { kmsKeyId: 'alias/x' }, /kmsKeyId .* projects\//],
+    ['gcs://vault', { tags: { a: 'b' } }, /tags has no meaning for Google/],
+    ['gcs://vault', { metadata: { holdfastupload: 'x' } }, /metadata.* are ours/],
+    ['azure://backups', { account: 'acme', storageClass: 'STANDARD_IA' }, /storageClass .* Cool/],
+    ['azure://backups', { account: 'acme', metadata: { 'a-b': 'x' } }, /metadata/],
+    ['azure://backups', { account: 'acme', tags: { 'a?': 'x' } }, /tags/],
+    ['azure://backups', { account: 'acme', encryptionScope: 'x' }, /encryptionScope/],
+    ['azure://backups', { account: 'acme', kmsKeyId: 'x' }, /kmsKeyId has no meaning for Azure/],
+    ['/var/backups', { legalHold: true }, /legalHold has no meaning for a directory/],
     [
       's3://vault',
       { tags: Object.fromEntries(Array.from('abcdefghijk', name => [name, 'x'])) },
