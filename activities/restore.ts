@@ -40,8 +40,8 @@ export async function planRestoreFrom(
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */
-async function dataKeyOf(
-  context: WorkerContext,
+export async function dataKeyOf(
+  context: Pick<WorkerContext, 'catalog'>,
   manifest: Manifest,
   keys: readonly KeySidecar[],
   name: string,

@@ -1,23 +1,38 @@
 /** Verify: looks at a committed backup where it lies. Takes no lock, writes nothing there, deletes nothing. */
 
+import { readerOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
-import type { BackupRecord, VerifyInput } from '../model/records.ts'
+import type { ArtifactEntry, KeySidecar, Manifest } from '../model/manifest.ts'
+import type { VerifyInput } from '../model/records.ts'
+import type { Verified } from '../model/verified.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
-import { hashArtifact } from '../storage/reader.ts'
-import { existsArtifact } from '../storage/stored-bytes.ts'
+import { hashArtifact, openArtifact } from '../storage/reader.ts'
+import { existsArtifact, type ReadOptions } from '../storage/stored-bytes.ts'
+import { unpack } from '../storage/unpack.ts'
+import { cleanHost } from './cleanup.ts'
 import type { WorkerContext } from './context.ts'
 import type { PausableTurn } from './pausing.ts'
+import { readWhole } from './reading.ts'
+import { dataKeyOf } from './restore.ts'
 
-type Verified = NonNullable<BackupRecord['verified']>
+type Verify = Pick<VerifyInput, 'operationId' | 'backupId' | 'destination' | 'sourceConnection' | 'level'>
+
+/** What makes a backup a damaged one; everything else says nothing of it. */
+const damage =
+  /^(artifact\.(truncated|corrupted|malformed)|manifest\.\w+|backup\.(not-found|deleted)|destination\.object-missing)$/
+
+export const isDamage = (error: unknown): error is HoldfastError =>
+  error instanceof HoldfastError && damage.test(error.code)
 
 /**
  * `exists`: manifest signed by a trusted installation, every object there with its length. `checksum`: every stored
- * byte read again and hashed. A bad answer is recorded and then thrown, so that it is seen in both places.
+ * byte read again and hashed. `deep`: also decrypted, unpacked, and read by the reader of its format, and by the engine's own
+ * tool. A bad answer is recorded and then thrown, so that it is seen in both places.
  */
 export async function verifyBackup(
   context: WorkerContext,
   turn: PausableTurn,
-  input: VerifyInput,
+  input: Verify,
 ): Promise<Verified> {
   const answer = (ok: boolean, detail: string): Verified => ({
     at: new Date().toISOString(),
@@ -31,43 +46,89 @@ export async function verifyBackup(
     await context.catalog.recordVerification(input.backupId, verified)
     return verified
   } catch (error) {
-    if (
-      error instanceof HoldfastError &&
-      /^(artifact|manifest|backup|destination\.object)/.test(error.code)
-    ) {
+    if (isDamage(error)) {
       await context.catalog.recordVerification(input.backupId, answer(false, error.message))
     }
     throw error
   }
 }
 
-async function look(context: WorkerContext, turn: PausableTurn, input: VerifyInput): Promise<string> {
+async function look(context: WorkerContext, turn: PausableTurn, input: Verify): Promise<string> {
   const destination = await context.destination(input.destination)
   const trusted = await context.catalog.trustedInstallations()
-  const { manifest } = await loadBackup(destination, input.sourceConnection, input.backupId, trusted)
+  const { manifest, keys } = await loadBackup(destination, input.sourceConnection, input.backupId, trusted)
   // A hash cannot be carried over to another run: what was paused is read again from its beginning.
   const signal = AbortSignal.any([turn.signal, turn.pausing])
   const prefix = backupPrefix(input.sourceConnection, input.backupId)
   const totalBytes = manifest.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0)
+  const found: string[] = []
   let before = 0
   for (const entry of manifest.artifacts) {
     signal.throwIfAborted()
-    const key = `${prefix}${entry.object}`
-    if (input.level === 'exists') await existsArtifact({ destination, key, entry, signal })
-    else {
-      const base = before
-      await hashArtifact({
-        destination,
-        key,
-        entry,
-        signal,
-        onProgress: bytes => turn.progress({ bytes: base + bytes, totalBytes }),
-      })
+    const base = before
+    const reading: ReadOptions & { signal: AbortSignal } = {
+      destination,
+      key: `${prefix}${entry.object}`,
+      entry,
+      signal,
+      onProgress: bytes => turn.progress({ bytes: base + bytes, totalBytes }),
     }
+    if (input.level === 'exists') await existsArtifact(reading)
+    else if (input.level === 'checksum') await hashArtifact(reading)
+    else found.push(await readDeep(context, input, { manifest, keys }, entry, reading))
     before += entry.storedBytes
   }
   const objects = `${manifest.artifacts.length} object${manifest.artifacts.length === 1 ? '' : 's'}`
-  return input.level === 'exists'
-    ? `${objects} there, ${totalBytes} bytes, manifest signed`
-    : `${objects} read again, ${totalBytes} bytes, every hash agrees`
+  if (input.level === 'exists') return `${objects} there, ${totalBytes} bytes, manifest signed`
+  const hashed = `${objects} read again, ${totalBytes} bytes, every hash agrees`
+  return [hashed, ...found].join('; ')
 }
+
+/** Begins anew after a kill, from empty staging; what of it stays on a machine that is gone, the next operation there clears. */
+async function readDeep(
+  context: WorkerContext,
+  { operationId }: Verify,
+  backup: { manifest: Manifest; keys: readonly KeySidecar[] },
+  entry: ArtifactEntry,
+  reading: ReadOptions & { signal: AbortSignal },
+): Promise<string> {
+  const reader = readerOf(entry.format)
+  const dataKey = await dataKeyOf(context, backup.manifest, backup.keys, entry.name)
+  await cleanHost(context, operationId)
+  try {
+    return await readWhole(reader, toolBytes(reading, dataKey, entry), {
+      host: context.host,
+      operation: operationId,
+      signal: reading.signal,
+    })
+  } catch (error) {
+    throw isDamage(error) ? named(error, reading.key, entry) : error
+  } finally {
+    await cleanHost(context, operationId)
+  }
+}
+
+async function* toolBytes(
+  reading: ReadOptions,
+  dataKey: Uint8Array | null,
+  entry: ArtifactEntry,
+): AsyncGenerator<Buffer> {
+  let bytes = 0
+  for await (const chunk of unpack(openArtifact({ ...reading, dataKey }))) {
+    bytes += chunk.length
+    yield chunk
+  }
+  if (bytes === entry.toolBytes) return
+  throw new HoldfastError(
+    'artifact.corrupted',
+    `Artifact ${entry.name} unpacks to ${bytes} bytes, its manifest says ${entry.toolBytes}.`,
+  )
+}
+
+/** Whatever was found out about the place: also in which object. */
+const named = (error: HoldfastError, object: string, entry: ArtifactEntry): HoldfastError =>
+  new HoldfastError(
+    error.code,
+    error.message.includes(entry.name) ? error.message : `Artifact ${entry.name}: ${error.message}`,
+    { cause: error, hint: error.hint, context: { ...error.context, object, artifact: entry.name } },
+  )

@@ -7,6 +7,7 @@ import { isErrorCode } from '../model/errors.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
+import { verifyLevels } from '../model/types.ts'
 import { backupView, operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { makeWay } from './preempt.ts'
@@ -46,7 +47,7 @@ const attempt = z.strictObject({
 
 const verified = z.strictObject({
   at: z.iso.datetime(),
-  level: z.enum(['exists', 'checksum']),
+  level: z.enum(verifyLevels),
   ok: z.boolean(),
   detail: z.string(),
 })

@@ -2,6 +2,7 @@ import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupRecord } from '../model/records.ts'
 import type { BackupType, EngineName, MethodName } from '../model/types.ts'
+import { afterLook, type Verified } from '../model/verified.ts'
 import type { Catalog } from './open.ts'
 import type { CatalogTables } from './schema.ts'
 
@@ -42,17 +43,17 @@ export async function recordBackup(catalog: Catalog, backup: BackupRecord): Prom
 }
 
 /** Throws `backup.not-found`. */
-export async function recordVerification(
-  catalog: Catalog,
-  id: string,
-  verified: NonNullable<BackupRecord['verified']>,
-): Promise<void> {
-  const done = await catalog.db
-    .updateTable('backups')
-    .set({ verified: JSON.stringify(verified) })
-    .where('id', '=', id)
-    .executeTakeFirst()
-  if (done.numUpdatedRows === 0n) throw new HoldfastError('backup.not-found', `There is no backup ${id}.`)
+export async function recordVerification(catalog: Catalog, id: string, found: Verified): Promise<void> {
+  await catalog.transaction(async tx => {
+    const known = await tx.selectFrom('backups').select('verified').where('id', '=', id).executeTakeFirst()
+    if (!known) throw new HoldfastError('backup.not-found', `There is no backup ${id}.`)
+    const verified = afterLook(known.verified === null ? null : JSON.parse(known.verified), found)
+    await tx
+      .updateTable('backups')
+      .set({ verified: JSON.stringify(verified) })
+      .where('id', '=', id)
+      .execute()
+  })
 }
 
 /** The destination says so: its marker is there. */

@@ -21,6 +21,7 @@ import type {
 } from '../model/records.ts'
 import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
+import type { Verified } from '../model/verified.ts'
 
 /** What stands between a restore that may not wait and its server: nothing, a backup that was told to end, or what is not ended. */
 export type Way = 'free' | 'leaving' | 'held'
@@ -62,7 +63,7 @@ export interface WorkerCatalog {
 
   /** Upserts by backup id. */
   recordBackup(backup: BackupRecord): Promise<void>
-  recordVerification(backupId: string, verified: NonNullable<BackupRecord['verified']>): Promise<void>
+  recordVerification(backupId: string, found: Verified): Promise<void>
 
   /** The plan of a destructive operation is stored: from now on it may be approved. */
   wantApproval(

@@ -13,6 +13,7 @@ import type {
   Json,
   MethodName,
 } from '../model/types.ts'
+import type { DirectoryReader, FormatReader } from './reading.ts'
 
 /** Names a secret of a connection; the value is fetched when the step runs and never stored in a plan. */
 export interface SecretRef {
@@ -226,6 +227,9 @@ export interface Engine<Connection = unknown> {
   describe(settings: Connection): string
   /** What a restored copy of `database` may be called beside it; `mark` is digits and `_`, and tells copies apart. */
   nameBeside(database: string, mark: string): string
+  /** What its tools write, also formats that we do not make; those that claim the same beginnings in the order of the asking. */
+  readonly readers: readonly FormatReader[]
+  readonly directoryReaders: readonly DirectoryReader[]
   readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
   /** The method of a connection that names none. */
   readonly defaultMethod: MethodName

@@ -3,6 +3,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { EngineName } from '../model/types.ts'
 import type { Engine } from './engine.ts'
 import { postgresql } from './postgresql/index.ts'
+import type { FormatReader } from './reading.ts'
 import { sqlite } from './sqlite/index.ts'
 
 export const engines: Record<EngineName, Engine> = { sqlite, postgresql }
@@ -27,3 +28,21 @@ export function engineForUrl(url: string): Engine {
     `url: no engine reads "${scheme}:" URLs; there are postgres://…, sqlite:/path and plain paths.`,
   )
 }
+
+export interface Claim<Reader> {
+  engine: Engine
+  reader: Reader
+}
+
+const claims = Object.values(engines).flatMap(engine => engine.readers.map(reader => ({ engine, reader })))
+
+/** Who reads a format, as manifests name it. Throws `artifact.unknown-format`. */
+export function readerOf(format: string): FormatReader {
+  const found = claims.find(({ reader }) => reader.format === format)
+  if (found) return found.reader
+  throw new HoldfastError('artifact.unknown-format', `No engine reads the format "${format}".`)
+}
+
+/** Whose dump begins with these bytes; undefined: nobody's. */
+export const claimOf = (head: Buffer): Claim<FormatReader> | undefined =>
+  claims.find(({ reader }) => reader.claims(head))

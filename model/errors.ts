@@ -352,6 +352,20 @@ export const errorTable = {
     "The artifact's bytes are not the ones that were written",
     'Restore from another backup or copy; this one is damaged.',
   ),
+  'artifact.malformed': row(
+    'permanent',
+    500,
+    1,
+    'The bytes are as they were written, and are no whole dump',
+    'The tool that wrote it failed, or somebody changed it before it was stored: use another backup, and look at its log.',
+  ),
+  'artifact.unknown-format': row(
+    'permanent',
+    422,
+    2,
+    'It is of a format that Holdfast cannot read',
+    'Nothing is said about whether it is whole; ask the tool that wrote it.',
+  ),
   'manifest.missing': row(
     'permanent',
     404,

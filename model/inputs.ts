@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { slugPattern } from './ids.ts'
 import { objectLock } from './keeping.ts'
+import { verifyLevels } from './types.ts'
 
 export const slug = z
   .string()
@@ -267,7 +268,7 @@ export const hooksInput = z.strictObject({
     .refine(all => new Set(all.map(one => one.name)).size === all.length, 'names must differ'),
 })
 
-export const verifyInput = z.strictObject({ level: z.enum(['exists', 'checksum']).optional() })
+export const verifyInput = z.strictObject({ level: z.enum(verifyLevels).optional() })
 
 const passphrase = z.string().min(12).max(1024)
 

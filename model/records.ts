@@ -14,7 +14,9 @@ import type {
   OperationState,
   PhaseRecord,
   Role,
+  VerifyLevel,
 } from './types.ts'
+import type { Verified } from './verified.ts'
 
 /** A connection without its secrets (those are kept encrypted beside it). */
 export interface ConnectionRecord {
@@ -191,7 +193,7 @@ export interface VerifyInput extends Patience {
   backupId: string
   destination: string
   sourceConnection: string
-  level: 'exists' | 'checksum'
+  level: VerifyLevel
 }
 
 export interface OperationRecord {
@@ -252,8 +254,8 @@ export interface BackupRecord {
   startedAt: string
   endedAt: string
   labels: Record<string, string>
-  /** Result of the last verify. */
-  verified: { at: string; level: 'exists' | 'checksum'; ok: boolean; detail: string } | null
+  /** What its verifications add up to. */
+  verified: Verified | null
   manifest: Manifest
 }
 

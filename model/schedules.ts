@@ -6,7 +6,7 @@
  * run           what became of one due time: an operation, or a miss with its reason
  * starter       the short workflow that Temporal starts when a schedule comes due; it asks for the operation
  */
-import type { OperationState } from './types.ts'
+import type { OperationState, VerifyLevel } from './types.ts'
 
 export type ScheduleKind = 'backup' | 'verify'
 
@@ -32,7 +32,7 @@ export interface BackupOptions {
   labels?: Record<string, string>
 }
 export interface VerifyOptions {
-  level?: 'exists' | 'checksum'
+  level?: VerifyLevel
 }
 
 export interface ScheduleRecord {

@@ -31,6 +31,10 @@ export type BackupType = 'full'
 export type DestinationKind = 'local' | 's3' | 'gcs' | 'azure'
 export type OperationKind = 'backup' | 'restore' | 'verify'
 
+/** How hard a verification looks: sizes; every stored byte; what is in them. */
+export const verifyLevels = ['exists', 'checksum', 'deep'] as const
+export type VerifyLevel = (typeof verifyLevels)[number]
+
 export type OperationState =
   | 'queued'
   | 'running'

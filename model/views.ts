@@ -236,7 +236,16 @@ export const backupView = z.object({
   startedAt: z.string(),
   endedAt: z.string(),
   labels: z.record(z.string(), z.string()),
-  verified: z.object({ at: z.string(), level: z.string(), ok: z.boolean(), detail: z.string() }).nullable(),
+  verified: z
+    .object({
+      at: z.string(),
+      level: z.string(),
+      ok: z.boolean(),
+      detail: z.string(),
+      /** When each level last found it whole. */
+      proven: z.record(z.string(), z.string()).optional(),
+    })
+    .nullable(),
 })
 
 export const keyView = z.object({

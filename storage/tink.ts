@@ -54,6 +54,11 @@ export function createSealer(secrets: SealSecrets): Sealer {
   return { header, update: segments.push, final: segments.end }
 }
 
+/** Where a segment begins in the object. */
+const placeOf = (segment: number) => ({
+  context: { segment, storedOffset: segment === 0 ? sealHeaderBytes : segment * segmentBytes },
+})
+
 export interface Opener {
   /** Plaintext of the segments that are complete and authenticated, in order. */
   update(chunk: Buffer): Buffer[]
@@ -86,6 +91,7 @@ export function createOpener(dataKey: Uint8Array, associatedData: string, what: 
       throw new HoldfastError(
         'artifact.truncated',
         `Opening ${what}: it ends inside the tag of segment ${index}.`,
+        placeOf(index),
       )
     }
     const opened = decipher(segment, index, last)
@@ -94,16 +100,19 @@ export function createOpener(dataKey: Uint8Array, associatedData: string, what: 
       throw new HoldfastError(
         'artifact.corrupted',
         `Opening ${what}: segment ${index} is not authentic: its bytes were changed or moved, or the data key is another artifact's.`,
+        placeOf(index),
       )
     }
     throw last
       ? new HoldfastError(
           'artifact.truncated',
           `Opening ${what}: it ends after segment ${index}, which is not the last one.`,
+          placeOf(index),
         )
       : new HoldfastError(
           'artifact.corrupted',
           `Opening ${what}: bytes follow segment ${index}, which is the last one.`,
+          placeOf(index),
         )
   }
   const segments = inSegments(segmentBytes - sealHeaderBytes, segmentBytes, open)

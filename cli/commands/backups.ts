@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
+import { verifyLevels } from '../../model/types.ts'
 import { type BackupView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { bytes, duration, fields, note, printJson, table, time } from '../terminal.ts'
@@ -60,6 +61,7 @@ export function backupsCommands(program: Command): void {
         ['began', time(item.startedAt)],
         ['took', duration(Date.parse(item.endedAt) - Date.parse(item.startedAt))],
         ['verified', verified(item)],
+        ['proven', proven(item)],
         [
           'labels',
           Object.entries(item.labels)
@@ -74,10 +76,10 @@ export function backupsCommands(program: Command): void {
     .command('verify <backup>')
     .description('prove that a backup is whole')
     .addOption(
-      new Option('--level <level>', 'exists (sizes) or checksum (read everything again)').choices([
-        'exists',
-        'checksum',
-      ]),
+      new Option(
+        '--level <level>',
+        'exists (sizes), checksum (default: read everything again) or deep (also decrypt, unpack and parse)',
+      ).choices(verifyLevels),
     )
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
@@ -94,6 +96,12 @@ const verified = (item: BackupView): string =>
   item.verified === null
     ? 'not yet'
     : `${item.verified.ok ? item.verified.level : `FAILED: ${item.verified.detail}`}, ${time(item.verified.at)}`
+
+/** The last time that each level found it whole. */
+const proven = ({ verified: found }: BackupView): string =>
+  verifyLevels
+    .flatMap(level => (found?.proven?.[level] === undefined ? [] : [`${level} ${time(found.proven[level])}`]))
+    .join(', ')
 
 /** BACKUP as people write it: an id, `CONNECTION:latest`, `CONNECTION:previous`. */
 async function pathOf(context: Context, reference: string): Promise<string> {

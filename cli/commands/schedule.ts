@@ -68,7 +68,7 @@ const withWhen = (command: Command): Command =>
     .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key there is')
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
-    .option('--check <level>', 'of a verification: exists or checksum (default)')
+    .option('--check <level>', 'of a verification: exists, checksum (default) or deep')
 
 export function scheduleCommands(program: Command): void {
   const group = program

@@ -12,6 +12,9 @@ import {
 import { dropKept, existing } from './existing.ts'
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
+import { customReader } from './reading/custom.ts'
+import { directoryReader, tarReaders } from './reading/directory.ts'
+import { plainReader } from './reading/plain.ts'
 import { planRestore } from './restore.ts'
 import { proofs, targetChecks } from './target.ts'
 
@@ -26,6 +29,8 @@ export const postgresql: Engine<PostgresqlConnection> = {
   databaseOf: settings => settings.database,
   describe,
   nameBeside,
+  readers: [customReader, ...tarReaders, plainReader],
+  directoryReaders: [directoryReader],
   methods: {
     logical: {
       name: 'logical',

@@ -5,6 +5,7 @@ import { checks, planCopy, planDump } from './backup.ts'
 import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './connection.ts'
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
+import { readers } from './reading.ts'
 import { planRestore } from './restore.ts'
 import { writingShell } from './shell.ts'
 import { dropKept, existing } from './swap.ts'
@@ -45,6 +46,8 @@ export const sqlite: Engine<SqliteConnection> = {
     const { dir, name, ext } = parse(path)
     return join(dir, `${name}-${mark}${ext}`)
   },
+  readers,
+  directoryReaders: [],
   methods: {
     physical: {
       ...common,

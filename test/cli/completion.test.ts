@@ -148,7 +148,7 @@ describe('completion', () => {
       'show',
     ])
     assert.deepEqual(await bash('holdfast backup shop --enc'), ['--encrypt-to'])
-    assert.deepEqual(await bash('holdfast backups verify x --level '), ['exists', 'checksum'])
+    assert.deepEqual(await bash('holdfast backups verify x --level '), ['exists', 'checksum', 'deep'])
     assert.deepEqual(await bash('holdfast backups verify x --level=che'), ['checksum'])
     assert.deepEqual(await bash('holdfast completion z'), ['zsh'])
     assert.deepEqual(await bash('holdfast recover x --key a'), ['a key.json'])
@@ -186,7 +186,11 @@ describe('completion', () => {
       'show',
     ])
     assert.deepEqual(await fish('holdfast backup shop --enc'), ['--encrypt-to'])
-    assert.deepEqual((await fish('holdfast backups verify x --level ')).sort(), ['checksum', 'exists'])
+    assert.deepEqual((await fish('holdfast backups verify x --level ')).sort(), [
+      'checksum',
+      'deep',
+      'exists',
+    ])
     assert.deepEqual(await fish('holdfast backup shop --to '), ['vault'])
     assert.deepEqual((await fish('holdfast --json backup ')).sort(), ['notes', 'shop'])
     assert.deepEqual(await fish('holdfast completion z'), ['zsh'])
