@@ -2,7 +2,7 @@
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
-import type { BackupInput, RestoreInput, VerifyInput } from '../model/records.ts'
+import type { BackupInput, RestoreInput, RotateInput, VerifyInput } from '../model/records.ts'
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
@@ -19,6 +19,7 @@ import { pausable } from './pausing.ts'
 import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
+import { rotateAt } from './rotate.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
@@ -147,6 +148,18 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('verify', (context, t) =>
         pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
       ),
+
+    beginRotation: (input: RotateInput) =>
+      step('plan', context => context.catalog.beginRotation(input.operationId)),
+    rotateAt: (input: RotateInput, destination: string) =>
+      step('rotate', (context, t) =>
+        pausable(context, t, input.operationId, pt => rotateAt(context, pt, input, destination)),
+      ),
+    leftByRotation: (input: RotateInput) =>
+      step('finish', async context => {
+        const left = await context.catalog.leftByRotation(input.operationId)
+        return left.slice(0, 1000)
+      }),
 
     /** Asks for the operation of a due time. Whatever goes wrong is tried again: the API says when it is too late. */
     startDue: (input: ScheduledInput & { dueAt: string }): Promise<DueAnswer> =>

@@ -7,6 +7,7 @@ import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
 import { backupPrefix, loadBackup } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
+import { dataKeyFrom } from '../storage/sidecars.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import {
@@ -40,29 +41,15 @@ export async function planRestoreFrom(
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */
-export async function dataKeyOf(
+export const dataKeyOf = (
   context: Pick<WorkerContext, 'catalog'>,
   manifest: Manifest,
   keys: readonly KeySidecar[],
   name: string,
-): Promise<Uint8Array | null> {
-  const entry = manifest.artifacts.find(artifact => artifact.name === name)
-  if (!entry?.encryption) return null
-  const failures: unknown[] = []
-  for (const sidecar of keys) {
-    const wrapped = sidecar.artifacts.find(artifact => artifact.name === name)
-    if (!wrapped || sidecar.attemptId !== manifest.attemptId) continue
-    try {
-      return Buffer.from(await context.catalog.unwrapDataKey(wrapped.jwe), 'base64url')
-    } catch (error) {
-      failures.push(error)
-    }
-  }
-  throw (
-    failures[0] ??
-    new HoldfastError('key.missing', `Backup ${manifest.backupId} has no key sidecar for "${name}".`)
+): Promise<Uint8Array | null> =>
+  dataKeyFrom(manifest, keys, name, async jwe =>
+    Buffer.from(await context.catalog.unwrapDataKey(jwe), 'base64url'),
   )
-}
 
 /** Runs steps that restart together, in order. */
 export async function runRestoreSteps(

@@ -30,6 +30,8 @@ const toldOfRequest = [
   'connections',
   'expiresAt',
   'readOnly',
+  'to',
+  'openedElsewhere',
 ]
 /** Of an answer: what was made. */
 const toldOfAnswer = ['id', 'name', 'state', 'epoch']

@@ -92,6 +92,7 @@ const phases = [
   'prove',
   'swap',
   'finish',
+  'rotate',
   'cleanup',
 ] as const
 
@@ -142,6 +143,19 @@ const args = {
   rememberEpoch: z.tuple([name, z.int().positive()]),
   wrapDataKey: z.tuple([z.string(), z.array(name).max(16)]),
   unwrapDataKey: z.tuple([jsonRecord]),
+  beginRotation: z.tuple([id]),
+  rewrapDataKeys: z.tuple([
+    id,
+    z
+      .array(z.strictObject({ name: z.string().min(1).max(1024), wrapped: z.array(jsonRecord).max(100) }))
+      .max(1000),
+  ]),
+  leftByRotation: z.tuple([id]),
+  openedAt: z.tuple([name, z.string().max(200)]),
+  recordOpeners: z.tuple([
+    z.strictObject({ destination: name, connection: name, backupId: id }),
+    z.array(z.string().min(1).max(200)).max(100),
+  ]),
   signManifest: z.tuple([manifestSchema]),
   trustedInstallations: z.tuple([]),
   recordBackup: z.tuple([backup]),

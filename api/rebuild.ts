@@ -1,13 +1,15 @@
 /** The catalog's list of backups, read again from the destinations: signatures checked, nothing invented. */
 import { backupRecord } from '../activities/commit.ts'
 import { findBackup, markDeleted, recordBackup } from '../catalog/backups.ts'
+import { recordOpeners } from '../catalog/openers.ts'
 import { trustedInstallations } from '../catalog/trust.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { backupIdPattern, slugPattern } from '../model/ids.ts'
 import { homePaths } from '../model/settings.ts'
-import { type ListedBackup, listBackups } from '../storage/backups.ts'
+import { type ListedBackup, listBackups, readKeySidecars } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import { verifyManifest } from '../storage/manifest.ts'
+import { openersOf } from '../storage/sidecars.ts'
 import type { ApiContext } from './context.ts'
 
 export interface Rebuilt {
@@ -28,7 +30,7 @@ export async function rebuildFrom(context: ApiContext, name: string, opened: Des
     if (listed.state !== 'committed') continue
     result.found += 1
     try {
-      if ((await take(context, name, listed, trusted)) === 'added') result.added += 1
+      if ((await take(context, name, opened, listed, trusted)) === 'added') result.added += 1
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error
       const backup = `${listed.connection}/${listed.backupId}`.slice(0, 200)
@@ -41,6 +43,7 @@ export async function rebuildFrom(context: ApiContext, name: string, opened: Des
 async function take(
   { catalog }: ApiContext,
   destination: string,
+  opened: Destination,
   listed: ListedBackup,
   trusted: Record<string, Record<string, string>>,
 ): Promise<'added' | 'known'> {
@@ -63,5 +66,8 @@ async function take(
       `Backup ${backupId} is known at destination ${known.destination} already.`,
     )
   }
-  return await recordBackup(catalog, backupRecord(manifest, destination, null))
+  const answer = await recordBackup(catalog, backupRecord(manifest, destination, null))
+  const sidecars = await readKeySidecars(opened, connection, backupId, manifest.attemptId)
+  await recordOpeners(catalog.db, { destination, connection, backupId }, openersOf(manifest, sidecars))
+  return answer
 }

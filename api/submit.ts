@@ -217,7 +217,9 @@ export async function conflictOf(
   }
   return new HoldfastError(
     'operation.conflict',
-    `Starting a ${operation.kind}: ${named.kind} ${named.operation}, started ${named.startedAt}, holds this server.`,
+    operation.kind === 'rotateKeys'
+      ? `Starting a rotation of keys: ${named.operation}, started ${named.startedAt}, is under way.`
+      : `Starting a ${operation.kind}: ${named.kind} ${named.operation}, started ${named.startedAt}, holds this server.`,
     { context: named },
   )
 }

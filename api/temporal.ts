@@ -339,6 +339,7 @@ function summaryOf(operation: OperationRecord): string {
   if (kind === 'restore') {
     return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
   }
+  if ('from' in input) return `rotate key ${input.from.name} → ${input.to.name}`
   return `verify ${backupId} at ${destination}`
 }
 

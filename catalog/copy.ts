@@ -22,6 +22,8 @@ const keys = {
   connections: ['name'],
   hosts: ['name'],
   destinations: ['name'],
+  wrapped_keys: ['destination', 'backup_id', 'kid'],
+  key_states: ['kid'],
   epochs: ['destination'],
   operations: ['id'],
   hooks: ['connection'],

@@ -122,6 +122,7 @@ export async function removeDestination(catalog: Catalog, name: string): Promise
       throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
     }
     await tx.deleteFrom('backups').where('destination', '=', name).execute()
+    await tx.deleteFrom('wrapped_keys').where('destination', '=', name).execute()
     await removeSecrets(tx, ownerOf(name))
   })
 }

@@ -5,27 +5,38 @@
  */
 import { HoldfastError } from '../model/errors.ts'
 import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
-import { type Keyring, keyFilesOf, loadKeyring, placeKeyFile, removeKeyFile } from '../storage/keys.ts'
+import {
+  type Keyring,
+  keyFilesOf,
+  loadKeyring,
+  placeKeyFile,
+  removeKeyFile,
+  requireFree,
+} from '../storage/keys.ts'
+import { keysAway, putKeyAway } from '../storage/retired-keys.ts'
+import type { CatalogDatabase } from './dialect.ts'
+import { keyStates, markRetired, retiredKids } from './key-states.ts'
 import type { Catalog } from './open.ts'
-import { putSecrets, readSecrets, removeSecret } from './secret-rows.ts'
+import { changeSecrets, putSecrets, readSecrets, removeSecret } from './secret-rows.ts'
 
 const owner = 'keys'
+/** By key id. */
+const awayOwner = 'retired-keys'
 
 type Document = KeyFile | LockedKeyFile | RecipientFile
 
-/** Throws `key.invalid`, also when a file is another key than the catalog's of that name. */
-export async function keyring(
-  catalog: Pick<Catalog, 'shared' | 'transaction' | 'box'>,
-  directory: string,
-): Promise<Keyring> {
-  const ring = await loadKeyring(directory)
+type Shared = Pick<Catalog, 'shared' | 'transaction' | 'box' | 'db'>
+
+/** Throws `key.invalid`, also when a file is another key than the catalog's of that name. Those that were retired are put away. */
+export async function keyring(catalog: Shared, directory: string): Promise<Keyring> {
+  const ring = await loadInUse(catalog.db, directory)
   if (!catalog.shared) return ring
-  const here = new Map<string, Document>([
-    ...keyFilesOf(ring).map(key => [`${key.name}.json`, key] as const),
-    ...ring.recipients.map(key => [`${key.name}.pub.json`, key] as const),
-  ])
+  const here = new Map(filesOf(ring))
   const wanting = await catalog.transaction(async tx => {
     const kept = await readSecrets(tx, catalog.box, owner)
+    // Retired since we looked: it is put away the next time.
+    const retired = await retiredKids(tx)
+    for (const [file, { kid }] of here) if (retired.has(kid)) here.delete(file)
     const write: [string, Document][] = []
     for (const file of new Set([...here.keys(), ...Object.keys(kept)])) {
       const text = kept[file]
@@ -40,7 +51,60 @@ export async function keyring(
     return write
   })
   for (const [file, document] of wanting) await placeKeyFile(directory, file, document)
-  return wanting.length === 0 ? ring : await loadKeyring(directory)
+  return wanting.length === 0 ? ring : await loadInUse(catalog.db, directory)
+}
+
+const filesOf = (ring: Keyring): [string, Document][] => [
+  ...keyFilesOf(ring).map((key): [string, Document] => [`${key.name}.json`, key]),
+  ...ring.recipients.map((key): [string, Document] => [`${key.name}.pub.json`, key]),
+]
+
+/** A process that died while it retired a key, and every other one that has it, too, finds it here. */
+async function loadInUse(db: CatalogDatabase, directory: string): Promise<Keyring> {
+  const ring = await loadKeyring(directory)
+  const retired = await retiredKids(db)
+  const away = filesOf(ring).filter(([, { kid }]) => retired.has(kid))
+  for (const [file, { kid }] of away) await putKeyAway(directory, file, kid)
+  return away.length === 0 ? ring : await loadKeyring(directory)
+}
+
+/** Nothing is encrypted for it and nothing opened with it any more, until it is brought back. Throws `key.missing`. */
+export async function retireKey(catalog: Catalog, directory: string, name: string): Promise<void> {
+  const found = filesOf(await keyring(catalog, directory)).find(([, key]) => key.name === name)
+  if (!found) throw new HoldfastError('key.missing', `There is no key "${name}".`)
+  const [file, document] = found
+  await catalog.transaction(async tx => {
+    await markRetired(tx, { name, kid: document.kid }, new Date().toISOString())
+    await changeSecrets(tx, catalog.box, 'opened-keys', { [name]: null })
+    if (!catalog.shared) return
+    await removeSecret(tx, owner, file)
+    const kept = { [document.kid]: JSON.stringify([file, document]) }
+    await changeSecrets(tx, catalog.box, awayOwner, kept)
+  })
+  await keyring(catalog, directory)
+}
+
+/** The one that was retired last under this name. Throws `key.missing`, and `request.exists` when the name was given again. */
+export async function bringKeyBack(catalog: Catalog, directory: string, name: string): Promise<void> {
+  await keyring(catalog, directory)
+  await requireFree(directory, name)
+  const states = await keyStates(catalog.db)
+  const away: [string, Document][] = (await keysAway(directory, name)).map(one => [one.file, one.document])
+  for (const text of Object.values(await readSecrets(catalog.db, catalog.box, awayOwner))) {
+    const [file, document] = JSON.parse(text) as [string, Document]
+    if (file === `${name}.json` || file === `${name}.pub.json`) away.push([file, document])
+  }
+  const retiredAt = ([, { kid }]: [string, Document]) => states.get(kid)?.retiredAt ?? ''
+  const [last] = away.sort((a, b) => (retiredAt(a) < retiredAt(b) ? 1 : -1))
+  if (!last) throw new HoldfastError('key.missing', `No key "${name}" was retired here.`)
+  const [file, document] = last
+  await catalog.transaction(async tx => {
+    await markRetired(tx, { name, kid: document.kid }, null)
+    await removeSecret(tx, awayOwner, document.kid)
+    if (catalog.shared) await putSecrets(tx, catalog.box, owner, { [file]: JSON.stringify(document) })
+  })
+  // From its copy, which stays: whoever dies here finds it there again.
+  await placeKeyFile(directory, file, document)
 }
 
 /** Makes a key, and gives up its file when another process has just made one of that name. */

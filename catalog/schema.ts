@@ -48,8 +48,20 @@ export interface CatalogTables {
     uri: string
     settings: string
     read_only: number
+    /** JSON list of key names; null: every key that is current. */
+    encrypt_to: string | null
     request_key: string | null
     created_at: string
+  }
+  /** A backup at a destination was found to open with a key; `kid` is empty for one that is not encrypted. */
+  wrapped_keys: { destination: string; backup_id: string; kid: string; connection: string }
+  /** Keys that another one took the place of, and those that were put away. */
+  key_states: {
+    kid: string
+    name: string
+    successor_kid: string | null
+    replaced_at: string | null
+    retired_at: string | null
   }
   epochs: { destination: string; epoch: number }
   operations: {

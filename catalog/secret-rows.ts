@@ -1,6 +1,6 @@
 /**
  * Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>`, `host/<name>`, `installation`,
- * `keys` or `opened-keys`.
+ * `keys`, `retired-keys` or `opened-keys`.
  */
 import type { CatalogDatabase } from './dialect.ts'
 import type { SecretBox } from './secrets.ts'

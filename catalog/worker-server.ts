@@ -1,8 +1,8 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
 import { HoldfastError } from '../model/errors.ts'
-import { type Keyring, keyFilesOf, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
+import type { BackupRecord } from '../model/records.ts'
 import { signManifest } from '../storage/manifest.ts'
-import { unwrapDataKey, wrapDataKey, wrappedFor } from '../storage/wrap.ts'
+import { openersOf } from '../storage/sidecars.ts'
 import {
   beginDestructive,
   beginRollBack,
@@ -17,16 +17,16 @@ import {
 import { listAttempts, recordAttempt } from './attempts.ts'
 import { recordBackup, recordVerification } from './backups.ts'
 import { connectionSecrets, findConnection, readConnection } from './connections.ts'
+import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
 import { hostSecrets, readHost } from './hosts.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import { endKept, findKept, recordKept } from './kept.ts'
-import { keyring } from './keys.ts'
 import { appendLog } from './log.ts'
 import type { Catalog } from './open.ts'
-import { openedKeys } from './opened-keys.ts'
+import { openedAt, recordOpeners } from './openers.ts'
 import {
   closedOperations,
   findOperation,
@@ -35,6 +35,7 @@ import {
   updateOperation,
 } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
+import { beginRotation, leftByRotation, rotationOf } from './rotations.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
@@ -80,25 +81,22 @@ export function workerCatalog(
     rememberedEpoch: destination => rememberedEpoch(catalog, destination),
     rememberEpoch: (destination, epoch) => rememberEpoch(catalog, destination, epoch),
 
-    async wrapDataKey(dataKey, recipients) {
-      const bytes = dataKeyBytes(dataKey)
-      const ring = await keyring(catalog, keysDirectory)
-      const own = await installationKeys(catalog)
-      const chosen = recipients.map(name => recipientNamed(ring, name))
-      return {
-        jwe: await wrapDataKey(bytes, chosen),
-        own: await wrapDataKey(bytes, [recipientOf(own.wrapping)]),
+    wrapDataKey: (dataKey, recipients) =>
+      wrapForNames(catalog, keysDirectory, dataKeyBytes(dataKey), recipients),
+    unwrapDataKey: async jwe =>
+      Buffer.from(await unwrapHere(catalog, keysDirectory, jwe)).toString('base64url'),
+    beginRotation: operationId => beginRotation(catalog, keysDirectory, operationId),
+    async rewrapDataKeys(operationId, artifacts) {
+      const rotation = await rotationOf(catalog, operationId)
+      const rewrapped = []
+      for (const { name, wrapped } of artifacts) {
+        rewrapped.push({ name, jwe: await rewrapFor(catalog, keysDirectory, rotation, wrapped) })
       }
+      return rewrapped
     },
-    async unwrapDataKey(jwe) {
-      const ring = await keyring(catalog, keysDirectory)
-      const own = await installationKeys(catalog)
-      const keys: OpeningKey[] = [own.wrapping, ...ring.keys, ...(await openedKeys(catalog))]
-      const names = new Set(wrappedFor(jwe))
-      const locked = ring.locked.filter(key => names.has(key.kid))
-      if (locked.length > 0 && !keys.some(key => names.has(key.kid))) throw isLockedNow(locked)
-      return Buffer.from(await unwrapDataKey(jwe, keys)).toString('base64url')
-    },
+    leftByRotation: operationId => leftByRotation(catalog, operationId),
+    openedAt: (destination, kid) => openedAt(catalog.db, destination, kid),
+    recordOpeners: (place, kids) => recordOpeners(catalog.db, place, kids),
     async signManifest(manifest) {
       const own = await installationKeys(catalog)
       if (manifest.installationId !== own.installationId) {
@@ -121,6 +119,7 @@ export function workerCatalog(
 
     async recordBackup(backup) {
       await recordBackup(catalog, backup)
+      await recordOwnOpeners(catalog, backup)
     },
     recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
     wantApproval: (operationId, wanted) => wantApproval(catalog, operationId, wanted),
@@ -146,23 +145,25 @@ export function workerCatalog(
   }
 }
 
-/** Throws `key.missing` for a name that is no key here. */
-function recipientNamed(ring: Keyring, name: string): Recipient {
-  const key = keyFilesOf(ring).find(candidate => candidate.name === name)
-  if (key) return recipientOf(key)
-  const recipient = ring.recipients.find(candidate => candidate.name === name)
-  if (recipient) return recipient
-  throw new HoldfastError('key.missing', `Encrypting for key "${name}": there is no key of that name here.`)
-}
-
-function isLockedNow(keys: readonly { name: string }[]): HoldfastError {
-  const [{ name }] = keys as [{ name: string }]
-  const names = keys.map(key => `"${key.name}"`).join(', ')
-  return new HoldfastError(
-    'key.locked',
-    `Opening a data key: it was wrapped for ${names}, which a passphrase locks.`,
-    { hint: `Open it for a while: holdfast keys unlock ${name}` },
+/** Whom it was encrypted for, as its attempt has it. */
+async function recordOwnOpeners(
+  catalog: Catalog,
+  { id: backupId, connection, destination, manifest }: BackupRecord,
+): Promise<void> {
+  const attempt = (await listAttempts(catalog, { backup: backupId })).find(
+    one => one.attemptId === manifest.attemptId,
   )
+  if (!attempt) return
+  const artifacts = attempt.artifacts.flatMap(({ name, encryption }) =>
+    encryption ? [{ name, jwe: encryption.jwe }] : [],
+  )
+  const sidecar = {
+    format: 'holdfast-keys/1' as const,
+    backupId,
+    attemptId: attempt.attemptId,
+    artifacts,
+  }
+  await recordOpeners(catalog.db, { destination, connection, backupId }, openersOf(manifest, [sidecar]))
 }
 
 function dataKeyBytes(text: string): Buffer {

@@ -57,6 +57,25 @@ export interface WorkerCatalog {
   ): Promise<{ jwe: Record<string, Json>; own: Record<string, Json> }>
   /** Opens with any key held here; throws `key.missing` naming the recipients it was wrapped for. Returns base64url. */
   unwrapDataKey(jwe: Record<string, Json>): Promise<string>
+  /** New backups are encrypted for the rotation's new key from now on. Returns the destinations to go over. */
+  beginRotation(operationId: string): Promise<{ destinations: string[]; trustsMore: boolean }>
+  /**
+   * The data keys of one backup for the rotation's new key and those that stay. `wrapped`: newest first. Throws `key.locked`,
+   * `key.missing`.
+   */
+  rewrapDataKeys(
+    operationId: string,
+    artifacts: readonly { name: string; wrapped: Record<string, Json>[] }[],
+  ): Promise<{ name: string; jwe: Record<string, Json> }[]>
+  /** What the old key opens and the new one does not, as far as the catalog knows. */
+  leftByRotation(operationId: string): Promise<{ destination: string; backup: string }[]>
+  /** Ids of the backups at a destination that the key is known to open. */
+  openedAt(destination: string, kid: string): Promise<string[]>
+  /** Which keys open a backup at a destination; none where it is not encrypted. Adds to what is known. */
+  recordOpeners(
+    place: { destination: string; connection: string; backupId: string },
+    kids: readonly string[],
+  ): Promise<void>
   signManifest(manifest: Manifest): Promise<SignedManifest>
   /** Public keys (JWK) by installation id that this Holdfast trusts: its own and those in key files. */
   trustedInstallations(): Promise<Record<string, Record<string, string>>>

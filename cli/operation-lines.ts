@@ -16,8 +16,11 @@ export function heading(operation: OperationView): string {
       ? `${operation.connection} → ${operation.destination}`
       : operation.kind === 'restore'
         ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
-        : operation.destination
-  return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${operation.backup}  ${clean(where)}`
+        : operation.kind === 'rotateKeys'
+          ? 'keys of backups'
+          : operation.destination
+  const what = operation.backup || operation.id
+  return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${what}  ${clean(where)}`
 }
 
 /** One phase. `rate` in bytes per second is known while it is being watched. */
@@ -70,7 +73,7 @@ export function summaryLines(operation: OperationView): string[] {
   const good = operation.state === 'succeeded'
   const word = !good ? operation.state : operation.dryRun ? 'dry run: it would begin; checked' : 'done'
   const next =
-    !good || operation.dryRun || operation.kind === 'verify'
+    !good || operation.dryRun || ['verify', 'rotateKeys'].includes(operation.kind)
       ? ''
       : operation.kind === 'backup'
         ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`

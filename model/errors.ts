@@ -402,6 +402,20 @@ export const errorTable = {
     'The key that opens this backup is locked',
     'Open it for a while: holdfast keys unlock NAME.',
   ),
+  'key.needed': row(
+    'permanent',
+    409,
+    3,
+    'The key is still needed',
+    'Let another key take its place: holdfast keys rotate NAME --to OTHER. What then is left is named with its reason.',
+  ),
+  'key.rotation-incomplete': row(
+    'permanent',
+    409,
+    1,
+    'Some backups open only with the old key',
+    'Mend what the warnings say, then rotate again: what is done stays done.',
+  ),
   'key.passphrase-wrong': row(
     'permanent',
     403,

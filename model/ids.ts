@@ -35,3 +35,5 @@ export const retireWorkflowId = (operationId: string): string => `retire/${opera
 export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`
 /** Neither does a dry run. */
 export const dryRunWorkflowId = (operationId: string): string => `dry-run/${operationId}`
+/** One rotation at a time: of two that cross, neither could say what is left. */
+export const rotationWorkflowId = 'keys/rotate'

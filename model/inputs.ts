@@ -280,6 +280,16 @@ export const keyInput = z.strictObject({
   passphrase: passphrase.optional(),
 })
 
+export const rotateInput = z.strictObject({
+  /** The key that takes its place. */
+  to: slug,
+})
+
+export const retireInput = z.strictObject({
+  /** Backups may be left that only keys open whose private part lies elsewhere. */
+  openedElsewhere: z.boolean().optional(),
+})
+
 export const unlockInput = z.strictObject({
   passphrase,
   /** Until it is locked again; an hour when absent. */

@@ -196,6 +196,19 @@ export interface VerifyInput extends Patience {
   level: VerifyLevel
 }
 
+/** Which key a name meant when it was asked for. */
+export interface KeyRef {
+  name: string
+  kid: string
+}
+
+export interface RotateInput extends Patience {
+  version: 1
+  operationId: string
+  from: KeyRef
+  to: KeyRef
+}
+
 export interface OperationRecord {
   id: string
   kind: OperationKind
@@ -209,7 +222,7 @@ export interface OperationRecord {
   targetDatabase: string | null
   workflowId: string
   runId: string | null
-  input: BackupInput | RestoreInput | VerifyInput
+  input: BackupInput | RestoreInput | VerifyInput | RotateInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

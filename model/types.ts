@@ -22,14 +22,15 @@
  * approval      a second, authenticated "yes", bound to one stored plan, used once
  * swap          a proven copy takes the place of what is there; the old one is kept for a grace period
  * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
- * operation     one backup, restore or verify, from request to outcome; runs as one workflow
+ * rotation      every backup that one key opens is made to open with another one, too; it takes the first one's place
+ * operation     one backup, restore, verify or rotation, from request to outcome; runs as one workflow
  */
 
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
 export type DestinationKind = 'local' | 's3' | 'gcs' | 'azure'
-export type OperationKind = 'backup' | 'restore' | 'verify'
+export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const
@@ -78,6 +79,7 @@ export type Phase =
   | 'prove'
   | 'swap'
   | 'finish'
+  | 'rotate'
   | 'cleanup'
 
 /** JSON values: what plans, facts and Temporal payloads are made of. */

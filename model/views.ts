@@ -123,7 +123,7 @@ export const keptView = z.object({
 
 export const operationView = z.object({
   id: z.string(),
-  kind: z.enum(['backup', 'restore', 'verify']),
+  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys']),
   state: z.enum([
     'queued',
     'running',
@@ -257,6 +257,10 @@ export const keyView = z.object({
   createdAt: z.string(),
   /** Of a locked one that somebody has opened: when it is locked again. */
   openUntil: z.string().nullable(),
+  /** The key that took its place: new backups are encrypted for that one. */
+  replacedBy: z.string().nullable(),
+  /** Committed backups that it opens, and of them those that no other key here does. */
+  opens: z.array(z.object({ destination: z.string(), backups: z.int(), alone: z.int() })),
 })
 
 export const connectionCheckView = z.object({

@@ -163,7 +163,7 @@ async function removeBelow(
   return locked
 }
 
-/** Puts the next `<attemptId>/keys-<n>.json`; the same contents again change nothing. Returns its key. */
+/** Puts the next `<attemptId>/keys-<n>.json`, if absent; the same contents again change nothing. Returns its key. */
 export async function putKeySidecar(
   destination: Destination,
   connection: string,
@@ -177,7 +177,10 @@ export async function putKeySidecar(
   }
 }
 
-/** Key sidecars of one attempt, newest first. Throws `manifest.invalid` for one that cannot be read. */
+/**
+ * Key sidecars of one attempt, newest first. One that is damaged does not keep the others; throws `manifest.invalid` when
+ * there is none but damaged ones.
+ */
 export async function readKeySidecars(
   destination: Destination,
   connection: string,
@@ -186,14 +189,17 @@ export async function readKeySidecars(
 ): Promise<KeySidecar[]> {
   const folder = `${backupPrefix(connection, backupId)}${attemptId}/`
   const sidecars: KeySidecar[] = []
+  let damaged: string | undefined
   for (let n = 1; ; n += 1) {
     const key = `${folder}keys-${n}.json`
     const body = await destination.read(key)
-    if (body === undefined) return sidecars.reverse()
+    if (body === undefined) break
     const parsed = keySidecarSchema.safeParse(json(body))
-    if (!parsed.success) throw unreadable(key)
-    sidecars.push(parsed.data)
+    if (parsed.success) sidecars.push(parsed.data)
+    else damaged ??= key
   }
+  if (damaged !== undefined && sidecars.length === 0) throw unreadable(damaged)
+  return sidecars.reverse()
 }
 
 export interface ListedBackup {
@@ -205,32 +211,40 @@ export interface ListedBackup {
   signed?: unknown
 }
 
-/** Every backup folder of the destination, in key order. Reads each manifest, checks none. */
-export async function* listBackups(destination: Destination): AsyncGenerator<ListedBackup> {
+/** Every backup folder of the destination, in key order, by the names in it: reads nothing. */
+export async function* listFolders(destination: Destination): AsyncGenerator<Omit<ListedBackup, 'signed'>> {
   let folder: { connection: string; backupId: string; names: Set<string> } | undefined
-  const listed = async ({
+  const stateOf = (names: ReadonlySet<string>): ListedBackup['state'] =>
+    names.has('deleted.json') ? 'deleted' : names.has('manifest.json') ? 'committed' : 'unfinished'
+  const listed = ({ connection, backupId, names }: NonNullable<typeof folder>) => ({
     connection,
     backupId,
-    names,
-  }: NonNullable<typeof folder>): Promise<ListedBackup> => {
-    if (names.has('deleted.json')) return { connection, backupId, state: 'deleted' }
-    if (!names.has('manifest.json')) return { connection, backupId, state: 'unfinished' }
-    const body = await destination.read(manifestKey(connection, backupId))
-    // Removed since it was listed.
-    if (body === undefined) return { connection, backupId, state: 'unfinished' }
-    return { connection, backupId, state: 'committed', signed: json(body) }
-  }
+    state: stateOf(names),
+  })
   for await (const { key } of destination.list('')) {
     const [connection, kind, backupId, ...rest] = key.split('/')
     if (connection === undefined || kind !== 'backups' || backupId === undefined || rest.length === 0)
       continue
     if (folder?.connection !== connection || folder.backupId !== backupId) {
-      if (folder !== undefined) yield await listed(folder)
+      if (folder !== undefined) yield listed(folder)
       folder = { connection, backupId, names: new Set() }
     }
-    folder.names.add(rest.join('/'))
+    if (rest.length === 1) folder.names.add(rest[0] ?? '')
   }
-  if (folder !== undefined) yield await listed(folder)
+  if (folder !== undefined) yield listed(folder)
+}
+
+/** The same with each manifest, which is read and not checked. */
+export async function* listBackups(destination: Destination): AsyncGenerator<ListedBackup> {
+  for await (const folder of listFolders(destination)) {
+    if (folder.state !== 'committed') {
+      yield folder
+      continue
+    }
+    const body = await destination.read(manifestKey(folder.connection, folder.backupId))
+    // Removed since it was listed.
+    yield body === undefined ? { ...folder, state: 'unfinished' } : { ...folder, signed: json(body) }
+  }
 }
 
 /**

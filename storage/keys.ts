@@ -166,7 +166,7 @@ export async function loadAnyKeyFile(path: string): Promise<KeyFile | LockedKeyF
 
 export const isLocked = (key: KeyFile | LockedKeyFile): key is LockedKeyFile => 'lockedKey' in key
 
-async function loadRecipientFile(path: string): Promise<RecipientFile> {
+export async function loadRecipientFile(path: string): Promise<RecipientFile> {
   const recipient = await load(path, recipientFileSchema)
   const { publicKey, algorithm } = publicKeyFrom(JSON.stringify(recipient.publicKey), `Reading ${path}`)
   if (algorithm !== recipient.algorithm) throw unusable(path, `its key does not fit ${recipient.algorithm}`)
@@ -300,7 +300,7 @@ async function writeTemporary(directory: string, document: object): Promise<stri
   return path
 }
 
-async function syncDirectory(path: string): Promise<void> {
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     await directory.sync()

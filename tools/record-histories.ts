@@ -119,6 +119,12 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
     { level: 'checksum' },
   )
   found.verify = await expectState(stack, operation.id, 'succeeded')
+
+  await stack.expectOk('POST', '/v1/keys', { name: 'next' })
+  const rotation = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/keys/default/rotate', {
+    to: 'next',
+  })
+  found['rotate-keys'] = await expectState(stack, rotation.operation.id, 'succeeded')
   return { ...found, ...(await swaps(stack, postgres, shop)) }
 }
 

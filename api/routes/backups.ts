@@ -4,7 +4,6 @@ import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
 import { findDestination, listDestinations } from '../../catalog/destinations.ts'
-import { keyring } from '../../catalog/keys.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
@@ -17,12 +16,11 @@ import {
 } from '../../model/ids.ts'
 import { type BackupRequestInput, backupInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
-import { homePaths } from '../../model/settings.ts'
 import { accepted, backupView, page } from '../../model/views.ts'
-import { keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'
+import { recipientsOf } from '../recipients.ts'
 import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
@@ -214,26 +212,6 @@ async function destinationOf({ catalog }: ApiContext, names: readonly string[] |
   throw new InvalidRequest([
     { path: 'destinations', message: only ? `name one of: ${there}` : 'there is no destination yet' },
   ])
-}
-
-/** Absent: every key there is, and at least one. An empty list: not encrypted, because somebody said so. */
-async function recipientsOf(
-  { catalog, settings }: ApiContext,
-  asked: readonly string[] | undefined,
-): Promise<string[]> {
-  const ring = await keyring(catalog, homePaths(settings.home).keys)
-  const names = [...keyFilesOf(ring), ...ring.recipients].map(key => key.name).sort()
-  if (asked === undefined) {
-    if (names.length > 0) return names
-    throw new HoldfastError('key.missing', 'Backups are encrypted, and there is no key yet.', {
-      hint: 'Make one with `holdfast keys new NAME`; a backup that is not encrypted must be asked for (--no-encrypt, encryptTo: []).',
-    })
-  }
-  const unknown = asked.flatMap((name, index) =>
-    names.includes(name) ? [] : [{ path: `encryptTo.${index}`, message: `there is no key named ${name}` }],
-  )
-  if (unknown.length > 0) throw new InvalidRequest(unknown)
-  return [...new Set(asked)]
 }
 
 export function newVerify(

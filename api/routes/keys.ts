@@ -1,16 +1,21 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { writerIdentity } from '../../catalog/installation.ts'
-import { addKey, keyring } from '../../catalog/keys.ts'
+import { addKey, bringKeyBack, keyring, retireKey } from '../../catalog/keys.ts'
 import { lockKey, openedKeys, openKey } from '../../catalog/opened-keys.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { keyInput, unlockInput } from '../../model/inputs.ts'
-import type { KeyFile, LockedKeyFile, RecipientFile } from '../../model/manifest.ts'
+import { rotationWorkflowId } from '../../model/ids.ts'
+import { keyInput, retireInput, rotateInput, unlockInput } from '../../model/inputs.ts'
+import type { KeyRef, OperationRecord, RotateInput } from '../../model/records.ts'
 import { homePaths } from '../../model/settings.ts'
-import { type KeyView, keyView, page } from '../../model/views.ts'
-import { createKey, importPublicKey, recipientOf } from '../../storage/keys.ts'
+import { accepted, type KeyView, keyView, page } from '../../model/views.ts'
+import { createKey, importPublicKey, keyFilesOf } from '../../storage/keys.ts'
 import { createLockedKey } from '../../storage/locked-keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { assertNotNeeded } from '../key-needs.ts'
+import { keyViews } from '../key-views.ts'
 import { requires } from '../roles.ts'
+import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
+import { operationViewOf } from '../views.ts'
 import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
 
 const tags = ['keys']
@@ -53,10 +58,47 @@ const lock = createRoute({
   responses: { 200: json(keyView, 'Locked'), ...problems },
 })
 
+const rotate = createRoute({
+  method: 'post',
+  path: '/v1/keys/{name}/rotate',
+  tags,
+  ...requires('admin'),
+  summary: 'Make every backup that this key opens open with another one, too, which takes its place',
+  description:
+    'Key sidecars are added; manifests and artifacts stay as they are. Asked again, it goes on with what is left.',
+  request: { params: nameParam, body: body(rotateInput) },
+  responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
+})
+const retire = createRoute({
+  method: 'post',
+  path: '/v1/keys/{name}/retire',
+  tags,
+  ...requires('admin'),
+  summary: 'Put a key away that nothing needs any more',
+  description: '409 `key.needed` names what needs it. Its file goes to `retired/` of the keys directory.',
+  request: { params: nameParam, body: body(retireInput) },
+  responses: { 200: json(keyView, 'The key as it was'), ...problems },
+})
+const bringBack = createRoute({
+  method: 'post',
+  path: '/v1/keys/{name}/bring-back',
+  tags,
+  ...requires('admin'),
+  summary: 'Use a retired key again',
+  request: { params: nameParam, body: body(nothing) },
+  responses: { 200: json(keyView, 'In use'), ...problems },
+})
+
 const defaultMinutes = 60
 
-export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiContext): void {
+export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
+  const { catalog, settings, temporal } = context
   const directory = homePaths(settings.home).keys
+  const viewOf = async (name: string): Promise<KeyView> => {
+    const found = (await keyViews(catalog, directory)).find(key => key.name === name)
+    if (!found) throw new HoldfastError('key.missing', `There is no key "${name}".`)
+    return found
+  }
   app.openapi(add, async c => {
     const { name, publicKey, passphrase } = c.req.valid('json')
     if (publicKey !== undefined && passphrase !== undefined) {
@@ -65,46 +107,55 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiCo
         'A public key has no passphrase here: its private key lies elsewhere.',
       )
     }
+    const make = async (file: string, made: () => Promise<unknown>) => {
+      await addKey(catalog, directory, file, made)
+      return c.json(await viewOf(name), 201)
+    }
     if (publicKey !== undefined) {
-      const made = await addKey(catalog, directory, `${name}.pub.json`, () =>
-        importPublicKey(directory, name, publicKey),
-      )
-      return c.json(publicView(made), 201)
+      return await make(`${name}.pub.json`, () => importPublicKey(directory, name, publicKey))
     }
     const { installationId, publicKey: own } = await writerIdentity(catalog)
     const trusted = { [installationId]: own }
-    if (passphrase !== undefined) {
-      const made = await addKey(catalog, directory, `${name}.json`, () =>
-        createLockedKey(directory, name, trusted, passphrase),
-      )
-      return c.json(lockedView(made, null), 201)
-    }
-    const made = await addKey(catalog, directory, `${name}.json`, () => createKey(directory, name, trusted))
-    return c.json(fileView(made), 201)
+    return await make(`${name}.json`, () =>
+      passphrase === undefined
+        ? createKey(directory, name, trusted)
+        : createLockedKey(directory, name, trusted, passphrase),
+    )
   })
-  const viewOf = async (name: string, openUntil: string | null) => {
-    const key = (await keyring(catalog, directory)).locked.find(one => one.name === name)
-    if (!key) throw new HoldfastError('key.missing', `Key "${name}" is not there any more.`)
-    return lockedView(key, openUntil)
-  }
   app.openapi(unlock, async c => {
     const { name } = c.req.valid('param')
     const { passphrase, minutes = defaultMinutes } = c.req.valid('json')
-    return c.json(await viewOf(name, await openKey(catalog, directory, name, passphrase, minutes)), 200)
+    await openKey(catalog, directory, name, passphrase, minutes)
+    return c.json(await viewOf(name), 200)
   })
   app.openapi(lock, async c => {
     const { name } = c.req.valid('param')
     await lockKey(catalog, directory, name)
-    return c.json(await viewOf(name, null), 200)
+    return c.json(await viewOf(name), 200)
+  })
+  app.openapi(rotate, async c => {
+    const requestKey = c.get('requestKey')
+    const { name } = c.req.valid('param')
+    const operation =
+      (await submittedBefore(context, requestKey)) ??
+      (await submit(context, await newRotation(context, name, c.req.valid('json').to), requestKey))
+    return c.json({ operation: operationViewOf(operation, temporal) }, 202)
+  })
+  app.openapi(retire, async c => {
+    const { name } = c.req.valid('param')
+    const { openedElsewhere = false } = c.req.valid('json')
+    const view = await viewOf(name)
+    await assertNotNeeded(context, await keyring(catalog, directory), view, openedElsewhere)
+    await retireKey(catalog, directory, name)
+    return c.json(view, 200)
+  })
+  app.openapi(bringBack, async c => {
+    const { name } = c.req.valid('param')
+    await bringKeyBack(catalog, directory, name)
+    return c.json(await viewOf(name), 200)
   })
   app.openapi(list, async c => {
-    const ring = await keyring(catalog, directory)
-    const opened = new Map((await openedKeys(catalog)).map(key => [key.kid, key.until]))
-    const items = [
-      ...ring.keys.map(fileView),
-      ...ring.locked.map(key => lockedView(key, opened.get(key.kid) ?? null)),
-      ...ring.recipients.map(publicView),
-    ]
+    const items = await keyViews(catalog, directory)
     return c.json(
       pageByKey(
         items,
@@ -117,29 +168,44 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, { catalog, settings }: ApiCo
   })
 }
 
-const lockedView = (key: LockedKeyFile, openUntil: string | null): KeyView => ({
-  name: key.name,
-  kid: key.kid,
-  kind: 'locked',
-  algorithm: recipientOf(key).algorithm,
-  createdAt: key.createdAt,
-  openUntil,
-})
-
-const fileView = (key: KeyFile): KeyView => ({
-  name: key.name,
-  kid: key.kid,
-  kind: 'key-file',
-  algorithm: recipientOf(key).algorithm,
-  createdAt: key.createdAt,
-  openUntil: null,
-})
-
-const publicView = (key: RecipientFile): KeyView => ({
-  name: key.name,
-  kid: key.kid,
-  kind: 'public',
-  algorithm: key.algorithm,
-  createdAt: key.createdAt,
-  openUntil: null,
-})
+/** Throws `key.missing`, `key.locked`, `request.invalid`. */
+async function newRotation(context: ApiContext, name: string, to: string): Promise<OperationRecord> {
+  const { catalog, settings } = context
+  const ring = await keyring(catalog, homePaths(settings.home).keys)
+  const [from, next] = [name, to].map(asked => {
+    const found = [...keyFilesOf(ring), ...ring.recipients].find(key => key.name === asked)
+    if (found) return { name: found.name, kid: found.kid }
+    throw new HoldfastError('key.missing', `There is no key "${asked}".`)
+  }) as [KeyRef, KeyRef]
+  if (from.kid === next.kid) {
+    throw new HoldfastError('request.invalid', `A key cannot take its own place: ${name}.`)
+  }
+  const locked = ring.locked.some(({ kid }) => kid === from.kid)
+  if (locked && !(await openedKeys(catalog)).some(({ kid }) => kid === from.kid)) {
+    throw new HoldfastError('key.locked', `Key "${name}" is locked: what it opens cannot be opened now.`, {
+      hint: `Open it for a while: holdfast keys unlock ${name}`,
+    })
+  }
+  const operationId = newOperationId()
+  const input: RotateInput = {
+    version: 1,
+    operationId,
+    from,
+    to: next,
+    ...patienceOf(context, { unattended: false }),
+  }
+  return {
+    ...newOperation(),
+    id: operationId,
+    kind: 'rotateKeys',
+    connection: null,
+    engine: null,
+    backupId: null,
+    destination: null,
+    targetDatabase: null,
+    workflowId: rotationWorkflowId,
+    input,
+    warnings: [],
+    createdAt: new Date().toISOString(),
+  }
+}

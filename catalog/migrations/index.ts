@@ -20,6 +20,7 @@ import { up as shared } from './0006-shared.ts'
 import { up as limits } from './0007-limits.ts'
 import { up as moves } from './0008-moves.ts'
 import { up as hosts } from './0010-hosts.ts'
+import { up as keys } from './0013-keys.ts'
 
 export interface Migration {
   version: number
@@ -36,6 +37,7 @@ export const migrations: readonly Migration[] = [
   { version: 7, up: limits },
   { version: 8, up: moves },
   { version: 10, up: hosts },
+  { version: 13, up: keys },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -38,7 +38,7 @@ export function backupCommand(program: Command): void {
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--level <n>', 'zstd level, 1 to 19', wholeNumber)
-    .option('--encrypt-to <key...>', 'names of keys; default: every key there is')
+    .option('--encrypt-to <key...>', 'names of keys; default: every key in use')
     .option('--no-encrypt', 'keep this backup in the clear')
     .option('--label <name=value>', 'a label; may be given again', label)
     .option('--dry-run', 'every check and the plan, and nothing of it is done')

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths } from '../../model/settings.ts'
-import { keyView, statusView } from '../../model/views.ts'
+import { type KeyView, keyView, statusView } from '../../model/views.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import {
@@ -13,6 +13,7 @@ import {
   withPassphraseOptions,
 } from '../passphrase-options.ts'
 import { note, print, printJson, table, time } from '../terminal.ts'
+import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
 import { escrowCheck } from './escrow-check.ts'
 
@@ -73,16 +74,59 @@ export function keyCommands(program: Command): void {
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No keys yet: holdfast keys new NAME')
       table(
-        ['NAME', 'KIND', 'ALGORITHM', 'ADDED', 'KEY ID'],
+        ['NAME', 'KIND', 'ADDED', 'OPENS', 'KEY ID'],
         items.map(item => [
-          item.name,
+          item.replacedBy === null ? item.name : `${item.name} (now ${item.replacedBy})`,
           item.openUntil === null ? item.kind : `${item.kind}, open until ${time(item.openUntil)}`,
-          item.algorithm,
           time(item.createdAt),
+          opensInWords(item),
           item.kid,
         ]),
       )
     })
+
+  group
+    .command('rotate <key>')
+    .description('make every backup that a key opens open with another one, too, which takes its place')
+    .requiredOption(
+      '--to <key>',
+      'the key that takes its place: new backups are encrypted for it from now on',
+    )
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText(
+      'after',
+      '\nAdds a key sidecar to each backup; nothing else of it changes. What the old key opened it still opens: it is\nthe new backups that it does not. Run it again for what was left.\n\nExamples:\n  holdfast keys new team-2027\n  holdfast keys rotate team --to team-2027\n  holdfast keys retire team',
+    )
+    .action(async (name: string, options: { to: string; wait: boolean }, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/keys/${encodeURIComponent(name)}/rotate`
+      await follow(context, await start(context, path, { to: options.to }), options.wait)
+    })
+
+  group
+    .command('retire <key>')
+    .description('put a key away that nothing needs any more; refused while something does')
+    .option('--opened-elsewhere', 'backups may be left that only public keys here are for')
+    .option('--undo', 'use a retired key again')
+    .addHelpText('after', '\nExamples:\n  holdfast keys retire team\n  holdfast keys retire team --undo')
+    .action(
+      async (name: string, options: { openedElsewhere?: boolean; undo?: boolean }, command: Command) => {
+        const context = contextOf(command)
+        const path = `/v1/keys/${encodeURIComponent(name)}`
+        const key =
+          options.undo === true
+            ? await context.client.post(keyView, `${path}/bring-back`, {})
+            : await context.client.post(keyView, `${path}/retire`, {
+                ...(options.openedElsewhere === true ? { openedElsewhere: true } : {}),
+              })
+        if (context.json) return printJson(key)
+        if (options.undo === true) return print(`${key.name}: in use again`)
+        print(
+          `${key.name}: retired; its file lies in ${join(homePaths(context.settings.home).keys, 'retired')}`,
+        )
+      },
+    )
 
   withPassphraseOptions(
     group
@@ -133,6 +177,13 @@ export function keyCommands(program: Command): void {
       if (context.json) printJson({ installationId, fingerprint })
       else print(fingerprint)
     })
+}
+
+/** `12 in vault, 3 in disk, 2 of these only by it`. */
+function opensInWords({ opens }: KeyView): string {
+  const alone = opens.reduce((sum, place) => sum + place.alone, 0)
+  const places = opens.map(({ destination, backups }) => `${backups} in ${destination}`)
+  return [...places, ...(alone > 0 ? [`${alone} of these only by it`] : [])].join(', ')
 }
 
 async function trustedBy(path: string, json: boolean): Promise<void> {

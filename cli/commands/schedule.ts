@@ -65,7 +65,7 @@ const withWhen = (command: Command): Command =>
     .option('--format <format>', 'of a backup: what the tool writes')
     .option('--jobs <n>', 'of a backup: parallel jobs', wholeNumber)
     .option('--level <n>', 'of a backup: zstd level, 1 to 19', wholeNumber)
-    .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key there is')
+    .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key in use')
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
     .option('--check <level>', 'of a verification: exists, checksum (default) or deep')

@@ -15,6 +15,7 @@ import { kindOfUri, openDestination, parseDestinationUri } from '../../storage/i
 import { isLocked, type Jwk, loadAnyKeyFile, type OpeningKey, thumbprint } from '../../storage/keys.ts'
 import { openLockedKey } from '../../storage/locked-keys.ts'
 import { verifyManifest } from '../../storage/manifest.ts'
+import { dataKeyFrom } from '../../storage/sidecars.ts'
 import { unwrapDataKey, wrappedFor } from '../../storage/wrap.ts'
 
 export interface SourceOptions {
@@ -199,28 +200,14 @@ async function locate(
   )
 }
 
-async function dataKeyOf(
-  source: Source,
+const dataKeyOf = (
+  { key }: Source,
   manifest: Manifest,
   keys: readonly KeySidecar[],
   artifact: string,
-): Promise<Uint8Array | null> {
-  const entry = manifest.artifacts.find(one => one.name === artifact)
-  if (!entry?.encryption) return null
-  let failure: unknown
-  for (const sidecar of keys) {
-    const wrapped = sidecar.artifacts.find(one => one.name === artifact)
-    if (wrapped === undefined || sidecar.attemptId !== manifest.attemptId) continue
-    try {
-      const { key } = source
-      const fits = key !== undefined && wrappedFor(wrapped.jwe).includes(key.kid)
-      return await unwrapDataKey(wrapped.jwe, fits ? [await key.open()] : [])
-    } catch (error) {
-      failure ??= error
-    }
-  }
-  throw (
-    failure ??
-    new HoldfastError('key.missing', `Backup ${manifest.backupId} has no key sidecar for "${artifact}".`)
-  )
-}
+): Promise<Uint8Array | null> =>
+  dataKeyFrom(manifest, keys, artifact, async jwe => {
+    // A passphrase is not asked for in vain.
+    const fits = key !== undefined && wrappedFor(jwe).includes(key.kid)
+    return await unwrapDataKey(jwe, fits ? [await key.open()] : [])
+  })

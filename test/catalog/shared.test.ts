@@ -14,14 +14,14 @@ import { insertDestination } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { keepAnswer, takeRequest } from '../../catalog/idempotency.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
-import { addKey, keyring } from '../../catalog/keys.ts'
+import { addKey, bringKeyBack, keyring, retireKey } from '../../catalog/keys.ts'
 import { migrations } from '../../catalog/migrations/index.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
 import { insertOperation, readOperation, updateOperation } from '../../catalog/operations.ts'
 import { storePlan } from '../../catalog/plans.ts'
 import { ensureToken, workerTokenIsValid } from '../../catalog/tokens.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { createKey, trustInstallation } from '../../storage/keys.ts'
+import { createKey, placeKeyFile, trustInstallation } from '../../storage/keys.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { shop, vault } from './rows.ts'
 import { operation, testKey } from './support.ts'
@@ -317,6 +317,35 @@ describe('several processes on one catalog', () => {
     assert.equal(await workerTokenIsValid(two, token), true)
     assert.deepEqual(await ensureToken(two, 'worker', join(directory, 'c', 'worker.token')), { made: false })
     assert.equal(await workerTokenIsValid(one, token), true)
+  })
+
+  test('keys: what is retired on one machine is put away on all, also by one that died over it; and comes back to all', async () => {
+    const [here, there] = [join(directory, 'retired-one'), join(directory, 'retired-two')]
+    const made = await addKey(one, here, 'leaver.json', () => createKey(here, 'leaver', {}))
+    const names = async (catalog: Catalog, path: string) =>
+      (await keyring(catalog, path)).keys.map(({ name }) => name)
+    assert.ok((await names(two, there)).includes('leaver'))
+    await retireKey(one, here, 'leaver')
+    // Of a process that was killed before it moved the file.
+    await placeKeyFile(here, 'leaver.json', made)
+    for (const [catalog, path] of [
+      [one, here],
+      [two, there],
+    ] as const) {
+      assert.ok(!(await names(catalog, path)).includes('leaver'))
+      assert.deepEqual(await readdir(join(path, 'retired')), [`leaver-${made.kid.slice(0, 8)}.json`])
+    }
+    await assert.rejects(retireKey(two, there, 'leaver'), { code: 'key.missing' })
+    await bringKeyBack(two, join(directory, 'retired-three'), 'leaver')
+    for (const [catalog, path] of [
+      [one, here],
+      [two, there],
+    ] as const) {
+      assert.ok((await names(catalog, path)).includes('leaver'))
+    }
+    await assert.rejects(bringKeyBack(two, there, 'leaver'), { code: 'request.exists' })
+    await assert.rejects(bringKeyBack(two, there, 'nobody'), { code: 'key.missing' })
+    await retireKey(two, there, 'leaver')
   })
 
   test('keys: what is made or put there on one machine is on all, and opens on all', async () => {

@@ -56,6 +56,7 @@ describe('histories of real runs', () => {
       'restore',
       'restore-failed',
       'retire',
+      'rotate-keys',
       'swap-postgresql',
       'swap-sqlite',
       'verify',

@@ -299,6 +299,18 @@ describe('key sidecars', () => {
       assert.deepEqual(read, [sidecar('one', 'y'), sidecar('one')])
     })
   })
+
+  it('one that is damaged does not keep the others; nothing but damaged ones is said', async () => {
+    await inDestination(async destination => {
+      await putKeySidecar(destination, 'shop', sidecar('one'))
+      await destination.put(`${prefix}one/keys-2.json`, Buffer.from('{"format": "holdf'))
+      await putKeySidecar(destination, 'shop', sidecar('one', 'z'))
+      const read = await readKeySidecars(destination, 'shop', backupId, 'one')
+      assert.deepEqual(read, [sidecar('one', 'z'), sidecar('one')])
+      await destination.put(`${prefix}two/keys-1.json`, Buffer.from('[]'))
+      await failing('manifest.invalid', readKeySidecars(destination, 'shop', backupId, 'two'))
+    })
+  })
 })
 
 describe('manifests that are not to be trusted', () => {

@@ -96,18 +96,26 @@ describe('other implementations', () => {
       const sealed = await store(destination, 'a', pzstd(bytes, 1), { framing: 'pzstd', partBytes: mebibyte })
       const plain = await store(destination, 'b', chunked(bytes), { plain: true })
       assert.ok(sealed.written.storedBytes > 3 * mebibyte)
-      const jwe = await wrapDataKey(sealed.secrets!.dataKey, [recipientOf(wrapping), recipientOf(key)])
-      await putKeySidecar(destination, 'shop', {
-        format: 'holdfast-keys/1',
-        backupId,
-        attemptId: 'attempt1',
-        artifacts: [{ name: 'a', jwe }],
-      })
+      const before = await createKey(join(directory, '.keys'), 'before', { [installationId]: publicKey })
+      for (const recipients of [[recipientOf(before)], [recipientOf(wrapping), recipientOf(key)]]) {
+        const jwe = await wrapDataKey(sealed.secrets!.dataKey, recipients)
+        await putKeySidecar(destination, 'shop', {
+          format: 'holdfast-keys/1',
+          backupId,
+          attemptId: 'attempt1',
+          artifacts: [{ name: 'a', jwe }],
+        })
+      }
       const manifest = manifestOf([sealed.entry, plain.entry], { installationId })
       await commitManifest(destination, await signManifest(manifest, signingKey))
       const folder = join(directory, 'shop/backups', backupId)
-      for (const name of ['a', 'b']) {
-        const args = [join(example, 'example.py'), folder, join(directory, '.keys/vault.json'), name]
+      // Before the rotation and after it.
+      for (const [name, by] of [
+        ['a', 'vault'],
+        ['b', 'vault'],
+        ['a', 'before'],
+      ] as const) {
+        const args = [join(example, 'example.py'), folder, join(directory, `.keys/${by}.json`), name]
         assert.equal(sha256(await run(python, args)), sha256(bytes))
       }
       // A plain artifact is nothing but zstd.

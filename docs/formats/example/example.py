@@ -61,13 +61,18 @@ def private_key(key_file):
 
 
 def data_key(folder, artifact, key_file):
-    sidecar = json.loads((folder / artifact["encryption"]["keySidecar"]).read_text("utf-8"))
-    wrapped = next(entry for entry in sidecar["artifacts"] if entry["name"] == artifact["name"])["jwe"]
-    # Only the entry made for this key is opened.
-    mine = [r for r in wrapped["recipients"] if r["header"]["kid"] == key_file["kid"]]
-    token = jwe.JWE()
-    token.deserialize(json.dumps({**wrapped, "recipients": mine}), jwk.JWK(**private_key(key_file)))
-    return token.payload
+    # Beside the one of the manifest lie those that rotations have added: any that was made for this key will do.
+    attempt = (folder / artifact["encryption"]["keySidecar"]).parent
+    for path in attempt.glob("keys-*.json"):
+        sidecar = json.loads(path.read_text("utf-8"))
+        wrapped = next(entry for entry in sidecar["artifacts"] if entry["name"] == artifact["name"])["jwe"]
+        # Only the entry made for this key is opened.
+        mine = [r for r in wrapped["recipients"] if r["header"]["kid"] == key_file["kid"]]
+        if mine:
+            token = jwe.JWE()
+            token.deserialize(json.dumps({**wrapped, "recipients": mine}), jwk.JWK(**private_key(key_file)))
+            return token.payload
+    sys.exit("the data key was not wrapped for this key")
 
 
 def opened(stored, key, associated_data):
