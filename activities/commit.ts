@@ -3,8 +3,8 @@
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { Manifest } from '../model/manifest.ts'
-import type { BackupInput, BackupRecord } from '../model/records.ts'
-import { backupPrefix, commitManifest, putKeySidecar, settled } from '../storage/backups.ts'
+import type { BackupFacts, BackupInput } from '../model/records.ts'
+import { backupPrefix, commitManifest, committedAtOf, putKeySidecar, settled } from '../storage/backups.ts'
 import { committedAttempt, type Made } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
@@ -114,30 +114,27 @@ async function committedManifest(context: WorkerContext, input: BackupInput): Pr
 /** The catalog's row follows the manifest, never the other way round. */
 export async function recordBackup(context: WorkerContext, _turn: Turn, input: BackupInput): Promise<void> {
   const manifest = await committedManifest(context, input)
-  await context.catalog.recordBackup(backupRecord(manifest, input.destination, input.operationId))
+  const destination = await context.destination(input.destination)
+  const committedAt = await committedAtOf(destination, input.connection, input.backupId)
+  await context.catalog.recordBackup(backupFacts(manifest, input.operationId), [
+    { destination: input.destination, committedAt },
+  ])
 }
 
-export const backupRecord = (
-  manifest: Manifest,
-  destination: string,
-  operationId: string | null,
-): BackupRecord => ({
+export const backupFacts = (manifest: Manifest, operationId: string | null): BackupFacts => ({
   id: manifest.backupId,
   connection: manifest.connection,
-  engine: manifest.engine as BackupRecord['engine'],
-  method: manifest.method as BackupRecord['method'],
-  type: manifest.type as BackupRecord['type'],
-  destination,
+  engine: manifest.engine as BackupFacts['engine'],
+  method: manifest.method as BackupFacts['method'],
+  type: manifest.type as BackupFacts['type'],
   operationId,
   serverIdentity: manifest.server.identity,
   database: manifest.server.database,
-  state: 'committed',
   encrypted: manifest.artifacts.some(artifact => artifact.encryption !== null),
   toolBytes: summary(manifest).toolBytes,
   storedBytes: summary(manifest).storedBytes,
   startedAt: manifest.startedAt,
   endedAt: manifest.endedAt,
   labels: manifest.labels,
-  verified: null,
   manifest,
 })

@@ -5,39 +5,36 @@ import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
 import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
-import { backupPrefix, loadBackup } from '../storage/backups.ts'
+import { backupPrefix } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
 import { dataKeyFrom } from '../storage/sidecars.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { fromCopies, loadCopy } from './copies.ts'
 import {
   methodOf,
   planRestore,
   type RestoreSummary,
   restoreStepsOf,
+  type StoredRestorePlan,
   stepContext,
   storedPlan,
 } from './plan.ts'
 import { spoolAt } from './spool.ts'
 import { runProbe, runStep } from './steps.ts'
 
-const loadFor = async (context: WorkerContext, input: RestoreInput) =>
-  await loadBackup(
-    await context.destination(input.destination),
-    input.sourceConnection,
-    input.backupId,
-    await context.catalog.trustedInstallations(),
-  )
-
 /** Reads the manifest (signature and all), makes sure that its key is at hand, and plans. */
 export async function planRestoreFrom(
   context: WorkerContext,
   turn: Turn,
   input: RestoreInput,
-): Promise<RestoreSummary> {
-  const { manifest, keys } = await loadFor(context, input)
-  for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
-  return await planRestore(context, turn, input, manifest)
+): Promise<RestoreSummary & { warnings: string[] }> {
+  const { result, warnings } = await fromCopies(context, turn, input, async name => {
+    const { manifest, keys } = await loadCopy(context, turn, input, name)
+    for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
+    return manifest
+  })
+  return { ...(await planRestore(context, turn, input, result)), warnings }
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */
@@ -57,13 +54,28 @@ export async function runRestoreSteps(
   turn: Turn,
   input: RestoreInput,
   ids: readonly string[],
-): Promise<{ bytes: number }> {
+): Promise<{ bytes: number; warnings: string[] }> {
   const plan = await storedPlan(context, input.operationId, 'restore')
   // Asked again by a Temporal that was put back to an earlier time: the copy is in its place, and is not made twice.
-  if (plan.swap && (await isExchanged(context, input))) return { bytes: 0 }
+  if (plan.swap && (await isExchanged(context, input))) return { bytes: 0, warnings: [] }
+  const { result, warnings } = await fromCopies(context, turn, input, from =>
+    runStepsFrom(context, turn, input, plan, ids, from),
+  )
+  return { bytes: result, warnings }
+}
+
+/** Everything of one copy: bytes of two are never mixed. Returns how many were read. */
+async function runStepsFrom(
+  context: WorkerContext,
+  turn: Turn,
+  input: RestoreInput,
+  plan: StoredRestorePlan,
+  ids: readonly string[],
+  from: string,
+): Promise<number> {
   const engine = engineOf(input.targetEngine)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-  const destination = await context.destination(input.destination)
+  const destination = await context.destination(from)
   const prefix = backupPrefix(input.sourceConnection, input.backupId)
   await context.host.files.ensureDirectory(context.host.stagingDir(input.operationId))
   // An earlier run of this step may live on (a suspended worker): its programs end before ours begin.
@@ -85,7 +97,8 @@ export async function runRestoreSteps(
   const open = async (name: string, kept?: string): Promise<Readable> => {
     const reading = readingOf(name)
     total += reading.entry.storedBytes
-    const { keys } = await loadFor(context, input)
+    const { manifest, keys } = await loadCopy(context, turn, input, from)
+    expectSame(plan.manifest, manifest, from)
     return openArtifact({
       ...reading,
       dataKey: await dataKeyOf(context, plan.manifest, keys, name),
@@ -101,7 +114,13 @@ export async function runRestoreSteps(
       if (step.feeds && step.writesTo === 'staging') {
         // Unpacked from the beginning by every run, but not downloaded again.
         const kept = await keptDownload(context, input.operationId, plan.manifest, step.feeds.artifact)
-        await runStep(steps, step, name => open(name, kept))
+        try {
+          await runStep(steps, step, name => open(name, kept))
+        } catch (error) {
+          // Bytes of a damaged copy: the next one's may do.
+          if (isDamage(error)) await context.here.files.remove(kept)
+          throw error
+        }
         await context.here.files.remove(kept)
       } else await runStep(steps, step, open)
     } catch (error) {
@@ -111,7 +130,16 @@ export async function runRestoreSteps(
       throw error
     }
   }
-  return { bytes: total }
+  return total
+}
+
+/** The plan was made of one copy; another one is read in its place only where it is one of the same attempt. */
+function expectSame(planned: Manifest, there: Manifest, destination: string): void {
+  if (there.attemptId === planned.attemptId) return
+  throw new HoldfastError(
+    'manifest.invalid',
+    `Backup ${planned.backupId} at ${destination} is not the one that was planned for: it is of attempt ${there.attemptId}.`,
+  )
 }
 
 /** Path of the file on this machine that keeps what was downloaded of an artifact; its directory is there. */
@@ -125,6 +153,9 @@ async function keptDownload(
   await here.files.ensureDirectory(directory)
   return `${directory}/.download-${manifest.artifacts.findIndex(artifact => artifact.name === name)}`
 }
+
+const isDamage = (error: unknown): boolean =>
+  error instanceof HoldfastError && error.code.startsWith('artifact.')
 
 const mayBeTheBytes = (error: unknown): boolean =>
   error instanceof HoldfastError &&

@@ -5,17 +5,18 @@ import { HoldfastError } from '../model/errors.ts'
 import type { ArtifactEntry, KeySidecar, Manifest } from '../model/manifest.ts'
 import type { VerifyInput } from '../model/records.ts'
 import type { Verified } from '../model/verified.ts'
-import { backupPrefix, loadBackup } from '../storage/backups.ts'
+import { backupPrefix } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
 import { existsArtifact, type ReadOptions } from '../storage/stored-bytes.ts'
 import { unpack } from '../storage/unpack.ts'
 import { cleanHost } from './cleanup.ts'
 import type { WorkerContext } from './context.ts'
+import { fromCopies, isAway, loadCopy } from './copies.ts'
 import type { PausableTurn } from './pausing.ts'
 import { readWhole } from './reading.ts'
 import { dataKeyOf } from './restore.ts'
 
-type Verify = Pick<VerifyInput, 'operationId' | 'backupId' | 'destination' | 'sourceConnection' | 'level'>
+type Verify = Pick<VerifyInput, 'operationId' | 'backupId' | 'copies' | 'sourceConnection' | 'level'>
 
 /** What makes a backup a damaged one; everything else says nothing of it. */
 const damage =
@@ -33,6 +34,22 @@ export async function verifyBackup(
   context: WorkerContext,
   turn: PausableTurn,
   input: Verify,
+): Promise<Verified & { warnings: string[] }> {
+  const { result, warnings } = await fromCopies(
+    context,
+    turn,
+    input,
+    destination => verifyCopy(context, turn, input, destination),
+    isAway,
+  )
+  return { ...result, warnings }
+}
+
+async function verifyCopy(
+  context: WorkerContext,
+  turn: PausableTurn,
+  input: Verify,
+  destination: string,
 ): Promise<Verified> {
   const answer = (ok: boolean, detail: string): Verified => ({
     at: new Date().toISOString(),
@@ -40,23 +57,28 @@ export async function verifyBackup(
     ok,
     detail,
   })
+  const record = (verified: Verified) =>
+    context.catalog.recordVerification(input.backupId, destination, verified)
   try {
-    const detail = await look(context, turn, input)
-    const verified = answer(true, detail)
-    await context.catalog.recordVerification(input.backupId, verified)
+    const verified = answer(true, await look(context, turn, input, destination))
+    await record(verified)
     return verified
   } catch (error) {
     if (isDamage(error)) {
-      await context.catalog.recordVerification(input.backupId, answer(false, error.message))
+      await record(answer(false, error.message))
     }
     throw error
   }
 }
 
-async function look(context: WorkerContext, turn: PausableTurn, input: Verify): Promise<string> {
-  const destination = await context.destination(input.destination)
-  const trusted = await context.catalog.trustedInstallations()
-  const { manifest, keys } = await loadBackup(destination, input.sourceConnection, input.backupId, trusted)
+async function look(
+  context: WorkerContext,
+  turn: PausableTurn,
+  input: Verify,
+  name: string,
+): Promise<string> {
+  const { manifest, keys } = await loadCopy(context, turn, input, name)
+  const destination = await context.destination(name)
   // A hash cannot be carried over to another run: what was paused is read again from its beginning.
   const signal = AbortSignal.any([turn.signal, turn.pausing])
   const prefix = backupPrefix(input.sourceConnection, input.backupId)

@@ -8,7 +8,7 @@ import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
 import { verifyLevels } from '../model/types.ts'
-import { backupView, operationView } from '../model/views.ts'
+import { operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { makeWay } from './preempt.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
@@ -58,20 +58,18 @@ const backup = z.strictObject({
   engine: z.enum(['sqlite', 'postgresql']),
   method: z.enum(['logical', 'physical']),
   type: z.literal('full'),
-  destination: name,
   operationId: id.nullable(),
   serverIdentity: z.string(),
   database: z.string(),
-  state: backupView.shape.state,
   encrypted: z.boolean(),
   toolBytes: z.int(),
   storedBytes: z.int(),
   startedAt: z.string(),
   endedAt: z.string(),
   labels: z.record(z.string(), z.string()),
-  verified: verified.nullable(),
   manifest: manifestSchema,
 })
+const foundCopy = z.strictObject({ destination: name, committedAt: z.iso.datetime() })
 
 const phases = [
   'probe',
@@ -158,8 +156,8 @@ const args = {
   ]),
   signManifest: z.tuple([manifestSchema]),
   trustedInstallations: z.tuple([]),
-  recordBackup: z.tuple([backup]),
-  recordVerification: z.tuple([id, verified]),
+  recordBackup: z.tuple([backup, z.array(foundCopy).min(1).max(64)]),
+  recordVerification: z.tuple([id, name, verified]),
   wantApproval: z.tuple([
     id,
     z.strictObject({ planDigest: z.string().max(100), targetName: z.string().max(4096) }),

@@ -47,7 +47,7 @@ async function backupEstimate(
   plan: StoredBackupPlan,
 ) {
   const [last] =
-    connection === null ? [] : await listBackups(catalog, { connection, state: 'committed' }, undefined, 1)
+    connection === null ? [] : await listBackups(catalog, { connection, committed: true }, undefined, 1)
   return {
     sizeBytes: plan.facts.sizeBytes,
     expected: last

@@ -1,12 +1,14 @@
 /** The catalog's list of backups, read again from the destinations: signatures checked, nothing invented. */
-import { backupRecord } from '../activities/commit.ts'
-import { findBackup, markDeleted, recordBackup } from '../catalog/backups.ts'
+import { backupFacts } from '../activities/commit.ts'
+import { findBackup, recordBackup } from '../catalog/backups.ts'
+import { markDeleted } from '../catalog/copies.ts'
 import { recordOpeners } from '../catalog/openers.ts'
 import { trustedInstallations } from '../catalog/trust.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { backupIdPattern, slugPattern } from '../model/ids.ts'
+import { canonical, type Manifest } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
-import { type ListedBackup, listBackups, readKeySidecars } from '../storage/backups.ts'
+import { committedAtOf, type ListedBackup, listBackups, readKeySidecars } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import { verifyManifest } from '../storage/manifest.ts'
 import { openersOf } from '../storage/sidecars.ts'
@@ -60,14 +62,19 @@ async function take(
     )
   }
   const known = await findBackup(catalog, backupId)
-  if (known && known.destination !== destination) {
+  if (known && !isCopyOf(known.manifest, manifest)) {
+    const [copy] = known.copies
     throw new HoldfastError(
       'request.exists',
-      `Backup ${backupId} is known at destination ${known.destination} already.`,
+      `Backup ${backupId} is known at destination ${copy?.destination}, and is not the same there: made by installation ${known.manifest.installationId}, attempt ${known.manifest.attemptId}.`,
     )
   }
-  const answer = await recordBackup(catalog, backupRecord(manifest, destination, null))
+  const committedAt = await committedAtOf(opened, connection, backupId)
+  const answer = await recordBackup(catalog, backupFacts(manifest, null), [{ destination, committedAt }])
   const sidecars = await readKeySidecars(opened, connection, backupId, manifest.attemptId)
   await recordOpeners(catalog.db, { destination, connection, backupId }, openersOf(manifest, sidecars))
   return answer
 }
+
+/** Copies of one backup have one manifest, bit for bit. */
+const isCopyOf = (one: Manifest, other: Manifest): boolean => canonical(one) === canonical(other)

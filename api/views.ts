@@ -3,7 +3,13 @@ import type { StoredConnection } from '../catalog/connections.ts'
 import type { StoredDestination } from '../catalog/destinations.ts'
 import type { StoredHost } from '../catalog/hosts.ts'
 import { fingerprint, keyType } from '../hosts/ssh/index.ts'
-import type { ApprovalRecord, BackupRecord, KeptRecord, OperationRecord } from '../model/records.ts'
+import type {
+  ApprovalRecord,
+  BackupRecord,
+  CopyRecord,
+  KeptRecord,
+  OperationRecord,
+} from '../model/records.ts'
 import {
   type ApprovalView,
   type BackupView,
@@ -61,26 +67,47 @@ export const destinationViewOf = (destination: StoredDestination): DestinationVi
   createdAt: destination.createdAt,
 })
 
-export const backupViewOf = (backup: BackupRecord, destinationUri: string): BackupView => ({
-  id: backup.id,
-  connection: backup.connection,
-  engine: backup.engine,
-  method: backup.method,
-  type: backup.type,
-  format: backup.manifest.toolFormat,
-  destination: backup.destination,
-  uri: `${destinationUri.replace(/\/+$/, '')}/${backup.connection}/backups/${backup.id}`,
-  database: backup.database,
-  serverVersion: backup.manifest.server.version,
-  consistency: backup.manifest.consistency,
-  state: backup.state,
-  encrypted: backup.encrypted,
-  toolBytes: backup.toolBytes,
-  storedBytes: backup.storedBytes,
-  startedAt: backup.startedAt,
-  endedAt: backup.endedAt,
-  labels: backup.labels,
-  verified: backup.verified,
+/** `uris`: of destinations by name. */
+export function backupViewOf(backup: BackupRecord, uris: ReadonlyMap<string, string>): BackupView {
+  const copies = backup.copies.map(copy => copyViewOf(backup, copy, uris.get(copy.destination)))
+  const [first] = copies
+  return {
+    id: backup.id,
+    connection: backup.connection,
+    engine: backup.engine,
+    method: backup.method,
+    type: backup.type,
+    format: backup.manifest.toolFormat,
+    destination: first?.destination ?? '',
+    uri: first?.uri ?? '',
+    database: backup.database,
+    serverVersion: backup.manifest.server.version,
+    consistency: backup.manifest.consistency,
+    state: backup.state,
+    encrypted: backup.encrypted,
+    toolBytes: backup.toolBytes,
+    storedBytes: backup.storedBytes,
+    startedAt: backup.startedAt,
+    endedAt: backup.endedAt,
+    labels: backup.labels,
+    verified: first?.verified ?? null,
+    copies,
+  }
+}
+
+const copyViewOf = (
+  { id, connection }: BackupRecord,
+  { destination, state, committedAt, verified, wantedUntil, trouble, operationId }: CopyRecord,
+  destinationUri = destination,
+): BackupView['copies'][number] => ({
+  destination,
+  uri: `${destinationUri.replace(/\/+$/, '')}/${connection}/backups/${id}`,
+  state,
+  committedAt,
+  verified,
+  wantedUntil,
+  trouble,
+  operation: operationId,
 })
 
 export const operationViewOf = (

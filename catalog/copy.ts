@@ -35,6 +35,8 @@ const keys = {
   kept_copies: ['operation_id'],
   attempts: ['attempt_id'],
   backups: ['id'],
+  copies: ['backup_id', 'destination'],
+  pins: ['operation_id', 'backup_id', 'destination'],
   users: ['name'],
   tokens: ['id'],
   sessions: ['id'],

@@ -2,6 +2,7 @@ import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
+import { forgetCopiesAt } from './copies.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
@@ -121,7 +122,7 @@ export async function removeDestination(catalog: Catalog, name: string): Promise
     if (gone.numDeletedRows === 0n) {
       throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
     }
-    await tx.deleteFrom('backups').where('destination', '=', name).execute()
+    await forgetCopiesAt(tx, name)
     await tx.deleteFrom('wrapped_keys').where('destination', '=', name).execute()
     await removeSecrets(tx, ownerOf(name))
   })

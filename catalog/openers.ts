@@ -29,10 +29,10 @@ export async function recordOpeners(
 export async function listOpeners(db: CatalogDatabase): Promise<(BackupPlace & { kids: string[] })[]> {
   const rows = await db
     .selectFrom('wrapped_keys')
-    .leftJoin('backups', join =>
+    .leftJoin('copies', join =>
       join
-        .onRef('backups.id', '=', 'wrapped_keys.backup_id')
-        .onRef('backups.destination', '=', 'wrapped_keys.destination'),
+        .onRef('copies.backup_id', '=', 'wrapped_keys.backup_id')
+        .onRef('copies.destination', '=', 'wrapped_keys.destination'),
     )
     .select([
       'wrapped_keys.destination',
@@ -40,7 +40,7 @@ export async function listOpeners(db: CatalogDatabase): Promise<(BackupPlace & {
       'wrapped_keys.backup_id',
       'wrapped_keys.kid',
     ])
-    .where(({ eb, or }) => or([eb('backups.state', 'is', null), eb('backups.state', '=', 'committed')]))
+    .where(({ eb, or }) => or([eb('copies.state', 'is', null), eb('copies.state', '=', 'committed')]))
     .orderBy('wrapped_keys.destination')
     .orderBy('wrapped_keys.backup_id')
     .execute()

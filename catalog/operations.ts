@@ -11,6 +11,7 @@ import {
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { giveUpOwnKeys } from './own-keys.ts'
+import { pin, pinnersOf, unpin } from './pins.ts'
 import type { CatalogTables } from './schema.ts'
 
 /** Of an operation that has none: the columns were made not null, and no migration takes that back. */
@@ -77,6 +78,7 @@ export async function insertOperationRow(
       pause_wanted: operation.pauseWanted ? 1 : 0,
     })
     .execute()
+  await pin(tx, operation)
 }
 
 /** The backup that a restore makes first is an operation of its own, in the restore's workflow. */
@@ -222,7 +224,10 @@ export async function updateOperation(
     if (Object.keys(changes).length > 0) {
       await tx.updateTable('operations').set(changes).where('id', '=', id).execute()
     }
-    if (closing) await giveUpOwnKeys(tx, id)
+    if (closing) {
+      await giveUpOwnKeys(tx, id)
+      await unpin(tx, id)
+    }
     return true
   })
 }
@@ -257,14 +262,13 @@ export async function openOperationsUsing(
   db: CatalogDatabase,
   what: { connection: string } | { destination: string },
 ): Promise<string[]> {
-  const query = db
+  if ('destination' in what) return await pinnersOf(db, what.destination)
+  const rows = await db
     .selectFrom('operations')
     .select('id')
     .where('state', 'not in', [...closedStates])
-  const rows = await ('connection' in what
-    ? query.where('connection', '=', what.connection)
-    : query.where('destination', '=', what.destination)
-  ).execute()
+    .where('connection', '=', what.connection)
+    .execute()
   return rows.map(row => row.id)
 }
 

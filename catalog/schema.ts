@@ -157,20 +157,32 @@ export interface CatalogTables {
     engine: string
     method: string
     type: string
-    destination: string
     operation_id: string | null
     server_identity: string
     database_name: string
-    state: string
     encrypted: number
     tool_bytes: number
     stored_bytes: number
     started_at: string
     ended_at: string
     labels: string
-    verified: string | null
     manifest: string
   }
+  /** Where a backup lies, or is to lie. */
+  copies: {
+    backup_id: string
+    destination: string
+    /** committed, missing, deleted. */
+    state: string
+    committed_at: string | null
+    verified: string | null
+    wanted_until: string | null
+    trouble: string | null
+    /** The last operation that copies it there by itself. */
+    operation_id: string | null
+  }
+  /** What open operations use or make. */
+  pins: { operation_id: string; backup_id: string; destination: string }
   users: {
     name: string
     role: string

@@ -1,6 +1,6 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
 import { HoldfastError } from '../model/errors.ts'
-import type { BackupRecord } from '../model/records.ts'
+import type { BackupFacts } from '../model/records.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { openersOf } from '../storage/sidecars.ts'
 import {
@@ -15,8 +15,9 @@ import {
   withdrawApproval,
 } from './approvals.ts'
 import { listAttempts, recordAttempt } from './attempts.ts'
-import { recordBackup, recordVerification } from './backups.ts'
+import { recordBackup } from './backups.ts'
 import { connectionSecrets, findConnection, readConnection } from './connections.ts'
+import { recordVerification } from './copies.ts'
 import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
@@ -117,11 +118,12 @@ export function workerCatalog(
     },
     trustedInstallations: () => trustedInstallations(catalog, keysDirectory),
 
-    async recordBackup(backup) {
-      await recordBackup(catalog, backup)
-      await recordOwnOpeners(catalog, backup)
+    async recordBackup(backup, copies) {
+      await recordBackup(catalog, backup, copies)
+      for (const { destination } of copies) await recordOwnOpeners(catalog, backup, destination)
     },
-    recordVerification: (backupId, verified) => recordVerification(catalog, backupId, verified),
+    recordVerification: (backupId, destination, verified) =>
+      recordVerification(catalog, backupId, destination, verified),
     wantApproval: (operationId, wanted) => wantApproval(catalog, operationId, wanted),
     weighApproval: (operationId, approvalId) => weighApproval(catalog, operationId, approvalId),
     expireApproval: operationId => expireApproval(catalog, operationId),
@@ -148,7 +150,8 @@ export function workerCatalog(
 /** Whom it was encrypted for, as its attempt has it. */
 async function recordOwnOpeners(
   catalog: Catalog,
-  { id: backupId, connection, destination, manifest }: BackupRecord,
+  { id: backupId, connection, manifest }: BackupFacts,
+  destination: string,
 ): Promise<void> {
   const attempt = (await listAttempts(catalog, { backup: backupId })).find(
     one => one.attemptId === manifest.attemptId,

@@ -7,9 +7,10 @@ import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
   ApprovalVerdict,
   AttemptRecord,
-  BackupRecord,
+  BackupFacts,
   ConnectionRecord,
   DestinationRecord,
+  FoundCopy,
   Hook,
   HookRun,
   HostAccess,
@@ -80,9 +81,9 @@ export interface WorkerCatalog {
   /** Public keys (JWK) by installation id that this Holdfast trusts: its own and those in key files. */
   trustedInstallations(): Promise<Record<string, Record<string, string>>>
 
-  /** Upserts by backup id. */
-  recordBackup(backup: BackupRecord): Promise<void>
-  recordVerification(backupId: string, found: Verified): Promise<void>
+  /** Upserts the backup by its id, and these of its copies by their destination. */
+  recordBackup(backup: BackupFacts, copies: readonly FoundCopy[]): Promise<void>
+  recordVerification(backupId: string, destination: string, found: Verified): Promise<void>
 
   /** The plan of a destructive operation is stored: from now on it may be approved. */
   wantApproval(

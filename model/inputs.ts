@@ -176,6 +176,8 @@ export const backupInput = z.strictObject({
 export const restoreInput = z.strictObject({
   /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
   backup: z.string().min(1).max(256).refine(noControl, 'must not hold control characters'),
+  /** Destination of the copy to read; absent: the first that answers and is whole. */
+  from: slug.optional(),
   target: z.strictObject({ connection: slug, database: databaseName }),
   jobs: z.int().min(1).max(64).optional(),
   noOwner: z.boolean().optional(),
@@ -268,7 +270,11 @@ export const hooksInput = z.strictObject({
     .refine(all => new Set(all.map(one => one.name)).size === all.length, 'names must differ'),
 })
 
-export const verifyInput = z.strictObject({ level: z.enum(verifyLevels).optional() })
+export const verifyInput = z.strictObject({
+  level: z.enum(verifyLevels).optional(),
+  /** Destination of the copy to look at; absent: the first that answers. */
+  from: slug.optional(),
+})
 
 const passphrase = z.string().min(12).max(1024)
 

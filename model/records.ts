@@ -112,8 +112,8 @@ export interface RestoreInput extends Patience {
   version: 1
   operationId: string
   backupId: string
-  /** Where the backup lies: destination name, and the connection folder it was written under. */
-  destination: string
+  /** Where the backup lies: destinations in the order in which they are tried, and the connection folder it was written under. */
+  copies: string[]
   sourceConnection: string
   targetConnection: string
   targetEngine: EngineName
@@ -191,7 +191,8 @@ export interface VerifyInput extends Patience {
   version: 1
   operationId: string
   backupId: string
-  destination: string
+  /** Destinations of the copies: the first that answers is looked at. */
+  copies: string[]
   sourceConnection: string
   level: VerifyLevel
 }
@@ -256,10 +257,10 @@ export interface BackupRecord {
   engine: EngineName
   method: MethodName
   type: BackupType
-  destination: string
   operationId: string | null
   serverIdentity: string
   database: string
+  /** `committed`: it exists somewhere. */
   state: 'committed' | 'deleted'
   encrypted: boolean
   toolBytes: number
@@ -267,10 +268,33 @@ export interface BackupRecord {
   startedAt: string
   endedAt: string
   labels: Record<string, string>
-  /** What its verifications add up to. */
-  verified: Verified | null
   manifest: Manifest
+  /** The one to use first comes first: whole as far as we know, then by age. */
+  copies: CopyRecord[]
 }
+
+/** A backup without where it lies: the same in every copy. */
+export type BackupFacts = Omit<BackupRecord, 'state' | 'copies'>
+
+/** A backup at one destination: the same manifest, artifacts and keys as in every other one. */
+export interface CopyRecord {
+  destination: string
+  /** `missing`: it is to be there and is not yet. */
+  state: 'committed' | 'missing' | 'deleted'
+  /** When its manifest was put there, by the clock of the store. */
+  committedAt: string | null
+  /** What verifications of this copy add up to. */
+  verified: Verified | null
+  /** Of a missing one: copied there by itself until then. null: somebody has to. */
+  wantedUntil: string | null
+  /** Of a missing one: why, in words. */
+  trouble: string | null
+  /** Of the last copying that nobody asked for. */
+  operationId: string | null
+}
+
+/** A copy that was found at its destination. */
+export type FoundCopy = { destination: string; committedAt: string }
 
 /** DESIGN: written before part 1, kept in the catalog, and beside the file for staged data. */
 export interface AttemptRecord {

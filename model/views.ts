@@ -217,6 +217,14 @@ export const logEntryView = z.object({
   text: z.string(),
 })
 
+const verified = z.object({
+  at: z.string(),
+  level: z.string(),
+  ok: z.boolean(),
+  detail: z.string(),
+  /** When each level last found it whole. */
+  proven: z.record(z.string(), z.string()).optional(),
+})
 export const backupView = z.object({
   id: z.string(),
   connection: z.string(),
@@ -224,6 +232,7 @@ export const backupView = z.object({
   method: z.string(),
   type: z.string(),
   format: z.string(),
+  /** Of the copy to use first; see `copies`. */
   destination: z.string(),
   uri: z.string(),
   database: z.string(),
@@ -236,16 +245,24 @@ export const backupView = z.object({
   startedAt: z.string(),
   endedAt: z.string(),
   labels: z.record(z.string(), z.string()),
-  verified: z
-    .object({
-      at: z.string(),
-      level: z.string(),
-      ok: z.boolean(),
-      detail: z.string(),
-      /** When each level last found it whole. */
-      proven: z.record(z.string(), z.string()).optional(),
-    })
-    .nullable(),
+  verified: verified.nullable(),
+  /** The one to use first comes first: `destination`, `uri` and `verified` are of that one. */
+  copies: z.array(
+    z.object({
+      destination: z.string(),
+      uri: z.string(),
+      /** `missing`: it is to be there and is not yet. */
+      state: z.enum(['committed', 'missing', 'deleted']),
+      committedAt: z.string().nullable(),
+      verified: verified.nullable(),
+      /** Of a missing one: it is copied there by itself until then; null: somebody has to. */
+      wantedUntil: z.string().nullable(),
+      /** Of a missing one: why. */
+      trouble: z.string().nullable(),
+      /** Of the last copying that nobody asked for. */
+      operation: z.string().nullable(),
+    }),
+  ),
 })
 
 export const keyView = z.object({

@@ -47,6 +47,18 @@ export async function settled(
   return { state: 'committed', signed: parseSigned(json(manifest), key) }
 }
 
+/** When the backup was committed there, by the clock of the store. Throws `manifest.missing`. */
+export async function committedAtOf(
+  destination: Destination,
+  connection: string,
+  backupId: string,
+): Promise<string> {
+  const key = manifestKey(connection, backupId)
+  const stat = await destination.stat(key)
+  if (stat) return stat.modifiedAt.toISOString()
+  throw new HoldfastError('manifest.missing', `Looking at ${destination.uri}/${key}: it is not there.`)
+}
+
 /**
  * The commit: returns the manifest that won, which may be another attempt's or an earlier try of this one. Throws
  * `backup.deleted` when the backup was given up, before or while this was under way: then there is no backup.

@@ -32,6 +32,10 @@ export async function restore(input: RestoreInput): Promise<Told> {
         )
       }
       const plan = await story.phase('plan', () => quick.planRestore(input))
+      const warn = (warnings: string[]) => {
+        for (const warning of warnings) if (!story.warnings.includes(warning)) story.warnings.push(warning)
+      }
+      warn(plan.warnings)
       const checks = await story.phase(
         'precheck',
         () => quick.precheckRestore(input),
@@ -46,11 +50,12 @@ export async function restore(input: RestoreInput): Promise<Told> {
       await hooks.before()
       const load = async () => {
         for (const run of plan.load) {
-          await story.phase(
+          const { warnings } = await story.phase(
             'restore',
             () => long.restoreSteps(input, run.steps),
             moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
           )
+          warn(warnings)
         }
         await story.phase('prove', () => long.prove(input, 'temporary'), proven)
       }

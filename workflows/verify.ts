@@ -10,12 +10,12 @@ export async function verify(input: VerifyInput): Promise<Told> {
     input.operationId,
     story,
     async () => {
-      await story.phase(
+      const { warnings } = await story.phase(
         'verify',
         () => long.verifyBackup(input),
         ({ detail }) => detail,
       )
-      return []
+      return warnings
     },
     async () => false,
   )

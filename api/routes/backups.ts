@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
-import { findDestination, listDestinations } from '../../catalog/destinations.ts'
+import { listDestinations } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
@@ -93,34 +93,35 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     )
     const shown = found.slice(0, limit)
     const last = found.length > limit ? shown.at(-1) : undefined
+    const uris = await urisOf(context)
     return c.json(
       {
-        items: await Promise.all(shown.map(backup => withUri(context, backup))),
+        items: shown.map(backup => backupViewOf(backup, uris)),
         nextCursor: last ? cursorOf(last.startedAt, last.id) : null,
       },
       200,
     )
   })
   app.openapi(show, async c =>
-    c.json(await withUri(context, await readBackup(catalog, c.req.valid('param').id)), 200),
+    c.json(backupViewOf(await readBackup(catalog, c.req.valid('param').id), await urisOf(context)), 200),
   )
   app.openapi(verify, async c => {
     const requestKey = c.get('requestKey')
-    const { level = 'checksum' } = c.req.valid('json')
+    const { level = 'checksum', from } = c.req.valid('json')
     const operation =
       (await submittedBefore(context, requestKey)) ??
       (await submit(
         context,
-        newVerify(context, await readCommitted(context, c.req.valid('param').id), level),
+        newVerify(context, await readCommitted(context, c.req.valid('param').id), level, from),
         requestKey,
       ))
     return c.json({ operation: operationViewOf(operation, temporal) }, 202)
   })
 }
 
-async function withUri({ catalog }: ApiContext, backup: BackupRecord) {
-  const destination = await findDestination(catalog, backup.destination)
-  return backupViewOf(backup, destination?.uri ?? backup.destination)
+/** Addresses of destinations by name. */
+async function urisOf({ catalog }: ApiContext): Promise<Map<string, string>> {
+  return new Map((await listDestinations(catalog)).map(({ name, uri }) => [name, uri]))
 }
 
 /** Throws `backup.not-found`, `backup.deleted`. */
@@ -128,6 +129,19 @@ export async function readCommitted({ catalog }: ApiContext, id: string): Promis
   const backup = await readBackup(catalog, id)
   if (backup.state === 'deleted') throw new HoldfastError('backup.deleted', `Backup ${id} was deleted.`)
   return backup
+}
+
+/** Destinations to read a committed backup from, the best first; only the one that was asked for. Throws `backup.not-found`. */
+export function copiesToRead(backup: BackupRecord, from: string | undefined): [string, ...string[]] {
+  const all = backup.copies.filter(copy => copy.state === 'committed').map(copy => copy.destination)
+  const [first, ...others] = from === undefined ? all : all.filter(name => name === from)
+  if (first !== undefined) return [first, ...others]
+  throw new HoldfastError(
+    'backup.not-found',
+    from === undefined
+      ? `There is no copy of backup ${backup.id} to read.`
+      : `There is no copy of backup ${backup.id} at ${from}; there is one at: ${all.join(', ')}.`,
+  )
 }
 
 export async function newBackup(
@@ -218,13 +232,15 @@ export function newVerify(
   context: ApiContext,
   backup: BackupRecord,
   level: VerifyInput['level'],
+  from: string | undefined,
   operationId = newOperationId(),
 ): OperationRecord {
+  const copies = copiesToRead(backup, from)
   const input: VerifyInput = {
     version: 1,
     operationId,
     backupId: backup.id,
-    destination: backup.destination,
+    copies,
     sourceConnection: backup.connection,
     level,
     ...patienceOf(context, {}),
@@ -236,7 +252,7 @@ export function newVerify(
     connection: backup.connection,
     engine: backup.engine,
     backupId: backup.id,
-    destination: backup.destination,
+    destination: copies[0],
     targetDatabase: null,
     workflowId: verifyWorkflowId(input.operationId),
     input,

@@ -2,7 +2,6 @@ import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
 import { insertApproval } from '../../catalog/approvals.ts'
 import { findBackup, listBackups } from '../../catalog/backups.ts'
 import { listConnections, readConnection, type StoredConnection } from '../../catalog/connections.ts'
-import { readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
@@ -22,7 +21,7 @@ import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
-import { defaultJobs, newBackup, readCommitted } from './backups.ts'
+import { copiesToRead, defaultJobs, newBackup, readCommitted } from './backups.ts'
 
 const start = createRoute({
   method: 'post',
@@ -127,13 +126,13 @@ async function newRestore(
       `Backup ${backup.id} is of ${titles[0]}; connection ${target.name} is ${titles[1]}.`,
     )
   }
-  await readDestination(context.catalog, backup.destination)
+  const copies = copiesToRead(backup, request.from)
   const operationId = newOperationId()
   const input: RestoreInput = {
     version: 1,
     operationId,
     backupId: backup.id,
-    destination: backup.destination,
+    copies,
     sourceConnection: backup.connection,
     targetConnection: target.name,
     targetEngine: target.engine,
@@ -157,7 +156,7 @@ async function newRestore(
     connection: target.name,
     engine: target.engine,
     backupId: backup.id,
-    destination: backup.destination,
+    destination: copies[0],
     targetDatabase: request.target.database,
     workflowId: input.dryRun
       ? dryRunWorkflowId(input.operationId)
@@ -183,7 +182,7 @@ async function resolveBackup(context: ApiContext, reference: string, actor: Acto
       { path: 'backup', message: 'use a backup id, CONNECTION:latest or CONNECTION:previous' },
     ])
   }
-  const filter = { connection, ...limitOf(actor), state: 'committed' } as const
+  const filter = { connection, ...limitOf(actor), committed: true } as const
   const found = await listBackups(context.catalog, filter, undefined, 2)
   const chosen = found[which === 'latest' ? 0 : 1]
   if (chosen) return chosen

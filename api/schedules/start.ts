@@ -233,11 +233,15 @@ export async function operationOf(
     return await newBackup(context, { connection, ...destinations, unattended: true, ...options }, id)
   }
   const { level = 'checksum' } = schedule.options as VerifyOptions
-  const backups = await listBackups(context.catalog, { connection, state: 'committed' }, undefined, 200)
-  const latest = backups.find(backup => destination === null || backup.destination === destination)
+  const backups = await listBackups(context.catalog, { connection, committed: true }, undefined, 200)
+  const latest = backups.find(backup =>
+    backup.copies.some(
+      copy => copy.state === 'committed' && (destination === null || copy.destination === destination),
+    ),
+  )
   if (!latest) {
     const where = destination === null ? '' : ` at ${destination}`
     throw new HoldfastError('backup.not-found', `There is no backup of ${connection}${where} to verify.`)
   }
-  return newVerify(context, latest, level, id)
+  return newVerify(context, latest, level, destination ?? undefined, id)
 }

@@ -3,7 +3,7 @@ import { listBackups } from '../../catalog/backups.ts'
 import type { StoredConnection } from '../../catalog/connections.ts'
 import { findOperation, listOperations } from '../../catalog/operations.ts'
 import { engineOf } from '../../engines/index.ts'
-import type { BackupRecord, OperationRecord } from '../../model/records.ts'
+import type { BackupRecord, CopyRecord, OperationRecord } from '../../model/records.ts'
 import type { ScheduleRecord } from '../../model/schedules.ts'
 import { shellWord } from '../../model/shell.ts'
 import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
@@ -38,13 +38,14 @@ export async function statusOf(
   connection: StoredConnection | undefined,
 ): Promise<DatabaseStatus> {
   const { catalog } = round.context
-  const backups = await listBackups(catalog, { connection: name, state: 'committed' }, undefined, depth)
+  const backups = await listBackups(catalog, { connection: name, committed: true }, undefined, depth)
   const problems: StatusProblem[] = []
   let latest: Judged | undefined
   for (const backup of backups) {
     const judged = await judge(round, backup)
     if (judged.problem === undefined) {
       latest = judged
+      problems.push(...judged.others)
       break
     }
     problems.push(judged.problem)
@@ -56,8 +57,8 @@ export async function statusOf(
   const scheduled = await scheduledBackups(catalog, round.schedules.get(name) ?? [])
   const underWay = operations.some(one => one.kind === 'backup')
   for (const one of scheduled) problems.push(...brokenPromises(one, found?.startedAt, round.now, underWay))
-  if (found === undefined) problems.push(nothingToRestore(name, backups.length, connection !== undefined))
-  else problems.push(...worries(round, found, latest))
+  if (latest === undefined) problems.push(nothingToRestore(name, backups.length, connection !== undefined))
+  else problems.push(...worries(round, latest))
   const promised = scheduled.some(({ schedule }) => !schedule.paused)
   if (found !== undefined && (ageSeconds ?? 0) > oldSeconds && !promised && !underWay) {
     problems.push(old(name, ageSeconds ?? 0))
@@ -82,14 +83,38 @@ export async function statusOf(
 
 interface Judged {
   backup: BackupRecord
+  /** The copy that a restore would read. */
+  copy: CopyRecord
   seen: boolean | null
   keyAtHand: boolean | null
   /** Why it cannot be restored. */
   problem: StatusProblem | undefined
+  /** What is wrong with copies beside the one to read. */
+  others: StatusProblem[]
 }
 
+/** By the best of its copies: one that was seen just now, else one that may be there. */
 async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
-  const { id, destination, verified, encrypted } = backup
+  const judged: Omit<Judged, 'others'>[] = []
+  for (const copy of backup.copies) {
+    if (copy.state === 'committed') judged.push(await judgeCopy(round, backup, copy))
+  }
+  const whole = judged.filter(one => one.problem === undefined)
+  const best = whole.find(one => one.seen) ?? whole[0] ?? judged[0]
+  if (!best) throw new Error(`Backup ${backup.id} has no copy.`)
+  const others = judged.flatMap(({ problem }) =>
+    problem === undefined || best.problem !== undefined ? [] : [{ ...problem, level: 'warning' as const }],
+  )
+  return { ...best, others }
+}
+
+async function judgeCopy(
+  round: Round,
+  backup: BackupRecord,
+  copy: CopyRecord,
+): Promise<Omit<Judged, 'others'>> {
+  const { id, encrypted } = backup
+  const { destination, verified } = copy
   const look = round.looks.get(destination)
   const seen = (await look?.isThere(backup)) ?? null
   const keyAtHand = encrypted ? await keyIsHere(round, backup, look) : true
@@ -99,8 +124,8 @@ async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
     verified?.ok === false
       ? problem(
           'artifact.corrupted',
-          `Backup ${id} is damaged: ${verified.detail}`,
-          'Make a new one; an older one is used until then.',
+          `Backup ${id} is damaged in ${destination}: ${verified.detail}`,
+          'Make a new one; another copy or an older one is used until then.',
           `holdfast backup ${backup.connection}`,
         )
       : seen === false
@@ -117,7 +142,7 @@ async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
               'Put its key file into the keys directory of the API.',
             )
           : undefined
-  return { backup, seen, keyAtHand, problem: found }
+  return { backup, copy, seen, keyAtHand, problem: found }
 }
 
 /** Whom a backup was encrypted for is asked of our own memory first, else of the keys beside it. */
@@ -133,10 +158,11 @@ async function keyIsHere({ context, keyring }: Round, backup: BackupRecord, look
 }
 
 function shown(
-  { backup, seen, keyAtHand }: Judged,
+  { backup, copy, seen, keyAtHand }: Judged,
   ageSeconds: number,
 ): NonNullable<DatabaseStatus['latestBackup']> {
-  const { id, database, destination, startedAt, toolBytes, storedBytes, verified, encrypted } = backup
+  const { id, database, startedAt, toolBytes, storedBytes, encrypted } = backup
+  const { destination, verified } = copy
   return {
     id,
     database,
@@ -181,19 +207,19 @@ const noConnection = (name: string): StatusProblem => ({
   command: `holdfast connection add ${name} URL`,
 })
 
-function worries({ looks }: Round, backup: BackupRecord, judged: Judged | undefined): StatusProblem[] {
+function worries({ looks }: Round, { backup, copy, seen }: Judged): StatusProblem[] {
   const problems: StatusProblem[] = []
-  const trouble = looks.get(backup.destination)?.trouble
-  if (judged?.seen === null) {
+  const trouble = looks.get(copy.destination)?.trouble
+  if (seen === null) {
     problems.push({
       level: 'critical',
       code: trouble?.code ?? 'destination.unreachable',
-      detail: `Backup ${backup.id} cannot be reached now: destination ${backup.destination} does not answer.`,
+      detail: `Backup ${backup.id} cannot be reached now: destination ${copy.destination} does not answer.`,
       hint: trouble?.hint ?? 'Check the destination.',
-      command: `holdfast destination check ${backup.destination}`,
+      command: `holdfast destination check ${copy.destination}`,
     })
   }
-  if (backup.verified === null) {
+  if (backup.copies.every(({ verified }) => verified === null)) {
     problems.push({
       level: 'note',
       code: 'backup.not-verified',

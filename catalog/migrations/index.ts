@@ -21,6 +21,7 @@ import { up as limits } from './0007-limits.ts'
 import { up as moves } from './0008-moves.ts'
 import { up as hosts } from './0010-hosts.ts'
 import { up as keys } from './0013-keys.ts'
+import { up as copies } from './0014-copies.ts'
 
 export interface Migration {
   version: number
@@ -38,6 +39,7 @@ export const migrations: readonly Migration[] = [
   { version: 8, up: moves },
   { version: 10, up: hosts },
   { version: 13, up: keys },
+  { version: 14, up: copies },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

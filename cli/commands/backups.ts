@@ -3,9 +3,15 @@ import { HoldfastError } from '../../model/errors.ts'
 import { verifyLevels } from '../../model/types.ts'
 import { type BackupView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
-import { bytes, duration, fields, note, printJson, table, time } from '../terminal.ts'
+import { bytes, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
+
+interface VerifyOptions {
+  level?: string
+  from?: string
+  wait: boolean
+}
 
 export function backupsCommands(program: Command): void {
   const group = program
@@ -32,7 +38,7 @@ export function backupsCommands(program: Command): void {
         items.map(item => [
           item.id,
           item.connection,
-          item.destination,
+          places(item),
           time(item.endedAt),
           bytes(item.toolBytes),
           bytes(item.storedBytes),
@@ -55,7 +61,6 @@ export function backupsCommands(program: Command): void {
         ['connection', item.connection],
         ['database', `${item.database} (${item.engine} ${item.serverVersion})`],
         ['made', `${item.method}, ${item.format}, ${item.type}; consistent as of: ${item.consistency}`],
-        ['where', item.uri],
         ['size', `${bytes(item.toolBytes)}, stored as ${bytes(item.storedBytes)}`],
         ['encrypted', item.encrypted ? 'yes' : 'no'],
         ['began', time(item.startedAt)],
@@ -70,6 +75,17 @@ export function backupsCommands(program: Command): void {
         ],
         ['state', item.state === 'deleted' ? 'deleted' : ''],
       ])
+      print('')
+      table(
+        ['COPY AT', 'STATE', 'SINCE', 'VERIFIED', 'WHERE'],
+        item.copies.map(copy => [
+          copy.destination,
+          copyState(copy),
+          copy.committedAt === null ? '' : time(copy.committedAt),
+          copy.state === 'committed' ? verified(copy) : '',
+          copy.uri,
+        ]),
+      )
     })
 
   group
@@ -81,18 +97,35 @@ export function backupsCommands(program: Command): void {
         'exists (sizes), checksum (default: read everything again) or deep (also decrypt, unpack and parse)',
       ).choices(verifyLevels),
     )
+    .option('--from <destination>', 'look at the copy there; default: the first that answers')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText('after', '\nExample:\n  holdfast backups verify shop:latest --level checksum')
-    .action(async (reference: string, options: { level?: string; wait: boolean }, command: Command) => {
+    .action(async (reference: string, options: VerifyOptions, command: Command) => {
       const context = contextOf(command)
-      const body = options.level === undefined ? {} : { level: options.level }
+      const body = {
+        ...(options.level === undefined ? {} : { level: options.level }),
+        ...(options.from === undefined ? {} : { from: options.from }),
+      }
       const operation = await start(context, `${await pathOf(context, reference)}/verify`, body)
       await follow(context, operation, options.wait)
     })
 }
 
-const verified = (item: BackupView): string =>
+/** A copy that is to be there and is not yet: `vault, (attic)`. */
+const places = ({ copies }: BackupView): string =>
+  copies
+    .filter(copy => copy.state !== 'deleted')
+    .map(copy => (copy.state === 'committed' ? copy.destination : `(${copy.destination})`))
+    .join(', ')
+
+function copyState({ state, wantedUntil, trouble }: BackupView['copies'][number]): string {
+  if (state !== 'missing') return state
+  const next = wantedUntil === null ? 'copy it' : `copied by itself until ${time(wantedUntil)}`
+  return `missing (${trouble === null ? '' : `${trouble} `}${next})`
+}
+
+const verified = (item: Pick<BackupView, 'verified'>): string =>
   item.verified === null
     ? 'not yet'
     : `${item.verified.ok ? item.verified.level : `FAILED: ${item.verified.detail}`}, ${time(item.verified.at)}`

@@ -8,6 +8,7 @@ import { wholeNumber } from './backup.ts'
 
 interface RestoreOptions {
   target: string
+  from?: string
   database: string
   jobs?: number
   owner: boolean
@@ -27,6 +28,7 @@ export function restoreCommand(program: Command): void {
     .description('restore a backup beside, under a new name; or over what is there, once approved')
     .requiredOption('--target <connection>', 'the server to restore into')
     .requiredOption('--database <new>', 'name of the new database, or path of the new file')
+    .option('--from <destination>', 'read the copy there; default: the first that answers and is whole')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
     .option('--reason <text>', 'why; kept with the operation')
@@ -52,6 +54,7 @@ export function restoreCommand(program: Command): void {
           connection: options.target,
           database: target.engine === 'sqlite' ? resolve(options.database) : options.database,
         },
+        ...(options.from === undefined ? {} : { from: options.from }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
         ...(options.owner ? {} : { noOwner: true }),
         ...(options.reason === undefined ? {} : { reason: options.reason }),

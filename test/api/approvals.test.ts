@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
-import { backupRecord } from '../../activities/commit.ts'
+import { backupFacts } from '../../activities/commit.ts'
 import { decide } from '../../catalog/approvals.ts'
 import { openCatalog } from '../../catalog/open.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
@@ -10,7 +10,7 @@ import type { AuditView } from '../../model/access.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { ApprovalView, OperationView, Problem } from '../../model/views.ts'
 import { startTemporal, type TestTemporal } from '../servers/temporal.ts'
-import { attemptOf, commit, opened, workerOf } from './backups.ts'
+import { attemptOf, commit, foundIn, opened, workerOf } from './backups.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
 
 const digest = 'd'.repeat(64)
@@ -67,7 +67,7 @@ describe('approvals', () => {
     const names = { operationId, backupId, connection: 'shop', destination: 'vault' }
     const to = await opened(t, 'vault')
     const manifest = await commit(t, to, names, await attemptOf(t, to, names))
-    await workerOf(t).recordBackup(backupRecord(manifest, 'vault', operationId))
+    await workerOf(t).recordBackup(backupFacts(manifest, operationId), [await foundIn(to, manifest)])
     await to.close()
     return backupId
   }

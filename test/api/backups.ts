@@ -4,7 +4,7 @@ import { catalogClient } from '../../catalog/client.ts'
 import type { WorkerCatalog } from '../../catalog/worker.ts'
 import { backupIdFor, readable } from '../../model/ids.ts'
 import type { Manifest } from '../../model/manifest.ts'
-import { backupPrefix, commitManifest } from '../../storage/backups.ts'
+import { backupPrefix, commitManifest, committedAtOf } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
 import type { TestApi } from './support.ts'
@@ -83,3 +83,9 @@ export async function commit(
 }
 
 export const newBackupId = (): string => backupIdFor(new Date(), 'full', randomBytes(8))
+
+/** The copy, as a worker tells the catalog of it. */
+export const foundIn = async (to: Destination, { connection, backupId }: Manifest) => ({
+  destination: 'vault',
+  committedAt: await committedAtOf(to, connection, backupId),
+})

@@ -122,7 +122,7 @@ describe('worker routes', () => {
     const { body } = await t.call<{ error: unknown }>('GET', `/v1/operations/${names.operationId}`)
     assert.deepEqual(body.error, error)
     await assert.rejects(
-      catalog.recordVerification('none', {
+      catalog.recordVerification('none', 'vault', {
         at: new Date().toISOString(),
         level: 'exists',
         ok: true,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { cp, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { backupRecord } from '../../activities/commit.ts'
+import { backupFacts } from '../../activities/commit.ts'
 import { openCatalog } from '../../catalog/open.ts'
 import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
@@ -11,7 +11,7 @@ import type { BackupView, DestinationView } from '../../model/views.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { operation } from '../catalog/support.ts'
-import { attemptOf, commit, newBackupId, opened, workerOf } from './backups.ts'
+import { attemptOf, commit, foundIn, newBackupId, opened, workerOf } from './backups.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
 
 interface Taken {
@@ -72,7 +72,7 @@ describe('rebuild, takeover, sweep', () => {
     for (const n of [1, 2, 3]) {
       const names = await addOperation(`op-rebuild000${n}`, newBackupId())
       const manifest = await commit(t, to, names, await attemptOf(t, to, names))
-      await workerOf(t).recordBackup(backupRecord(manifest, 'vault', names.operationId))
+      await workerOf(t).recordBackup(backupFacts(manifest, names.operationId), [await foundIn(to, manifest)])
       await close(names.operationId)
     }
     const before = await list(t)
@@ -190,7 +190,7 @@ describe('rebuild, takeover, sweep', () => {
       const lost = await attemptOf(t, to, done)
       const won = await attemptOf(t, to, done)
       const manifest = await commit(t, to, done, won)
-      await workerOf(t).recordBackup(backupRecord(manifest, 'vault', done.operationId))
+      await workerOf(t).recordBackup(backupFacts(manifest, done.operationId), [await foundIn(to, manifest)])
       const foreign = `${backupPrefix('shop', newBackupId())}someAttempt/items.zst`
       await to.put(foreign, Buffer.from('not recorded by us'))
       await mkdir(join(t.settings.tempDir, 'data', given.operationId), { recursive: true })
