@@ -52,9 +52,13 @@ async function bySettings({ catalog }: ApiContext, ring: Keyring, key: KeyRef): 
   if (others.length === 0) return ['it is the only key here']
   const states = await keyStates(catalog.db)
   if (currentKid(states, key.kid) !== key.kid) return []
-  return (await listSchedules(catalog))
+  const destinations = (await listDestinations(catalog))
+    .filter(({ encryptTo }) => encryptTo?.includes(key.name))
+    .map(({ name }) => `backups to ${name} are encrypted for it`)
+  const schedules = (await listSchedules(catalog))
     .filter(({ options }) => 'encryptTo' in options && options.encryptTo?.includes(key.name))
     .map(({ name }) => `schedule ${name} encrypts for it`)
+  return [...destinations, ...schedules]
 }
 
 /** Whose backups are believed only because this key file says so. */

@@ -26,6 +26,24 @@ export async function recipientsOf(
       hint: 'Make one with `holdfast keys new NAME`; a backup that is not encrypted must be asked for (--no-encrypt, encryptTo: []).',
     })
   }
+  return namesOf(here, states, asked)
+}
+
+/** Throws for a name that no key here has, or had before another one took its place. */
+export async function assertKeys(
+  { catalog, settings }: ApiContext,
+  names: readonly string[] | null,
+): Promise<void> {
+  if (names === null) return
+  const ring = await keyring(catalog, homePaths(settings.home).keys)
+  namesOf([...keyFilesOf(ring), ...ring.recipients], await keyStates(catalog.db), names)
+}
+
+function namesOf(
+  here: readonly KeyRef[],
+  states: ReadonlyMap<string, KeyState>,
+  asked: readonly string[],
+): string[] {
   const found = asked.map(name => current(here, states, name)?.name)
   const unknown = found.flatMap((name, index) =>
     name === undefined

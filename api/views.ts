@@ -63,6 +63,7 @@ export const destinationViewOf = (destination: StoredDestination): DestinationVi
   account: textOr(destination.settings.account),
   options: optionsOf(destination.settings),
   secrets: destination.secretFields,
+  encryptTo: destination.encryptTo,
   readOnly: destination.readOnly,
   createdAt: destination.createdAt,
 })

@@ -15,6 +15,8 @@ const ownerOf = (name: string) => `destination/${name}`
 export interface StoredDestination extends DestinationRecord {
   /** Another installation (or a copy of this one) held the prefix when we last looked. */
   readOnly: boolean
+  /** Names of the keys that backups there are encrypted for by default; null: every key in use. */
+  encryptTo: string[] | null
   requestKey: string | null
 }
 
@@ -42,6 +44,7 @@ export async function insertDestination(
         uri: destination.uri,
         settings: JSON.stringify(destination.settings),
         read_only: destination.readOnly ? 1 : 0,
+        encrypt_to: destination.encryptTo === null ? null : JSON.stringify(destination.encryptTo),
         request_key: destination.requestKey,
         created_at: destination.createdAt,
       })
@@ -92,7 +95,7 @@ export async function markReadOnly(catalog: Catalog, name: string, readOnly: boo
 export async function changeDestination(
   catalog: Catalog,
   name: string,
-  settings: StoredDestination['settings'],
+  { settings, encryptTo }: Pick<StoredDestination, 'settings' | 'encryptTo'>,
   secrets: Record<string, string | null>,
   check: (current: StoredDestination, usedBy: string | undefined) => void,
 ): Promise<StoredDestination> {
@@ -101,7 +104,10 @@ export async function changeDestination(
     if (!row) throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
     const [usedBy] = await openOperationsUsing(tx, { destination: name })
     check(await toDestination(tx, row), usedBy)
-    const columns = { settings: JSON.stringify(settings) }
+    const columns = {
+      settings: JSON.stringify(settings),
+      encrypt_to: encryptTo === null ? null : JSON.stringify(encryptTo),
+    }
     await tx.updateTable('destinations').set(columns).where('name', '=', name).execute()
     await changeSecrets(tx, catalog.box, ownerOf(name), secrets)
     return await toDestination(tx, { ...row, ...columns })
@@ -143,6 +149,7 @@ async function toDestination(
     secretFields: await secretFieldsOf(db, ownerOf(row.name)),
     createdAt: row.created_at,
     readOnly: row.read_only === 1,
+    encryptTo: row.encrypt_to === null ? null : JSON.parse(row.encrypt_to),
     requestKey: row.request_key,
   }
 }

@@ -60,7 +60,12 @@ export function workerCatalog(
       return await connectionSecrets(catalog, name)
     },
     async destination(name) {
-      const { readOnly: _readOnly, requestKey: _key, ...record } = await readDestination(catalog, name)
+      const {
+        readOnly: _readOnly,
+        encryptTo: _default,
+        requestKey: _key,
+        ...record
+      } = await readDestination(catalog, name)
       return { record, secrets: await destinationSecrets(catalog, name) }
     },
     async hostOf(operationId) {

@@ -110,6 +110,8 @@ export const destinationInput = z.strictObject({
   objectLock: objectLock.optional(),
   /** What is written is put under a legal hold, which ends only when somebody lifts it at the store. */
   legalHold: z.boolean().optional(),
+  /** Names of keys that backups there are encrypted for, where a request or schedule does not say otherwise. */
+  encryptTo: z.array(slug).min(1).max(16).nullable().optional(),
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
@@ -135,6 +137,7 @@ export const destinationChange = z.strictObject({
   metadata: destinationInput.shape.metadata.nullable(),
   objectLock: destinationInput.shape.objectLock.nullable(),
   legalHold: destinationInput.shape.legalHold.nullable(),
+  encryptTo: destinationInput.shape.encryptTo,
   accessKeyId: destinationInput.shape.accessKeyId.nullable(),
   secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
   sessionToken: destinationInput.shape.sessionToken.nullable(),

@@ -75,6 +75,8 @@ export const destinationView = z.object({
     z.union([z.string(), z.number(), z.boolean(), z.record(z.string(), z.union([z.string(), z.number()]))]),
   ),
   secrets: z.array(z.string()),
+  /** Keys that backups there are encrypted for by default; null: every key in use. */
+  encryptTo: z.array(z.string()).nullable(),
   /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
   readOnly: z.boolean(),
   createdAt: z.string(),

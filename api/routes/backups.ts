@@ -173,7 +173,7 @@ export async function newBackup(
       },
     ])
   }
-  const recipients = await recipientsOf(context, request.encryptTo)
+  const recipients = await recipientsOf(context, request.encryptTo ?? destination.encryptTo ?? undefined)
   const at = new Date()
   const input: BackupInput = {
     version: 1,

@@ -37,6 +37,7 @@ import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertMatch, withEtag } from '../etag.ts'
 import { probeConnection } from '../probe.ts'
 import { InvalidRequest, inField } from '../problem.ts'
+import { assertKeys } from '../recipients.ts'
 import { requires } from '../roles.ts'
 import { connectionViewOf, destinationViewOf } from '../views.ts'
 import { body, json, nameParam, problems } from './answers.ts'
@@ -80,14 +81,17 @@ export function changeRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   app.openapi(destination, async c => {
     const before = await readDestination(catalog, c.req.valid('param').name)
     assertMatch(c, destinationViewOf(before))
-    const { settings, secrets, moved, changed: otherwise } = changedDestination(before, c.req.valid('json'))
+    const { encryptTo = before.encryptTo, ...asked } = c.req.valid('json')
+    const { settings, secrets, moved, changed: otherwise } = changedDestination(before, asked)
+    if (encryptTo !== before.encryptTo) await assertKeys(context, encryptTo)
     const known = await destinationSecrets(catalog, before.name)
     await using({ ...before, settings }, applied(known, secrets), async opened => {
       // Before anything is written there.
       if (moved) await assertSamePlace(context, before, opened)
       await opened.check()
     })
-    const changed = await changeDestination(catalog, before.name, settings, secrets, (current, usedBy) => {
+    const changes = { settings, encryptTo }
+    const changed = await changeDestination(catalog, before.name, changes, secrets, (current, usedBy) => {
       assertSame(destinationViewOf(before), destinationViewOf(current), before.name)
       if (otherwise) assertUnused(usedBy, before.name)
     })
@@ -181,7 +185,7 @@ async function changedConnection(context: ApiContext, before: StoredConnection, 
   return { changes, secrets, moved }
 }
 
-function changedDestination(before: StoredDestination, change: DestinationChange) {
+function changedDestination(before: StoredDestination, change: Omit<DestinationChange, 'encryptTo'>) {
   const { extras, credentials } = splitExtras(change)
   const { settings: now } = before
   const asked = Object.entries({ ...now, ...extras }).map(([name, value]) => [

@@ -28,6 +28,7 @@ import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
 import { inField } from '../problem.ts'
+import { assertKeys } from '../recipients.ts'
 import { requires } from '../roles.ts'
 import { destinationViewOf } from '../views.ts'
 import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
@@ -102,6 +103,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
       throw new HoldfastError('request.exists', `There is a destination named ${input.name} already.`)
     }
     const { destination, secrets } = readInput(input, requestKey)
+    await assertKeys(context, destination.encryptTo)
     const { epoch } = await using(destination, secrets, async opened => {
       await opened.check()
       return await claim(context, opened, null)
@@ -212,7 +214,7 @@ function readInput(
   input: DestinationInput,
   requestKey: string | null,
 ): { destination: StoredDestination; secrets: Record<string, string> } {
-  const { name, uri, ...said } = input
+  const { name, uri, encryptTo = null, ...said } = input
   const { extras, credentials } = splitExtras(said)
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
@@ -230,6 +232,7 @@ function readInput(
     secretFields: Object.keys(secrets).sort(),
     createdAt: new Date().toISOString(),
     readOnly: false,
+    encryptTo,
     requestKey,
   }
   return { destination, secrets }

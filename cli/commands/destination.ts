@@ -22,6 +22,7 @@ interface WritingOptions {
   encryptionScope?: string
   lock?: ObjectLock | null
   legalHold?: boolean
+  encryptTo?: string[]
 }
 
 interface AddOptions extends CredentialOptions, WritingOptions, StoreOptions {}
@@ -66,6 +67,10 @@ function withWritingOptions(command: Command): Command {
       'S3, GCS, Azure: nothing of a backup can be removed until somebody lifts it at the store',
     )
     .option('--no-legal-hold', 'new objects are not held any more')
+    .option(
+      '--encrypt-to <key...>',
+      'keys that backups there are encrypted for by default; all: every key in use',
+    )
     .option('--max-parts <n>', 'S3: parts that the store takes for one object, if under 10,000', wholeNumber)
     .option('--checksums <mode>', 'S3: none, for stores that refuse checksum headers')
 }
@@ -79,8 +84,14 @@ const writingFields = (options: WritingOptions): Record<string, unknown> => ({
   ...(options.encryptionScope === undefined ? {} : { encryptionScope: options.encryptionScope }),
   ...(options.lock === undefined ? {} : { objectLock: options.lock }),
   ...(options.legalHold === undefined ? {} : { legalHold: options.legalHold }),
+  ...(options.encryptTo === undefined ? {} : encryptTo(options.encryptTo)),
   ...(options.maxParts === undefined ? {} : { maxParts: options.maxParts }),
   ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
+})
+
+/** `all`: every key in use, as where nothing was said. */
+const encryptTo = (names: readonly string[]) => ({
+  encryptTo: names.length === 1 && names[0] === 'all' ? null : names,
 })
 
 export function destinationCommands(program: Command): void {
@@ -154,11 +165,12 @@ export function destinationCommands(program: Command): void {
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No destinations yet: holdfast destination add NAME URI')
       table(
-        ['NAME', 'KIND', 'ACCESS', 'URI', 'ENDPOINT'],
+        ['NAME', 'KIND', 'ACCESS', 'KEYS', 'URI', 'ENDPOINT'],
         items.map(item => [
           item.name,
           item.kind,
           item.readOnly ? 'read only' : 'read, write',
+          item.encryptTo?.join(', ') ?? 'all',
           item.uri,
           item.endpoint ?? '',
         ]),

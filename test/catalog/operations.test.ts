@@ -121,6 +121,7 @@ test('what an open operation uses is not removed', () =>
       secretFields: [],
       createdAt: new Date().toISOString(),
       readOnly: false,
+      encryptTo: null,
       requestKey: null,
     }
     await insertDestination(catalog, vault, {}, 1)

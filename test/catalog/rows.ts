@@ -24,5 +24,6 @@ export const vault = {
   secretFields: [],
   createdAt: new Date().toISOString(),
   readOnly: false,
+  encryptTo: null,
   requestKey: null,
 }

@@ -280,5 +280,29 @@ describe('rotation of keys', () => {
     await stack.expectOk('POST', '/v1/keys/fourth/retire', { openedElsewhere: true })
   })
 
+  test('a destination says for whom backups there are, a request may say otherwise, and its key takes over, too', async () => {
+    await stack.expectOk('POST', '/v1/keys', { name: 'offsite' })
+    const refused = await stack.refused('PATCH', '/v1/destinations/vault', { encryptTo: ['nobody'] })
+    assert.equal(refused.body.errors?.[0]?.path, 'encryptTo.0')
+    const changed = await holdfast(['destination', 'change', 'vault', '--encrypt-to', 'offsite'], {
+      env: cli(),
+    })
+    assert.equal(changed.code, 0, changed.stderr)
+    const recipients = async (more: Record<string, unknown> = {}) => {
+      const [sidecar] = await sidecars('lite', await backup('vault', more))
+      const kids = new Set(sidecar?.artifacts.flatMap(({ jwe }) => wrappedFor(jwe)))
+      return (await keys()).filter(({ kid }) => kids.has(kid)).map(({ name }) => name)
+    }
+    assert.deepEqual(await recipients(), ['offsite'])
+    assert.deepEqual(await recipients({ encryptTo: ['escrow'] }), ['escrow'])
+    await stack.expectOk('POST', '/v1/keys', { name: 'offsite-next' })
+    const needed = await stack.refused('POST', '/v1/keys/offsite/retire', {})
+    assert.match(needed.body.detail, /backups to vault are encrypted for it/)
+    await rotated('offsite', 'offsite-next')
+    assert.deepEqual(await recipients(), ['offsite-next'])
+    await stack.expectOk('PATCH', '/v1/destinations/vault', { encryptTo: null })
+    assert.deepEqual(await recipients(), ['escrow', 'offsite-next'])
+  })
+
   const cli = () => ({ HOLDFAST_URL: stack.apiUrl, HOLDFAST_TOKEN: stack.token, HOLDFAST_HOME: stack.home })
 })
