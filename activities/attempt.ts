@@ -4,7 +4,8 @@
  * was given up but still lives can never touch another's bytes.
  */
 import { randomBytes } from 'node:crypto'
-import type { ArtifactSpec, Stage } from '../engines/engine.ts'
+import type { ArtifactSpec } from '../engines/engine.ts'
+import { type CompressionMethod, codecOf, compressionSuffix } from '../model/compression.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import { type ArtifactEntry, associatedDataFor } from '../model/manifest.ts'
@@ -13,6 +14,7 @@ import { backupPrefix, settled } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import type { Encoder } from './encoder.ts'
 import { writerEpoch } from './epoch.ts'
 
 /** What one attempt made: everything the manifest needs to know of its artifacts. */
@@ -22,25 +24,6 @@ export interface Made {
   endedAt: string
   /** Bytes that went over the line in this run; parts sent before a crash are not sent again. */
   sentBytes: number
-}
-
-/** The native compressor of the host's pipe, or none (then Node makes the frames). */
-export interface Encoder {
-  stage: Stage | undefined
-  framing: 'pzstd' | 'raw'
-  /** Program and version: another encoder would make other bytes. */
-  name: string
-}
-
-export async function chooseEncoder(context: WorkerContext, level: number): Promise<Encoder> {
-  const pzstd = await context.host.tool('pzstd', ['-V'])
-  if (!pzstd) return { stage: undefined, framing: 'raw', name: `node ${process.versions.zstd ?? ''}`.trim() }
-  const version = /v(\d+\.\d+\.\d+)/.exec(pzstd.version)?.[1] ?? pzstd.version
-  return {
-    stage: { argv: ['pzstd', '-q', `-${level}`, '-p', '2', '-c'] },
-    framing: 'pzstd',
-    name: `pzstd ${version}`,
-  }
 }
 
 /**
@@ -80,7 +63,7 @@ export async function openAttempt(
     const associatedData = associatedDataFor(writer.installationId, input.backupId, spec.name)
     artifacts.push({
       name: spec.name,
-      key: `${backupPrefix(input.connection, input.backupId)}${objectName(attemptId, spec.name, input.recipients.length > 0)}`,
+      key: `${backupPrefix(input.connection, input.backupId)}${objectName(attemptId, spec.name, input.compression.method, input.recipients.length > 0)}`,
       uploadId: null,
       encryption:
         input.recipients.length > 0
@@ -92,7 +75,7 @@ export async function openAttempt(
             }
           : null,
       encoder: encoder.name,
-      level: input.compressionLevel,
+      compression: input.compression,
     })
   }
   const record: AttemptRecord = {
@@ -133,8 +116,12 @@ export async function giveBack(destination: Destination, key: string, uploadId: 
   }
 }
 
-export const objectName = (attemptId: string, artifact: string, encrypted: boolean): string =>
-  `${attemptId}/${artifact}.zst${encrypted ? '.tink' : ''}`
+export const objectName = (
+  attemptId: string,
+  artifact: string,
+  method: CompressionMethod,
+  encrypted: boolean,
+): string => `${attemptId}/${artifact}${compressionSuffix[codecOf(method)]}${encrypted ? '.tink' : ''}`
 
 /** The sealing parameters of a recorded artifact; the data key is unwrapped by the catalog's process. */
 export async function sealOf(context: WorkerContext, artifact: AttemptArtifact) {

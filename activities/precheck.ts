@@ -9,6 +9,7 @@ import type { BackupInput, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { neededEncoder } from './encoder.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
 import {
   methodOf,
@@ -33,7 +34,7 @@ export async function precheckBackup(
 ): Promise<ChecksSummary> {
   const plan = await storedPlan(context, input.operationId, 'backup')
   const checks: CheckResult[] = [
-    ...(await toolChecks(context, plan.steps)),
+    ...(await toolChecks(context, plan.steps, neededEncoder(input.compression))),
     ...(await engineChecks(context, turn, input, plan)),
     await stagingCheck(
       context,
@@ -101,8 +102,12 @@ async function engineChecks(
   return method.checks(connection.settings, plan.request, facts)
 }
 
-async function toolChecks(context: WorkerContext, steps: readonly Step[]): Promise<CheckResult[]> {
-  const programs = new Set<string>()
+async function toolChecks(
+  context: WorkerContext,
+  steps: readonly Step[],
+  encoder?: string,
+): Promise<CheckResult[]> {
+  const programs = new Set<string>(encoder === undefined ? [] : [encoder])
   const note = (command: Command) => {
     for (const stage of command.stages) programs.add(stage.argv[0])
   }

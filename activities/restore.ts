@@ -1,5 +1,4 @@
 /** Restores beside: fetch, feed, prove, and only then the final name. */
-import type { Readable } from 'node:stream'
 import { engineOf } from '../engines/index.ts'
 import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
@@ -21,7 +20,7 @@ import {
   storedPlan,
 } from './plan.ts'
 import { spoolAt } from './spool.ts'
-import { runProbe, runStep } from './steps.ts'
+import { type OpenedArtifact, runProbe, runStep } from './steps.ts'
 
 /** Reads the manifest (signature and all), makes sure that its key is at hand, and plans. */
 export async function planRestoreFrom(
@@ -94,16 +93,17 @@ async function runStepsFrom(
       onProgress: (bytes: number) => turn.progress({ bytes, totalBytes: entry.storedBytes }),
     }
   }
-  const open = async (name: string, kept?: string): Promise<Readable> => {
+  const open = async (name: string, kept?: string): Promise<OpenedArtifact> => {
     const reading = readingOf(name)
     total += reading.entry.storedBytes
     const { manifest, keys } = await loadCopy(context, turn, input, from)
     expectSame(plan.manifest, manifest, from)
-    return openArtifact({
+    const compressed = openArtifact({
       ...reading,
       dataKey: await dataKeyOf(context, plan.manifest, keys, name),
       ...(kept === undefined ? {} : { spool: spoolAt(kept) }),
     })
+    return { compressed, packing: reading.entry.compression }
   }
   for (const id of ids) {
     const step = restoreStepsOf(plan).find(one => one.id === id)

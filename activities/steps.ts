@@ -9,7 +9,7 @@ import type { Command, CommandResult, Engine, SecretRef, Stage, Step } from '../
 import type { Host, JobId, RunningStream, SecretValues } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
-import { unpack } from '../storage/unpack.ts'
+import { type Packing, unpackerOf, unpackingProgram } from '../storage/unpack.ts'
 
 /** What a step needs around it. */
 export interface StepContext {
@@ -223,19 +223,22 @@ async function follow(context: StepContext, job: JobId, onPoll: () => Promise<vo
  * Feeds an artifact to a step. `compressed` ends only after the whole artifact has proven itself; "complete" is said
  * to the program after that, never before.
  */
-async function runFed(context: StepContext, step: Step, compressed: Readable): Promise<void> {
+async function runFed(
+  context: StepContext,
+  step: Step,
+  { compressed, packing }: OpenedArtifact,
+): Promise<void> {
   context.assertLease()
-  const native = await context.host.tool('zstd')
-  const command: Command = native
-    ? { stages: [{ argv: ['zstd', '-d', '-q', '-c'] }, ...step.run.stages] }
-    : step.run
+  const program = unpackingProgram(packing)
+  const native = program !== undefined && (await context.host.tool(program[0])) !== undefined
+  const command: Command = native ? { stages: [{ argv: program }, ...step.run.stages] } : step.run
   const feed = await context.host.feed(freshJob(context, step.id), command, {
     signal: context.signal,
     secrets: await secretsOf(context, step.run),
   })
   try {
     if (native) await pipeline(compressed, feed.stdin, { signal: context.signal })
-    else await pipeline(compressed, unpack, feed.stdin, { signal: context.signal })
+    else await pipeline(compressed, unpackerOf(packing), feed.stdin, { signal: context.signal })
     context.assertLease()
     await feed.complete()
   } catch (error) {
@@ -254,11 +257,17 @@ const isBrokenPipe = (error: unknown): boolean =>
   'code' in error &&
   (error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET')
 
-/** One step of a restore, whatever its shape. `open` gives the named artifact's compressed bytes, authenticated. */
+/** The compressed bytes of an artifact, authenticated, and what unpacks them. */
+export interface OpenedArtifact {
+  compressed: Readable
+  packing: Packing
+}
+
+/** One step of a restore, whatever its shape. `open` opens the named artifact. */
 export async function runStep(
   context: StepContext,
   step: Step,
-  open: (artifact: string) => Promise<Readable>,
+  open: (artifact: string) => Promise<OpenedArtifact>,
   onPoll: () => Promise<void> = async () => {},
 ): Promise<void> {
   if (await isDone(context, step)) return

@@ -9,9 +9,10 @@ import { engineOf } from '../engines/index.ts'
 import type { RunningStream } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
-import { chooseEncoder, committedAttempt, giveBack, type Made, openAttempt } from './attempt.ts'
+import { committedAttempt, giveBack, type Made, openAttempt } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { chooseEncoder } from './encoder.ts'
 import { stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream, succeeded } from './steps.ts'
 import { completeObject, entryFor, expectWhole, sendParts } from './transfer.ts'
@@ -25,7 +26,7 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
   // An earlier run of this step may have left its tool behind (a suspended worker keeps its pipes open).
   turn.assertLease()
   await context.host.stopOperation(input.operationId)
-  const encoder = await chooseEncoder(context, input.compressionLevel)
+  const encoder = await chooseEncoder(context, input.compression)
   const attempt = await openAttempt(context, turn, input, plan.artifacts, encoder)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const made: Made = { attemptId: attempt.attemptId, artifacts: [], endedAt: '', sentBytes: 0 }
@@ -48,7 +49,7 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
       await succeeded(steps, step, command, await running.result)
       expectWhole(spec, written)
       await completeObject(destination, artifact, written, turn)
-      made.artifacts.push(entryFor(input, attempt, spec, artifact, written))
+      made.artifacts.push(entryFor(attempt, spec, artifact, written))
       made.sentBytes += written.sentBytes
     } catch (error) {
       const ended = await endedByItself(running)

@@ -4,15 +4,17 @@
  */
 import type { Readable } from 'node:stream'
 import type { ArtifactSpec } from '../engines/engine.ts'
+import { codecOf } from '../model/compression.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
-import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
+import type { AttemptArtifact, AttemptRecord } from '../model/records.ts'
 import type { Destination, PartInfo } from '../storage/destination.ts'
 import type { PartJournal } from '../storage/journal.ts'
 import { type WrittenArtifact, writeArtifact } from '../storage/writer.ts'
-import { type Encoder, objectName, sealOf } from './attempt.ts'
+import { objectName, sealOf } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import type { Encoder } from './encoder.ts'
 
 export interface TransferOptions {
   source: Readable
@@ -43,7 +45,7 @@ export async function sendParts(
     uploadId: artifact.uploadId,
     source: options.source,
     framing: encoder.framing,
-    level: artifact.level,
+    compression: artifact.compression,
     expectedBytes: options.sizeBytes,
     seal: await sealOf(context, artifact),
     ...(options.journal ? { journal: options.journal } : {}),
@@ -112,25 +114,26 @@ export async function expectStored(
 export type WrittenFacts = Omit<WrittenArtifact, 'parts' | 'head' | 'tail' | 'sentBytes'>
 
 export const entryFor = (
-  input: BackupInput,
   attempt: AttemptRecord,
   spec: ArtifactSpec,
   artifact: AttemptArtifact,
   written: WrittenFacts,
 ): ArtifactEntry => ({
   name: spec.name,
-  object: objectName(attempt.attemptId, spec.name, artifact.encryption !== null),
+  object: objectName(attempt.attemptId, spec.name, artifact.compression.method, artifact.encryption !== null),
   format: spec.format,
   storedBytes: written.storedBytes,
   storedSha256: written.storedSha256,
   toolBytes: written.toolBytes,
   compressedBytes: written.compressedBytes,
   compression: {
-    codec: 'zstd',
-    level: input.compressionLevel,
+    codec: codecOf(artifact.compression.method),
+    level: artifact.compression.level,
     encoder: artifact.encoder,
     frameBytes: written.frameBytes,
     frames: written.frames,
+    ...(artifact.compression.longWindow === null ? {} : { longWindow: artifact.compression.longWindow }),
+    ...(artifact.compression.method === 'auto' ? { storedFrames: written.storedFrames } : {}),
   },
   encryption: artifact.encryption
     ? {

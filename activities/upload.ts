@@ -4,14 +4,16 @@
  * manifest needs. A worker that finds them goes on where the other one stopped; staged data that changed, another
  * encoder or an upload that is gone begin a new attempt with a new key.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { ArtifactSpec } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
 import type { Destination, PartInfo } from '../storage/destination.ts'
 import { openJournal } from '../storage/journal.ts'
-import { chooseEncoder, committedAttempt, type Encoder, type Made, openAttempt } from './attempt.ts'
+import { committedAttempt, type Made, openAttempt } from './attempt.ts'
 import type { WorkerContext } from './context.ts'
+import { chooseEncoder, type Encoder } from './encoder.ts'
 import type { PausableTurn } from './pausing.ts'
 import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream } from './steps.ts'
@@ -35,7 +37,7 @@ export async function uploadArtifacts(
   const done = await committedAttempt(context, input)
   if (done) return done
   const plan = await storedPlan(context, input.operationId, 'backup')
-  const encoder = await chooseEncoder(context, input.compressionLevel)
+  const encoder = await chooseEncoder(context, input.compression)
   const destination = await context.destination(input.destination)
   const resumable = await findResumable(context, destination, input, plan, encoder)
   const attempt = resumable ?? (await openAttempt(context, turn, input, plan.artifacts, encoder))
@@ -86,7 +88,7 @@ async function findResumable(
     if (attempt.artifacts.length !== plan.artifacts.length) continue
     if (!(await context.host.files.stat(attemptDirectory(context, input, attempt.attemptId)))) continue
     if (attempt.artifacts.some(one => one.uploadId === null || one.encoder !== encoder.name)) continue
-    if (attempt.artifacts.some(one => one.level !== input.compressionLevel)) continue
+    if (attempt.artifacts.some(one => !isDeepStrictEqual(one.compression, input.compression))) continue
     let alive = true
     for (const artifact of attempt.artifacts) {
       const open = await destination.listParts(artifact.key, artifact.uploadId ?? '')
@@ -116,7 +118,7 @@ async function uploadAs(
     const artifact = attempt.artifacts[index]
     if (!artifact) throw new HoldfastError('internal', `Attempt ${attempt.attemptId} lacks "${spec.name}".`)
     const { sent, sentBytes } = await uploadOne(context, turn, input, plan, attempt, spec, artifact, encoder)
-    made.artifacts.push(entryFor(input, attempt, spec, artifact, sent))
+    made.artifacts.push(entryFor(attempt, spec, artifact, sent))
     made.sentBytes += sentBytes
   }
   return made

@@ -8,7 +8,7 @@ import type { Verified } from '../model/verified.ts'
 import { backupPrefix } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
 import { existsArtifact, type ReadOptions } from '../storage/stored-bytes.ts'
-import { unpack } from '../storage/unpack.ts'
+import { unpackerOf } from '../storage/unpack.ts'
 import { cleanHost } from './cleanup.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, isAway, loadCopy } from './copies.ts'
@@ -136,7 +136,7 @@ async function* toolBytes(
   entry: ArtifactEntry,
 ): AsyncGenerator<Buffer> {
   let bytes = 0
-  for await (const chunk of unpack(openArtifact({ ...reading, dataKey }))) {
+  for await (const chunk of unpackerOf(entry.compression)(openArtifact({ ...reading, dataKey }))) {
     bytes += chunk.length
     yield chunk
   }

@@ -3,6 +3,7 @@ import { z } from '@hono/zod-openapi'
 import { Hono } from 'hono'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import { workerCatalog } from '../catalog/worker-server.ts'
+import { compressionMethods } from '../model/compression.ts'
 import { isErrorCode } from '../model/errors.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
@@ -40,7 +41,12 @@ const attempt = z.strictObject({
         })
         .nullable(),
       encoder: z.string(),
-      level: z.int(),
+      compression: z.strictObject({
+        method: z.enum(compressionMethods),
+        level: z.int(),
+        longWindow: z.int().nullable(),
+        threads: z.int(),
+      }),
     }),
   ),
 })

@@ -3,6 +3,7 @@ import type { StoredConnection } from '../catalog/connections.ts'
 import type { StoredDestination } from '../catalog/destinations.ts'
 import type { StoredHost } from '../catalog/hosts.ts'
 import { fingerprint, keyType } from '../hosts/ssh/index.ts'
+import { compressionAdvice, compressionWords } from '../model/compression.ts'
 import type {
   ApprovalRecord,
   BackupRecord,
@@ -88,6 +89,7 @@ export function backupViewOf(backup: BackupRecord, uris: ReadonlyMap<string, str
     encrypted: backup.encrypted,
     toolBytes: backup.toolBytes,
     storedBytes: backup.storedBytes,
+    artifacts: artifactViewsOf(backup),
     startedAt: backup.startedAt,
     endedAt: backup.endedAt,
     labels: backup.labels,
@@ -95,6 +97,18 @@ export function backupViewOf(backup: BackupRecord, uris: ReadonlyMap<string, str
     copies,
   }
 }
+
+const artifactViewsOf = ({ manifest }: BackupRecord): BackupView['artifacts'] =>
+  manifest.artifacts.map(artifact => ({
+    name: artifact.name,
+    format: artifact.format,
+    compression: compressionWords(artifact.compression),
+    encrypted: artifact.encryption !== null,
+    toolBytes: artifact.toolBytes,
+    compressedBytes: artifact.compressedBytes,
+    storedBytes: artifact.storedBytes,
+    advice: compressionAdvice(artifact) ?? null,
+  }))
 
 const copyViewOf = (
   { id, connection }: BackupRecord,

@@ -2,6 +2,7 @@
  * What the public API is asked: schemas of its requests. Used by api/ (validation, OpenAPI) and cli/ (types). Not imported by workflows.
  */
 import { z } from 'zod'
+import { compressionLevels, compressionMethods, longWindows } from './compression.ts'
 import { slugPattern } from './ids.ts'
 import { objectLock } from './keeping.ts'
 import { verifyLevels } from './types.ts'
@@ -152,6 +153,25 @@ const unattended = z.boolean().optional()
 /** Every check and the plan, and then nothing of it is done: no lock is taken, nothing changes on the server or in the store. */
 const dryRun = z.boolean().optional()
 
+const compressionInput = z
+  .strictObject({
+    method: z.enum(compressionMethods).optional(),
+    /** zstd and auto: 1 to 19; gzip: 1 to 9. */
+    level: z.int().min(1).max(19).optional(),
+    /** zstd: looks back by 2^longWindow bytes, and takes that much memory. */
+    longWindow: z.int().min(longWindows.least).max(longWindows.most).optional(),
+    threads: z.int().min(1).max(64).optional(),
+  })
+  .superRefine(({ method = 'zstd', level, longWindow }, issues) => {
+    const say = (path: string, message: string) => issues.addIssue({ code: 'custom', path: [path], message })
+    const levels = compressionLevels[method]
+    if (level !== undefined && levels === null) say('level', `${method} has no levels`)
+    else if (level !== undefined && level > (levels?.most ?? 0)) {
+      say('level', `${method} has levels 1 to ${levels?.most}`)
+    }
+    if (longWindow !== undefined && method !== 'zstd') say('longWindow', 'only zstd has a long mode')
+  })
+
 export const backupInput = z.strictObject({
   connection: slug,
   /** Exactly one so far. */
@@ -163,7 +183,7 @@ export const backupInput = z.strictObject({
     .regex(/^[a-z-]{1,32}$/)
     .optional(),
   jobs: z.int().min(1).max(64).optional(),
-  compressionLevel: z.int().min(1).max(19).optional(),
+  compression: compressionInput.optional(),
   /** Names of keys; `[]` for a backup that is not encrypted; absent: every key there is. */
   encryptTo: z.array(slug).max(16).optional(),
   labels: z

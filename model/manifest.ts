@@ -13,7 +13,7 @@ const time = z.iso.datetime()
 const artifactEntry = z.strictObject({
   /** Name without the suffixes of compression and encryption, e.g. `shop.dump`. Part of the associated data. */
   name: z.string().min(1),
-  /** Key of the object relative to the backup's folder: `<attemptId>/<name>.zst[.tink]`. */
+  /** Key of the object relative to the backup's folder: `<attemptId>/<name>[.zst|.lz4|.gz][.tink]`. */
   object: z.string().min(1),
   /** What the tool wrote, e.g. `pgdump-custom`, `pgdump-directory-tar`, `sqlite-file`, `sqlite-dump`. */
   format: z.string().min(1),
@@ -25,13 +25,19 @@ const artifactEntry = z.strictObject({
   /** Bytes between compression and encryption (frames and seek table); equals storedBytes when not encrypted. */
   compressedBytes: bytes,
   compression: z.strictObject({
-    codec: z.literal('zstd'),
+    codec: z.enum(['zstd', 'lz4', 'gzip', 'none']),
+    /** 0 where the codec has none. */
     level: z.int(),
     /** The program that compressed, with its version, e.g. `pzstd 1.5.4`. */
     encoder: z.string(),
-    /** Bytes of the tool in each frame but the last. */
+    /** Bytes of the tool in each frame but the last; 0 with the codec `none`. */
     frameBytes: bytes,
+    /** 0 with the codec `none`. */
     frames: z.int().nonnegative(),
+    /** zstd's long mode: its one frame refers back by up to 2^longWindow bytes, and is read with `zstd -d --long=<longWindow>`. */
+    longWindow: z.int().min(20).max(31).optional(),
+    /** Asked for with `auto`: so many frames hold their bytes uncompressed, as they did not shrink. */
+    storedFrames: z.int().nonnegative().optional(),
   }),
   encryption: z
     .strictObject({

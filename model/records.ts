@@ -1,6 +1,7 @@
 /**
  * What the catalog remembers and what the internal worker routes carry. Pure types: validated by api/internal.ts at the edges.
  */
+import type { Compression } from './compression.ts'
 import type { ErrorFacts } from './errors.ts'
 import type { Manifest } from './manifest.ts'
 import type {
@@ -98,7 +99,7 @@ export interface BackupInput extends Patience {
   type: BackupType
   toolFormat: string
   jobs: number
-  compressionLevel: number
+  compression: Compression
   /** Names of keys to encrypt for; empty: not encrypted. */
   recipients: string[]
   labels: Record<string, string>
@@ -329,7 +330,7 @@ export interface AttemptArtifact {
     associatedData: string
   } | null
   encoder: string
-  level: number
+  compression: Compression
 }
 
 /** A staging directory with the workers that use it, as workflows know it. */

@@ -6,6 +6,7 @@
  * run           what became of one due time: an operation, or a miss with its reason
  * starter       the short workflow that Temporal starts when a schedule comes due; it asks for the operation
  */
+import type { CompressionRequest } from './compression.ts'
 import type { OperationState, VerifyLevel } from './types.ts'
 
 export type ScheduleKind = 'backup' | 'verify'
@@ -26,7 +27,7 @@ export interface BackupOptions {
   type?: 'full'
   format?: string
   jobs?: number
-  compressionLevel?: number
+  compression?: CompressionRequest
   encryptTo?: string[]
   unattended?: boolean
   labels?: Record<string, string>

@@ -244,6 +244,22 @@ export const backupView = z.object({
   encrypted: z.boolean(),
   toolBytes: z.int(),
   storedBytes: z.int(),
+  /** What each stage did to the size of each artifact. */
+  artifacts: z.array(
+    z.object({
+      name: z.string(),
+      format: z.string(),
+      /** `zstd, level 3`. */
+      compression: z.string(),
+      encrypted: z.boolean(),
+      /** From the tool; after compression; after encryption, as it lies in the destination. */
+      toolBytes: z.int(),
+      compressedBytes: z.int(),
+      storedBytes: z.int(),
+      /** What somebody should know who chose the compression. */
+      advice: z.string().nullable(),
+    }),
+  ),
   startedAt: z.string(),
   endedAt: z.string(),
   labels: z.record(z.string(), z.string()),

@@ -1,18 +1,17 @@
 /**
- * Zstandard frames on their way into an artifact. Both sources give the same kind of object: independent zstd frames, then
- * the seek table of the zstd seekable format, so that `zstd -d` reads the whole and a reader can start at any frame.
+ * Compressed frames on their way into an artifact: independent ones, then the seek table of the zstd seekable format, so
+ * that `zstd -d` reads the whole and a reader can start at any frame.
  *
  * `announcedFrames` reads what pzstd writes: each frame after a skippable frame of 12 bytes that tells its length. These are
  * left out. pzstd puts the same number of the tool's bytes into every frame but the last (it depends on the level), so
- * decoding the first and the last tells all sizes; Node touches no other byte of the tool.
- * `ownFrames` compresses in Node's thread pool, for hosts without pzstd.
+ * decoding the first and the last tells all sizes; Node touches no other byte of the tool. What Node compresses itself is
+ * in own-frames.ts, zstd's long mode in long-frame.ts.
  */
 import { promisify } from 'node:util'
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { zstdDecompress } from 'node:zlib'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
 
-const compress = promisify(zstdCompress)
 const decompress = promisify(zstdDecompress)
 
 const frameMagic = 0xfd2fb528
@@ -22,14 +21,16 @@ const seekTableMagic = 0x184d2a5e
 const seekFooterMagic = 0x8f92eab1
 /** Of the reference implementation of the seekable format. */
 const maxFrameBytes = 1 << 30
-const ownFrameBytes = 4 << 20
 const headBytes = 64
 const tailBytes = 64 << 10
 
 export interface FrameSummary {
+  /** 0: not compressed. */
   frames: number
   /** The tool's bytes in each frame but the last; of the only one when there is one. */
   frameBytes: number
+  /** Frames that were not compressed, as they would not have shrunk. */
+  storedFrames: number
   toolBytes: number
   /** All bytes given out: frames and seek table. */
   compressedBytes: number
@@ -106,6 +107,7 @@ export async function* announcedFrames(
   return {
     frames,
     frameBytes: first.length,
+    storedFrames: 0,
     toolBytes: first.length * (frames - 1) + last.length,
     compressedBytes: compressedBytes + table.length,
     head: Buffer.from(first.subarray(0, headBytes)),
@@ -134,92 +136,6 @@ function collected() {
   }
 }
 
-/** Compresses the tool's bytes into frames of 4 MiB, two at a time, in order. */
-export async function* ownFrames(
-  source: AsyncIterable<Buffer>,
-  level: number,
-  onToolBytes: (bytes: number) => void = () => {},
-): Frames {
-  const stored: number[] = []
-  const working: Promise<Buffer>[] = []
-  let head: Buffer = Buffer.alloc(0)
-  let tail: Buffer = Buffer.alloc(0)
-  let toolBytes = 0
-  let lastBytes = 0
-  let compressedBytes = 0
-
-  const begin = (frame: Buffer) => {
-    if (working.length === 0 && stored.length === 0) head = Buffer.from(frame.subarray(0, headBytes))
-    const joined = frame.length < tailBytes ? Buffer.concat([tail, frame]) : frame
-    tail = Buffer.from(joined.subarray(Math.max(0, joined.length - tailBytes)))
-    toolBytes += frame.length
-    lastBytes = frame.length
-    const promise = compressFrame(frame, level).finally(() => letGo(frame))
-    promise.catch(() => {}) // awaited in its turn; until then a failure must not count as unhandled
-    working.push(promise)
-  }
-  const finished = async function* () {
-    const frame = await working.shift()!
-    stored.push(frame.length)
-    compressedBytes += frame.length
-    onToolBytes(Math.min(toolBytes, stored.length * ownFrameBytes))
-    yield frame
-    letGo(frame)
-  }
-
-  for await (const frame of chunksOf(source, ownFrameBytes)) {
-    if (working.length >= 2) yield* finished()
-    begin(frame)
-  }
-  if (toolBytes === 0) begin(Buffer.alloc(0))
-  while (working.length > 0) yield* finished()
-  const frameBytes = stored.length === 1 ? lastBytes : ownFrameBytes
-  const table = seekTable(stored, frameBytes, lastBytes)
-  yield table
-  return {
-    frames: stored.length,
-    frameBytes,
-    toolBytes,
-    compressedBytes: compressedBytes + table.length,
-    head,
-    tail,
-  }
-}
-
-const compressFrame = (frame: Buffer, level: number): Promise<Buffer> =>
-  compress(frame, {
-    pledgedSrcSize: frame.length,
-    params: {
-      [constants.ZSTD_c_compressionLevel]: level,
-      [constants.ZSTD_c_checksumFlag]: 1,
-    },
-  })
-
-/** Buffers of exactly `bytes`, the last one shorter; none for an empty source. */
-async function* chunksOf(source: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
-  let pieces: Buffer[] = []
-  let held = 0
-  const joined = () => {
-    const whole = Buffer.concat(pieces, held)
-    for (const piece of pieces) letGo(piece)
-    pieces = []
-    held = 0
-    return whole
-  }
-  for await (const chunk of source) {
-    let rest = chunk
-    while (rest.length > 0) {
-      const piece = rest.subarray(0, bytes - held)
-      pieces.push(piece)
-      held += piece.length
-      rest = rest.subarray(piece.length)
-      if (held < bytes) continue
-      yield joined()
-    }
-  }
-  if (held > 0) yield joined()
-}
-
 function announcedLength(announcement: Buffer, frame: number): number {
   const length = announcement.readUInt32LE(8)
   if (
@@ -245,11 +161,11 @@ async function decoded(bytes: Buffer, frame: number): Promise<Buffer> {
   }
 }
 
-const malformed = (what: string, cause?: unknown): HoldfastError =>
+export const malformed = (what: string, cause?: unknown): HoldfastError =>
   new HoldfastError('backup.incomplete', `Reading the output of the compressor: ${what}.`, { cause })
 
 /** The seek table: a skippable frame of (compressed, decompressed) sizes per frame and a footer of 9 bytes. */
-function seekTable(stored: readonly number[], frameBytes: number, lastBytes: number): Buffer {
+export function seekTable(stored: readonly number[], frameBytes: number, lastBytes: number): Buffer {
   const table = Buffer.alloc(8 + stored.length * 8 + 9)
   table.writeUInt32LE(seekTableMagic, 0)
   table.writeUInt32LE(table.length - 8, 4)

@@ -3,12 +3,17 @@
  * Does not complete the upload: the caller does, once the tool has proven that it wrote everything.
  */
 import type { Readable } from 'node:stream'
+import { type Compression, longWindows } from '../model/compression.ts'
 import { letGo } from '../model/let-go.ts'
 import type { Destination, PartInfo } from './destination.ts'
-import { announcedFrames, type FrameSummary, type Frames, ownFrames } from './frames.ts'
+import { announcedFrames, type FrameSummary, type Frames } from './frames.ts'
 import type { PartJournal } from './journal.ts'
+import { longFrame } from './long-frame.ts'
+import { bareBytes, ownFrames } from './own-frames.ts'
 import { partSender } from './parts.ts'
 import { createSealer, type SealSecrets } from './tink.ts'
+
+export type Framing = 'pzstd' | 'zstd' | 'raw'
 
 export interface WriteOptions {
   destination: Destination
@@ -16,13 +21,12 @@ export interface WriteOptions {
   key: string
   uploadId: string
   /**
-   * `pzstd`: its output. `raw`: the tool's bytes. Is read to its end, or destroyed when writing fails; its chunks are let
-   * go of, so nobody else may hold them.
+   * `pzstd`: its output. `zstd`: that of zstd in long mode. `raw`: the tool's bytes. Is read to its end, or destroyed when
+   * writing fails; its chunks are let go of, so nobody else may hold them.
    */
   source: Readable
-  framing: 'pzstd' | 'raw'
-  /** zstd level of `raw`. */
-  level: number
+  framing: Framing
+  compression: Compression
   /** null: not encrypted. */
   seal: SealSecrets | null
   /** For artifacts made from staged data, whose bytes can be made again. */
@@ -71,10 +75,7 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
   options.signal?.addEventListener('abort', cancelled, { once: true })
 
   const sender = partSender({ ...options, signal: stop.signal }, fail)
-  const frames: Frames =
-    options.framing === 'pzstd'
-      ? announcedFrames(source, sender.compressed)
-      : ownFrames(source, options.level, sender.compressed)
+  const frames = framesOf(options, sender.compressed)
   const send = async (sealed: Buffer[]) => {
     for (const piece of sealed) {
       await sender.write(piece)
@@ -99,4 +100,10 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
   } finally {
     options.signal?.removeEventListener('abort', cancelled)
   }
+}
+
+function framesOf({ source, framing, compression }: WriteOptions, told: (bytes: number) => void): Frames {
+  if (framing === 'pzstd') return announcedFrames(source, told)
+  if (framing === 'zstd') return longFrame(source, compression.longWindow ?? longWindows.most, told)
+  return compression.method === 'none' ? bareBytes(source, told) : ownFrames(source, compression, told)
 }

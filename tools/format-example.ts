@@ -2,11 +2,13 @@
  * `node tools/format-example.ts`: makes the worked example of docs/formats/ anew, with the product's own code and new keys.
  * Needed only when a format changes; a test opens the committed one.
  */
+
 import { randomBytes } from 'node:crypto'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
+import { wholeCompression } from '../model/compression.ts'
 import { associatedDataFor, type Manifest } from '../model/manifest.ts'
 import { backupPrefix, commitManifest, putKeySidecar } from '../storage/backups.ts'
 import { claimOrCheck } from '../storage/installation.ts'
@@ -61,7 +63,7 @@ const written = await writeArtifact({
   uploadId,
   source: Readable.from([Buffer.from(dump)], { objectMode: false }),
   framing: 'raw',
-  level: 3,
+  compression: wholeCompression({ level: 3 }),
   seal,
 })
 await destination.completeUpload(artifactKey, uploadId, written.parts)

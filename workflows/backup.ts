@@ -1,5 +1,6 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
+import { compressionAdvice } from '../model/compression.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
@@ -55,7 +56,8 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
   await story.phase('verify', () => quick.verify(input, made))
   // From here on the backup may exist: what was asked to stop too late is finished.
   await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
-  return [...plan.warnings, ...checks.warnings]
+  const advice = made.artifacts.flatMap(artifact => compressionAdvice(artifact) ?? [])
+  return [...plan.warnings, ...checks.warnings, ...advice]
 }
 
 /** Answers true when the backup exists after all. */

@@ -5,6 +5,7 @@ import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
 import { listDestinations } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
   backupIdFor,
@@ -187,7 +188,7 @@ export async function newBackup(
     type: request.type ?? 'full',
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
-    compressionLevel: request.compressionLevel ?? 3,
+    compression: wholeCompression(request.compression ?? {}),
     recipients,
     labels: request.labels ?? {},
     dryRun: request.dryRun ?? false,

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
+import type { CompressionRequest } from '../../model/compression.ts'
+import { compression, compressionHelp } from '../compression-option.ts'
 import { contextOf } from '../context.ts'
 import { showDryRun } from '../dry-run.ts'
 import { follow, start } from '../watch.ts'
@@ -8,7 +10,7 @@ interface BackupOptions {
   type?: string
   format?: string
   jobs?: number
-  level?: number
+  compression?: CompressionRequest
   /** `--no-encrypt` makes it false. */
   encrypt: boolean
   encryptTo?: string[]
@@ -37,7 +39,7 @@ export function backupCommand(program: Command): void {
     .option('--type <type>', 'full')
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
-    .option('--level <n>', 'zstd level, 1 to 19', wholeNumber)
+    .option('--compression <how>', compressionHelp, compression)
     .option('--encrypt-to <key...>', 'names of keys; default: every key in use')
     .option('--no-encrypt', 'keep this backup in the clear')
     .option('--label <name=value>', 'a label; may be given again', label)
@@ -57,7 +59,7 @@ export function backupCommand(program: Command): void {
         ...(options.type === undefined ? {} : { type: options.type }),
         ...(options.format === undefined ? {} : { format: options.format }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
-        ...(options.level === undefined ? {} : { compressionLevel: options.level }),
+        ...(options.compression === undefined ? {} : { compression: options.compression }),
         ...(options.encrypt ? {} : { encryptTo: [] }),
         ...(options.encryptTo === undefined ? {} : { encryptTo: options.encryptTo }),
         ...(options.label === undefined ? {} : { labels: options.label }),

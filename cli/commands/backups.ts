@@ -61,7 +61,10 @@ export function backupsCommands(program: Command): void {
         ['connection', item.connection],
         ['database', `${item.database} (${item.engine} ${item.serverVersion})`],
         ['made', `${item.method}, ${item.format}, ${item.type}; consistent as of: ${item.consistency}`],
-        ['size', `${bytes(item.toolBytes)}, stored as ${bytes(item.storedBytes)}`],
+        ...item.artifacts.flatMap((artifact): [string, string][] => [
+          [artifact.name, sizesOf(artifact)],
+          ...(artifact.advice === null ? [] : ([['', artifact.advice]] as [string, string][])),
+        ]),
         ['encrypted', item.encrypted ? 'yes' : 'no'],
         ['began', time(item.startedAt)],
         ['took', duration(Date.parse(item.endedAt) - Date.parse(item.startedAt))],
@@ -123,6 +126,15 @@ function copyState({ state, wantedUntil, trouble }: BackupView['copies'][number]
   if (state !== 'missing') return state
   const next = wantedUntil === null ? 'copy it' : `copied by itself until ${time(wantedUntil)}`
   return `missing (${trouble === null ? '' : `${trouble} `}${next})`
+}
+
+/** What each stage did to the size. */
+function sizesOf(artifact: BackupView['artifacts'][number]): string {
+  const { toolBytes, compressedBytes, storedBytes, compression, encrypted } = artifact
+  const times = compressedBytes > 0 ? `, ${(toolBytes / compressedBytes).toFixed(1)}×` : ''
+  const packed =
+    compression === 'not compressed' ? compression : `${bytes(compressedBytes)} (${compression}${times})`
+  return `${bytes(toolBytes)} → ${packed} → ${encrypted ? `${bytes(storedBytes)} encrypted` : 'stored as it is'}`
 }
 
 const verified = (item: Pick<BackupView, 'verified'>): string =>

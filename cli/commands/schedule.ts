@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { z } from 'zod'
+import type { CompressionRequest } from '../../model/compression.ts'
 import {
   type ScheduleRunView,
   type ScheduleView,
@@ -8,6 +9,7 @@ import {
 } from '../../model/schedule-schemas.ts'
 import { seconds } from '../../model/schedule-words.ts'
 import { page } from '../../model/views.ts'
+import { compression } from '../compression-option.ts'
 import { contextOf } from '../context.ts'
 import { durationSeconds, instant, times, weekdays, wholeNumbers } from '../schedule-options.ts'
 import { fields, note, paint, print, printJson, table } from '../terminal.ts'
@@ -35,7 +37,7 @@ interface Options {
   type?: string
   format?: string
   jobs?: number
-  level?: number
+  compression?: CompressionRequest
   encrypt: boolean
   encryptTo?: string[]
   label?: Record<string, string>
@@ -64,7 +66,7 @@ const withWhen = (command: Command): Command =>
     .option('--type <type>', 'of a backup: full')
     .option('--format <format>', 'of a backup: what the tool writes')
     .option('--jobs <n>', 'of a backup: parallel jobs', wholeNumber)
-    .option('--level <n>', 'of a backup: zstd level, 1 to 19', wholeNumber)
+    .option('--compression <how>', 'of a backup: e.g. zstd:19, lz4, auto', compression)
     .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key in use')
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
@@ -220,7 +222,7 @@ function bodyOf(options: Options): Record<string, unknown> {
     type: options.type,
     format: options.format,
     jobs: options.jobs,
-    compressionLevel: options.level,
+    compression: options.compression,
     encryptTo: options.encrypt ? options.encryptTo : [],
     labels: options.label,
     level: options.check,

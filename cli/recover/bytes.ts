@@ -8,7 +8,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import type { ArtifactEntry } from '../../model/manifest.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { openArtifact } from '../../storage/reader.ts'
-import { unpack } from '../../storage/unpack.ts'
+import { unpackerOf } from '../../storage/unpack.ts'
 import type { OpenedBackup, Source } from './source.ts'
 
 export function artifactOf(backup: OpenedBackup, name: string | undefined): ArtifactEntry {
@@ -66,7 +66,7 @@ export async function writeBytes(
       )
     },
   })
-  await pipeline(compressed, unpack, counter, sink, { signal })
+  await pipeline(compressed, unpackerOf(entry.compression), counter, sink, { signal })
 }
 
 /** The file appears whole or not at all, and never over another one. */

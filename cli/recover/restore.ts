@@ -76,9 +76,10 @@ export async function restoreHere(
     expectPassed(asks.read(await runProbe(context, 'check', asks.commands)), 'restore.target-exists')
     await host.files.ensureDirectory(host.stagingDir(context.operation))
 
-    const open = (name: string) => {
+    const open = async (name: string) => {
       const entry = artifactOf(backup, name)
-      return openBytes(source, backup, entry, { signal, onProgress: () => {} })
+      const compressed = await openBytes(source, backup, entry, { signal, onProgress: () => {} })
+      return { compressed, packing: entry.compression }
     }
     try {
       for (const step of plan.steps) {

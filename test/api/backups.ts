@@ -1,7 +1,9 @@
 /** Backups made through the worker's routes and the commit protocol, as a worker does it, without tools and workflows. */
+
 import { createHash, randomBytes } from 'node:crypto'
 import { catalogClient } from '../../catalog/client.ts'
 import type { WorkerCatalog } from '../../catalog/worker.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import { backupIdFor, readable } from '../../model/ids.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import { backupPrefix, commitManifest, committedAtOf } from '../../storage/backups.ts'
@@ -29,7 +31,16 @@ export async function attemptOf(
     ...names,
     attemptId,
     createdAt: new Date().toISOString(),
-    artifacts: [{ name: 'items', key, uploadId: null, encryption: null, encoder: 'none', level: 3 }],
+    artifacts: [
+      {
+        name: 'items',
+        key,
+        uploadId: null,
+        encryption: null,
+        encoder: 'none',
+        compression: wholeCompression({}),
+      },
+    ],
   })
   await to.put(key, body)
   return { attemptId, key, body }

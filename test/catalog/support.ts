@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { insertConnection } from '../../catalog/connections.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
 import { insertSchedule } from '../../catalog/schedules.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import type { ScheduleRecord } from '../../model/schedules.ts'
 import { placeForCatalog } from '../support/catalogs.ts'
@@ -118,7 +119,7 @@ export const operation = (id: string, changes: Partial<OperationRecord> = {}): O
     type: 'full',
     toolFormat: 'copy',
     jobs: 1,
-    compressionLevel: 3,
+    compression: wholeCompression({}),
     recipients: [],
     labels: {},
     dryRun: false,

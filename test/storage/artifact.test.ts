@@ -1,10 +1,12 @@
 /** Artifacts written and read back: bytes, frames, seek table, sizes around every boundary, both compressors. */
+
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import fc from 'fast-check'
+import { wholeCompression } from '../../model/compression.ts'
 import { partSizeAt } from '../../storage/parts.ts'
 import { createOpener, createSealer, sealedBytes } from '../../storage/tink.ts'
 import { writeArtifact } from '../../storage/writer.ts'
@@ -296,7 +298,7 @@ describe('parts', () => {
         uploadId,
         source,
         framing: 'raw',
-        level: 1,
+        compression: wholeCompression({ level: 1 }),
         seal: null,
         partBytes: mebibyte,
         parallelParts: 2,

@@ -106,7 +106,23 @@ describe('other implementations', () => {
           artifacts: [{ name: 'a', jwe }],
         })
       }
-      const manifest = manifestOf([sealed.entry, plain.entry], { installationId })
+      const others = await Promise.all(
+        (['lz4', 'gzip', 'none', 'auto'] as const).map(method =>
+          store(destination, method, chunked(Buffer.from(bytes)), { plain: true, compression: { method } }),
+        ),
+      )
+      const long = await store(
+        destination,
+        'long',
+        chunked(await run('zstd', ['-q', '--long=28', '-c'], bytes)),
+        {
+          plain: true,
+          framing: 'zstd',
+          compression: { longWindow: 28 },
+        },
+      )
+      const entries = [sealed, plain, long, ...others].map(({ entry }) => entry)
+      const manifest = manifestOf(entries, { installationId })
       await commitManifest(destination, await signManifest(manifest, signingKey))
       const folder = join(directory, 'shop/backups', backupId)
       // Before the rotation and after it.
@@ -114,6 +130,7 @@ describe('other implementations', () => {
         ['a', 'vault'],
         ['b', 'vault'],
         ['a', 'before'],
+        ...[long, ...others].map(({ entry }) => [entry.name, 'vault'] as const),
       ] as const) {
         const args = [join(example, 'example.py'), folder, join(directory, `.keys/${by}.json`), name]
         assert.equal(sha256(await run(python, args)), sha256(bytes))

@@ -7,6 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
+import {
+  type CompressionRequest,
+  codecOf,
+  compressionSuffix,
+  wholeCompression,
+} from '../../model/compression.ts'
 import { type ErrorCode, HoldfastError } from '../../model/errors.ts'
 import { type ArtifactEntry, associatedDataFor, type Manifest } from '../../model/manifest.ts'
 import { backupPrefix } from '../../storage/backups.ts'
@@ -96,15 +102,20 @@ export async function store(
   destination: Destination,
   name: string,
   source: Readable,
-  options: Partial<Pick<WriteOptions, 'framing' | 'level' | 'partBytes' | 'parallelParts'>> & {
+  options: Partial<Pick<WriteOptions, 'framing' | 'partBytes' | 'parallelParts'>> & {
+    level?: number
+    compression?: CompressionRequest
     plain?: boolean
     attemptId?: string
   } = {},
 ): Promise<Stored> {
-  const { plain = false, framing = 'raw', level = 3, attemptId = 'attempt1' } = options
+  const { plain = false, framing = 'raw', level, attemptId = 'attempt1', ...rest } = options
+  const compression = wholeCompression({ ...(level ? { level } : {}), ...options.compression })
+  const { method, longWindow } = compression
+  const codec = codecOf(method)
   const associatedData = associatedDataFor('installation1', backupId, name)
   const secrets = plain ? null : secretsFor(associatedData)
-  const object = `${attemptId}/${name}.zst${plain ? '' : '.tink'}`
+  const object = `${attemptId}/${name}${compressionSuffix[codec]}${plain ? '' : '.tink'}`
   const key = `${backupPrefix('shop', backupId)}${object}`
   const uploadId = await destination.openUpload(key)
   const written = await writeArtifact({
@@ -112,9 +123,9 @@ export async function store(
     key,
     uploadId,
     source,
-    ...options,
+    ...rest,
     framing,
-    level,
+    compression,
     seal: secrets,
   })
   await destination.completeUpload(key, uploadId, written.parts)
@@ -127,11 +138,13 @@ export async function store(
     toolBytes: written.toolBytes,
     compressedBytes: written.compressedBytes,
     compression: {
-      codec: 'zstd',
-      level,
+      codec,
+      level: compression.level,
       encoder: framing,
       frameBytes: written.frameBytes,
       frames: written.frames,
+      ...(longWindow === null ? {} : { longWindow }),
+      ...(method === 'auto' ? { storedFrames: written.storedFrames } : {}),
     },
     encryption: plain
       ? null

@@ -1,4 +1,5 @@
 /** Uploads of staged data that go on after a crash, and that never send other bytes under the same key. */
+
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -11,6 +12,7 @@ import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { zstdDecompressSync } from 'node:zlib'
 import { localFiles } from '../../hosts/files.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openJournal, type PartJournal } from '../../storage/journal.ts'
@@ -67,7 +69,7 @@ async function staged(act: (staged: Staged) => Promise<void>): Promise<void> {
         uploadId,
         source: createReadStream(file),
         framing: 'raw',
-        level: 1,
+        compression: wholeCompression({ level: 1 }),
         seal: secrets,
         journal: await openJournal(localFiles, journalPath),
         existingParts,
@@ -253,7 +255,7 @@ describe('the journal', () => {
         uploadId,
         source,
         framing: 'raw',
-        level: 1,
+        compression: wholeCompression({ level: 1 }),
         seal,
         journal: watching,
         partBytes,
@@ -275,7 +277,7 @@ describe('a store in trouble', () => {
       uploadId: it.uploadId,
       source: createReadStream(it.file),
       framing: 'raw',
-      level: 1,
+      compression: wholeCompression({ level: 1 }),
       seal: it.seal,
       partBytes,
       ...more,
@@ -331,7 +333,7 @@ describe('a store in trouble', () => {
         uploadId,
         source: silent.stdout,
         framing: 'raw',
-        level: 1,
+        compression: wholeCompression({ level: 1 }),
         seal,
         partBytes,
       })

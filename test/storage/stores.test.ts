@@ -1,4 +1,5 @@
 /** The byte path and the commit protocol on real object stores. */
+
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -7,6 +8,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { localFiles } from '../../hosts/files.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import { abandon, backupPrefix, commitManifest, listBackups, settled } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
@@ -79,7 +81,7 @@ for (const [name, server] of Object.entries(servers)) {
               uploadId,
               source: chunked(tool),
               framing: 'raw',
-              level: 1,
+              compression: wholeCompression({ level: 1 }),
               seal,
               journal: await openJournal(localFiles, journalPath),
               existingParts: listing === 'hashes' ? existing : withoutHash,

@@ -7,10 +7,12 @@ import { buffer } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
+import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { ownFrames } from '../../storage/frames.ts'
-import { unpack } from '../../storage/unpack.ts'
+import { ownFrames } from '../../storage/own-frames.ts'
+import { unpackerOf } from '../../storage/unpack.ts'
 
+const unpack = unpackerOf({ codec: 'zstd' })
 const collect = async (chunks: Buffer[]) => await buffer(Readable.from(unpack(Readable.from(chunks))))
 
 const cut = (bytes: Buffer, size: number): Buffer[] => {
@@ -21,7 +23,8 @@ const cut = (bytes: Buffer, size: number): Buffer[] => {
 
 async function packed(data: Buffer): Promise<Buffer> {
   const chunks: Buffer[] = []
-  for await (const chunk of ownFrames(Readable.from(cut(data, 65_536)), 3)) chunks.push(Buffer.from(chunk))
+  for await (const chunk of ownFrames(Readable.from(cut(data, 65_536)), wholeCompression({})))
+    chunks.push(Buffer.from(chunk))
   return Buffer.concat(chunks)
 }
 

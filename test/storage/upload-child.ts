@@ -3,9 +3,11 @@
  * journal. `argv`: JSON of {root, file, key, uploadId, journal, seal, stopAfterParts}. Says "sent N" after each part; from
  * `stopAfterParts` on, parts hang after the store has them, before anybody learns of it.
  */
+
 import { createReadStream } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { localFiles } from '../../hosts/files.ts'
+import { wholeCompression } from '../../model/compression.ts'
 import { openJournal } from '../../storage/journal.ts'
 import { openLocalDestination } from '../../storage/local/index.ts'
 import { writeArtifact } from '../../storage/writer.ts'
@@ -29,7 +31,7 @@ await writeArtifact({
   uploadId,
   source: createReadStream(file),
   framing: 'raw',
-  level: 1,
+  compression: wholeCompression({ level: 1 }),
   seal: {
     dataKey: buffer(seal.dataKey),
     salt: buffer(seal.salt),

@@ -1,4 +1,4 @@
-"""Opens a Holdfast backup with other people's programs only: PyPI `argon2-cffi`, `jwcrypto` and `tink`, and the `zstd` command.
+"""Opens a Holdfast backup with other people's programs only: PyPI `argon2-cffi`, `jwcrypto` and `tink`, and the `zstd`, `lz4` or `gzip` command.
 
     pip install -r requirements.txt
     python example.py BACKUP_FOLDER KEY_FILE [ARTIFACT_NAME] > tool-bytes
@@ -92,6 +92,16 @@ def opened(stored, key, associated_data):
         return stream.read()
 
 
+def unpacked(compressed, compression):
+    codec = compression["codec"]
+    if codec == "none":
+        return compressed
+    command = [codec, "-d", "-c"]
+    if "longWindow" in compression:
+        command.append(f"--long={compression['longWindow']}")
+    return subprocess.run(command, input=compressed, stdout=subprocess.PIPE, check=True).stdout
+
+
 def main(folder, key_path, name=None):
     folder = pathlib.Path(folder)
     key_file = json.loads(pathlib.Path(key_path).read_text("utf-8"))
@@ -104,7 +114,7 @@ def main(folder, key_path, name=None):
     if artifact["encryption"] is not None:
         key = data_key(folder, artifact, key_file)
         compressed = opened(stored, key, artifact["encryption"]["associatedData"])
-    tool_bytes = subprocess.run(["zstd", "-d", "-c"], input=compressed, stdout=subprocess.PIPE, check=True).stdout
+    tool_bytes = unpacked(compressed, artifact["compression"])
     if len(tool_bytes) != artifact["toolBytes"]:
         sys.exit("the tool's bytes have another length")
     sys.stdout.buffer.write(tool_bytes)
