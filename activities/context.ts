@@ -57,7 +57,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       if (known && known.until > Date.now()) return known.destination
       const destination = catalog
         .destination(name)
-        .then(({ record, secrets }) => openDestination(record, secrets))
+        .then(({ record, secrets }) => openDestination(record, secrets, { shellOn: hosts.shell }))
       open.set(name, { destination, until: Date.now() + reuseSeconds * 1000 })
       // A transfer may still use the old one: its sockets end with it, so it is left to the garbage collector.
       destination.catch(() => open.delete(name))

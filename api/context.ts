@@ -4,6 +4,7 @@ import type { Host } from '../hosts/host.ts'
 import type { Actor } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import type { Json } from '../model/types.ts'
+import type { ShellOn } from '../storage/index.ts'
 import type { EventHub } from './event-hub.ts'
 import type { Log } from './log.ts'
 import type { Strangers } from './strangers.ts'
@@ -18,6 +19,8 @@ export interface ApiContext {
   host(): Promise<Host>
   /** The same, or one over SSH, by its name. */
   hostNamed(name: string): Promise<Host>
+  /** How directories of servers are reached. */
+  shellOn: ShellOn
   /** Random id of this process: tells requests it took up from those of a predecessor that died. */
   process: string
   /** Operations that a request is starting right now: the reconciler leaves them alone. */

@@ -120,6 +120,7 @@ function createContext(
       return host
     },
     hostNamed: name => hosts.host(name),
+    shellOn: hosts.shell,
     process: catalog.presence.process,
     starting: new Set(),
     events: createEventHub(id => liveView({ catalog, temporal, log }, id)),

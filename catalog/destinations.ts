@@ -2,6 +2,7 @@ import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
+import { hostOfDestination } from '../storage/index.ts'
 import { forgetCopiesAt } from './copies.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
@@ -20,7 +21,7 @@ export interface StoredDestination extends DestinationRecord {
   requestKey: string | null
 }
 
-/** Throws `request.exists` when the name is taken. */
+/** Throws `request.exists` when the name is taken, `request.invalid` when its host is not there. */
 export async function insertDestination(
   catalog: Catalog,
   destination: StoredDestination,
@@ -36,6 +37,8 @@ export async function insertDestination(
     if (taken) {
       throw new HoldfastError('request.exists', `There is a destination named ${destination.name} already.`)
     }
+    const host = hostOfDestination(destination)
+    if (host !== undefined && host !== 'local') await expectHost(tx, host)
     await tx
       .insertInto('destinations')
       .values({
@@ -54,6 +57,24 @@ export async function insertDestination(
       await tx.insertInto('epochs').values({ destination: destination.name, epoch }).execute()
     }
   })
+}
+
+/** In the transaction that makes the destination: removing a host asks for destinations in its own. */
+async function expectHost(tx: CatalogDatabase, host: string): Promise<void> {
+  const known = await tx.selectFrom('hosts').select('name').where('name', '=', host).executeTakeFirst()
+  if (known) return
+  throw new HoldfastError('request.invalid', `There is no host named ${host}.`, { context: { field: 'uri' } })
+}
+
+/** Names of those that are directories on this host. */
+export async function destinationsOn(tx: CatalogDatabase, host: string): Promise<string[]> {
+  const rows = await tx
+    .selectFrom('destinations')
+    .select(['name', 'uri'])
+    .where('kind', '=', 'server')
+    .orderBy('name')
+    .execute()
+  return rows.filter(({ uri }) => hostOfDestination({ kind: 'server', uri }) === host).map(({ name }) => name)
 }
 
 /** Throws `request.not-found`. */

@@ -1,6 +1,7 @@
 import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { HostRecord } from '../model/records.ts'
+import { destinationsOn } from './destinations.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import type { CatalogTables } from './schema.ts'
@@ -77,7 +78,7 @@ export async function pinHostKey(catalog: Catalog, name: string, hostKeys: reado
   }
 }
 
-/** Throws `request.not-found`; `request.in-use` while a connection or another host needs it. */
+/** Throws `request.not-found`; `request.in-use` while a connection, a destination or another host needs it. */
 export async function removeHost(catalog: Catalog, name: string): Promise<void> {
   await catalog.transaction(async tx => {
     const connection = await tx
@@ -90,6 +91,10 @@ export async function removeHost(catalog: Catalog, name: string): Promise<void> 
         'request.in-use',
         `The tools of connection ${connection.name} run on host ${name}.`,
       )
+    }
+    const [destination] = await destinationsOn(tx, name)
+    if (destination !== undefined) {
+      throw new HoldfastError('request.in-use', `Destination ${destination} is a directory on host ${name}.`)
     }
     const others = await tx.selectFrom('hosts').selectAll().where('name', '!=', name).execute()
     const behind = others.find(row => settingsOf(row).through === name)

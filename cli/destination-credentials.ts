@@ -24,7 +24,11 @@ export async function credentialsOf(
   const values = path === undefined ? process.env : variablesIn(await contents(path))
   switch (kind) {
     case 'local':
-      throw new HoldfastError('request.invalid', 'A directory needs no credentials.')
+    case 'server':
+      throw new HoldfastError(
+        'request.invalid',
+        'A directory needs no credentials; those of a server belong to its host.',
+      )
     case 's3':
       return awsFields(values, source)
     case 'azure':

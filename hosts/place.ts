@@ -58,8 +58,11 @@ export interface FeedEnd {
 export interface Reach {
   /** The POSIX shell there and its arguments, e.g. ['sh']: how a job's script starts itself again. */
   shell: readonly [string, ...string[]]
-  /** Runs this text in the shell there, in a session of its own. */
-  script(text: string, words: readonly string[]): Promise<ShellProcess>
+  /**
+   * Runs this text in the shell there, in a session of its own. `long`: its output may be read for hours; `short` ones are
+   * over in a moment, or as soon as what they are given was sent.
+   */
+  script(text: string, words: readonly string[], size?: 'short' | 'long'): Promise<ShellProcess>
   /** Prepares the directory and starts its script. Throws `staging.*`, `host.*`. */
   start(run: RunFiles): Promise<ShellProcess>
   /** What each stage of a run said, as it lies in its file. */

@@ -3,13 +3,24 @@ import { createHash } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
 import type { HostAccess } from '../model/records.ts'
 import type { Host } from './host.ts'
+import type { Reach } from './place.ts'
 import { type Login, openSshHost, type SshHost } from './ssh/index.ts'
 
 export interface HostPool {
   /** Opened as the catalog says now: a key or a password that was changed is used from the next call on. */
   host(name: string): Promise<Host>
+  /**
+   * A shell of a machine over SSH, for whoever keeps files there. Over a connection of its own: what is read for hours must
+   * not take the room of jobs that wait for it.
+   */
+  shell(name: string): Promise<HostShell>
   /** Ends every connection. */
   close(): void
+}
+
+export interface HostShell {
+  readonly name: string
+  script: Reach['script']
 }
 
 /** A chain of jump hosts longer than this is a circle. */
@@ -21,7 +32,7 @@ export function hostPool(options: {
 }): HostPool {
   const open = new Map<string, { revision: string; opened: SshHost }>()
 
-  const opened = async (name: string, depth = 0): Promise<SshHost> => {
+  const opened = async (name: string, purpose: 'jobs' | 'files', depth = 0): Promise<SshHost> => {
     if (depth === longest) {
       throw new HoldfastError(
         'request.invalid',
@@ -30,17 +41,19 @@ export function hostPool(options: {
     }
     const access = await options.access(name)
     const { through } = access.record.settings
-    const jump = through === null ? undefined : await opened(through, depth + 1)
+    const jump = through === null ? undefined : await opened(through, 'jobs', depth + 1)
     const revision = createHash('sha256').update(JSON.stringify(access)).digest('hex')
-    const known = open.get(name)
+    const key = `${purpose} ${name}`
+    const known = open.get(key)
     if (known?.revision === revision) return known.opened
     // Jobs under way keep the old connection until they end; it closes by itself when it is idle.
     const made = openSshHost(sshOptions(access, jump))
-    open.set(name, { revision, opened: made })
+    open.set(key, { revision, opened: made })
     return made
   }
   return {
-    host: async name => (name === 'local' ? await options.local() : (await opened(name)).host),
+    host: async name => (name === 'local' ? await options.local() : (await opened(name, 'jobs')).host),
+    shell: async name => ({ name, script: (await opened(name, 'files')).script }),
     close() {
       for (const { opened: one } of open.values()) one.link.close()
       open.clear()

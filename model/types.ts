@@ -29,7 +29,7 @@
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
-export type DestinationKind = 'local' | 's3' | 'gcs' | 'azure'
+export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
 export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */

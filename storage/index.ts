@@ -9,12 +9,16 @@ import { type DestinationExtras, invalidUri, type KindForm, type Place } from '.
 import { localForm } from './local/form.ts'
 import { openLocalDestination } from './local/index.ts'
 import { readS3Settings, s3Form } from './s3/form.ts'
+import { hostAndDirectory, serverForm } from './server/form.ts'
+import { openServerDestination, openServerDestinationHere } from './server/index.ts'
+import type { ServerShell } from './server/shell.ts'
 import { usualSilenceSeconds } from './silence.ts'
 
 export { type DestinationExtras, placeNames, splitExtras } from './kind.ts'
 
 const forms: Record<DestinationKind, KindForm> = {
   local: localForm,
+  server: serverForm,
   s3: s3Form,
   gcs: gcsForm,
   azure: azureForm,
@@ -24,15 +28,22 @@ export interface ParsedDestination extends Place {
   kind: DestinationKind
 }
 
+/** A shell on the host of this name. Throws `request.not-found`. */
+export type ShellOn = (host: string) => Promise<ServerShell>
+
 /**
  * Opens the destination; touches nothing yet. `secrets` by field, none: the credentials of the environment, as the store's
- * own tools find them. A store over a network that is silent for `silenceSeconds` is given up. The caller closes it. Throws
+ * own tools find them. A store over a network that is silent for `silenceSeconds` is given up.
+ * `shellOn`: for directories of servers; without it only those of this machine can be opened. The caller closes it. Throws
  * `request.invalid`.
  */
 export async function openDestination(
   record: DestinationRecord,
   secrets: Record<string, string>,
-  silenceSeconds = usualSilenceSeconds,
+  {
+    silenceSeconds = usualSilenceSeconds,
+    shellOn,
+  }: { silenceSeconds?: number | undefined; shellOn?: ShellOn } = {},
 ): Promise<Destination> {
   checkDestinationSecrets(record.kind, secrets)
   const { uri } = parseDestinationUri(record.uri, record.settings as DestinationExtras)
@@ -40,6 +51,8 @@ export async function openDestination(
   switch (record.kind) {
     case 'local':
       return openLocalDestination(uri)
+    case 'server':
+      return await openServer(uri, shellOn)
     case 's3': {
       const { openS3Destination } = await import('./s3/index.ts')
       return openS3Destination(uri, readS3Settings(record.settings), secrets, silenceSeconds)
@@ -55,8 +68,26 @@ export async function openDestination(
   }
 }
 
+async function openServer(uri: string, shellOn: ShellOn | undefined): Promise<Destination> {
+  const { host, directory } = hostAndDirectory(uri)
+  if (host === 'local') return openServerDestinationHere(uri)
+  if (shellOn) return openServerDestination(uri, await shellOn(host))
+  throw new HoldfastError('request.invalid', `${uri} is on host ${host}, which is not known here.`, {
+    hint: `On that machine it is ${directory}`,
+  })
+}
+
+/** The host that a destination is on; undefined where it is on none. */
+export const hostOfDestination = ({
+  kind,
+  uri,
+}: {
+  kind: DestinationKind
+  uri: string
+}): string | undefined => (kind === 'server' ? hostAndDirectory(uri).host : undefined)
+
 /**
- * Reads what a person types: `file:///dir`, an absolute path, `s3://bucket/prefix`, `gcs://…`, `azure://…`. Credentials
+ * Reads what a person types: `file:///dir`, an absolute path, `server://host/dir`, `s3://bucket/prefix`, `gcs://…`, `azure://…`. Credentials
  * that name their place (a connection string does) need not be told it again. Throws `request.invalid` saying why.
  */
 export function parseDestinationUri(

@@ -1,7 +1,7 @@
 import { HoldfastError } from '../model/errors.ts'
 
 /** Largest object that `put` writes and `read` reads whole, in bytes. */
-const maxSmallBytes = 16 * 1024 * 1024
+export const maxSmallBytes = 16 * 1024 * 1024
 
 /** What `put` is given. Throws `request.invalid`. */
 export function expectSmall(key: string, body: Uint8Array): void {

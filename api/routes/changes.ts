@@ -85,7 +85,7 @@ export function changeRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     const { settings, secrets, moved, changed: otherwise } = changedDestination(before, asked)
     if (encryptTo !== before.encryptTo) await assertKeys(context, encryptTo)
     const known = await destinationSecrets(catalog, before.name)
-    await using({ ...before, settings }, applied(known, secrets), async opened => {
+    await using(context, { ...before, settings }, applied(known, secrets), async opened => {
       // Before anything is written there.
       if (moved) await assertSamePlace(context, before, opened)
       await opened.check()

@@ -10,7 +10,9 @@ import {
   type StoredDestination,
 } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
+import { findHost } from '../../catalog/hosts.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
+import type { Catalog } from '../../catalog/open.ts'
 import { trustedInstallations } from '../../catalog/trust.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { type DestinationInput, destinationInput, takeoverInput } from '../../model/inputs.ts'
@@ -20,6 +22,7 @@ import { destinationCheckView, destinationView, page, takeoverView } from '../..
 import type { Destination } from '../../storage/destination.ts'
 import {
   checkDestinationSecrets,
+  hostOfDestination,
   openDestination,
   parseDestinationUri,
   splitExtras,
@@ -27,7 +30,7 @@ import {
 import { claimOrCheck, currentEpoch, takeover } from '../../storage/installation.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
-import { inField } from '../problem.ts'
+import { InvalidRequest, inField } from '../problem.ts'
 import { assertKeys } from '../recipients.ts'
 import { requires } from '../roles.ts'
 import { destinationViewOf } from '../views.ts'
@@ -104,7 +107,8 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     }
     const { destination, secrets } = readInput(input, requestKey)
     await assertKeys(context, destination.encryptTo)
-    const { epoch } = await using(destination, secrets, async opened => {
+    await expectHost(catalog, destination)
+    const { epoch } = await using(context, destination, secrets, async opened => {
       await opened.check()
       return await claim(context, opened, null)
     })
@@ -158,25 +162,34 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
 
 /** Opens a stored destination for one act. */
 export async function withDestination<T>(
-  { catalog }: ApiContext,
+  context: ApiContext,
   name: string,
   act: (opened: Destination) => Promise<T>,
 ): Promise<T> {
+  const { catalog } = context
   const destination = await readDestination(catalog, name)
-  return await using(destination, await destinationSecrets(catalog, name), act)
+  return await using(context, destination, await destinationSecrets(catalog, name), act)
 }
 
 export async function using<T>(
+  { shellOn }: ApiContext,
   destination: StoredDestination,
   secrets: Record<string, string>,
   act: (opened: Destination) => Promise<T>,
 ): Promise<T> {
-  const opened = await openDestination(destination, secrets)
+  const opened = await openDestination(destination, secrets, { shellOn })
   try {
     return await act(opened)
   } finally {
     await opened.close()
   }
+}
+
+/** A directory of a server is on a host that is known here. */
+async function expectHost(catalog: Catalog, destination: StoredDestination): Promise<void> {
+  const host = hostOfDestination(destination)
+  if (host === undefined || host === 'local' || (await findHost(catalog, host))) return
+  throw new InvalidRequest([{ path: 'uri', message: `names the host ${host}, which is not known here` }])
 }
 
 /** null: somebody else holds it; we may read. */

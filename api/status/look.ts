@@ -30,7 +30,8 @@ export async function lookAt(context: ApiContext, destination: StoredDestination
   let opened: Destination | undefined
   const signal = AbortSignal.timeout(patienceMs)
   try {
-    opened = await openDestination(destination, await destinationSecrets(context.catalog, destination.name))
+    const secrets = await destinationSecrets(context.catalog, destination.name)
+    opened = await openDestination(destination, secrets, { shellOn: context.shellOn })
     const store = opened
     // Written when the destination was added: a directory without it may be a disk that is not mounted.
     if ((await answered(boundTo(signal, store).read('installation.json'), signal)) === undefined) {

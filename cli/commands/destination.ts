@@ -101,7 +101,9 @@ export function destinationCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  holdfast destination list')
 
   withWritingOptions(group.command('add <name> <uri>'))
-    .description('remember a place for backups: a directory or s3://, gcs://, azure://')
+    .description(
+      'remember a place for backups: a directory, server://HOST/directory, or s3://, gcs://, azure://',
+    )
     .option('--endpoint <url>', 'address of the store, where it is not Amazon, Google or Azure')
     .option('--region <region>', 'its region')
     .option('--path-style', 'bucket in the path, as most stores other than AWS want it')
@@ -110,7 +112,7 @@ export function destinationCommands(program: Command): void {
     .option(...credentialsEnv)
     .addHelpText(
       'after',
-      '\nWithout credentials the worker uses its own chain (environment, profile, instance role).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials\n  holdfast destination add blobs azure://backups/prod --account acmebackups --credentials-env',
+      '\nWithout credentials the worker uses its own chain (environment, profile, instance role).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add shelf server://db1/var/backups/holdfast\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials\n  holdfast destination add blobs azure://backups/prod --account acmebackups --credentials-env',
     )
     .action(async (name: string, uri: string, options: AddOptions, command: Command) => {
       const context = contextOf(command)

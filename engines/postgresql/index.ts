@@ -36,7 +36,7 @@ export const postgresql: Engine<PostgresqlConnection> = {
       name: 'logical',
       backupTypes: ['full'],
       toolFormats: ['custom', 'directory'],
-      destinations: ['local', 's3', 'gcs', 'azure'],
+      destinations: ['local', 'server', 's3', 'gcs', 'azure'],
       consistency: 'snapshot',
       storage: 'artifacts',
       swap: 'rename',

@@ -13,7 +13,7 @@ import { proofs, targetChecks } from './target.ts'
 
 const common = {
   backupTypes: ['full'],
-  destinations: ['local', 's3', 'gcs', 'azure'],
+  destinations: ['local', 'server', 's3', 'gcs', 'azure'],
   consistency: 'snapshot',
   storage: 'artifacts',
   swap: 'in-place',

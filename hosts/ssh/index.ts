@@ -1,6 +1,7 @@
 /** A machine over SSH. Nothing is dialled before something is to be done there. */
 import { hostAt } from '../at.ts'
 import type { Host } from '../host.ts'
+import type { Reach } from '../place.ts'
 import { type Link, type Login, openLink } from './link.ts'
 import { sshReach } from './reach.ts'
 
@@ -10,6 +11,8 @@ export { type Link, type Login, shownKey } from './link.ts'
 
 export interface SshHost {
   host: Host
+  /** Its shell, for whoever keeps files there. */
+  script: Reach['script']
   /** For machines that are reached through this one. */
   link: Link
 }
@@ -19,5 +22,5 @@ export function openSshHost(options: { login: Login; runAs: string | null; stagi
   const { login, runAs, stagingRoot } = options
   const link = openLink(login)
   const reach = sshReach({ name: login.name, link, user: login.user, runAs }, stagingRoot)
-  return { host: hostAt({ name: login.name, stagingRoot, reach }), link }
+  return { host: hostAt({ name: login.name, stagingRoot, reach }), script: reach.script, link }
 }

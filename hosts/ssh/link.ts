@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import { connect as connectSocket, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
 import { HoldfastError } from '../../model/errors.ts'
 import { fingerprint, type HostKey, hostKey, keyType, preferred } from './keys.ts'
@@ -46,9 +47,19 @@ const idleMs = 30_000
 /** OpenSSH allows ten sessions on a connection unless it is told otherwise. */
 const room = { all: 9, long: 6 }
 
+/**
+ * Of a channel that is refused, which did nothing there: a server counts sessions that have just been closed for a moment
+ * longer than we do.
+ */
+const openings = 8
+const openingWaitMs = 25
+const isRefused = (error: unknown): boolean => error instanceof Error && /open fail/i.test(error.message)
+
 /** A `pair` holds the room of another one, `paired`, which then needs none of its own. */
 const weights = { short: 1, long: 1, pair: 2, paired: 0 } as const
 export type Size = keyof typeof weights
+
+type Ask = (client: Client, answer: (error: Error | undefined, channel: ClientChannel) => void) => void
 
 const isLong = (size: Size) => size === 'long' || size === 'pair'
 
@@ -99,30 +110,29 @@ export function openLink(login: Login): Link {
       if (open.all === 0) idle = setTimeout(close, idleMs).unref()
     }
   }
+  const opening = (client: Client, ask: Ask) =>
+    new Promise<ClientChannel>((resolve, reject) => {
+      const lost = () => reject(new Error('the connection broke'))
+      client.once('close', lost)
+      try {
+        ask(client, (error, opened) => {
+          client.removeListener('close', lost)
+          if (error) return reject(error)
+          // At once: it may be the very next word.
+          opened.once('exit', (code: number | null) => exits.set(opened, code ?? 137))
+          resolve(opened)
+        })
+      } catch (error) {
+        client.removeListener('close', lost)
+        reject(error)
+      }
+    })
   /** Opens one channel; its room is given back when it closes. */
-  const channel = async (
-    size: Size,
-    ask: (client: Client, answer: (error: Error | undefined, channel: ClientChannel) => void) => void,
-  ): Promise<ClientChannel> => {
+  const channel = async (size: Size, ask: Ask): Promise<ClientChannel> => {
     const release = await taken(size)
     try {
       const { client } = await dialled()
-      const made = await new Promise<ClientChannel>((resolve, reject) => {
-        const lost = () => reject(new Error('the connection broke'))
-        client.once('close', lost)
-        try {
-          ask(client, (error, opened) => {
-            client.removeListener('close', lost)
-            if (error) return reject(error)
-            // At once: it may be the very next word.
-            opened.once('exit', (code: number | null) => exits.set(opened, code ?? 137))
-            resolve(opened)
-          })
-        } catch (error) {
-          client.removeListener('close', lost)
-          reject(error)
-        }
-      })
+      const made = await patiently(() => opening(client, ask))
       const breaks = () => broken.add(made)
       client.once('close', breaks)
       made.once('close', () => {
@@ -137,7 +147,7 @@ export function openLink(login: Login): Link {
       throw new HoldfastError(
         'host.unreachable',
         `Opening a channel to ${login.name}: ${said}.`,
-        /open failed|channel/i.test(said)
+        isRefused(cause)
           ? { cause, hint: 'Its sshd may allow fewer sessions per connection: MaxSessions 10 are enough.' }
           : { cause },
       )
@@ -153,6 +163,17 @@ export function openLink(login: Login): Link {
     broke: made => broken.has(made),
     exit: made => exits.get(made),
     close,
+  }
+}
+
+async function patiently(open: () => Promise<ClientChannel>): Promise<ClientChannel> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await open()
+    } catch (error) {
+      if (!isRefused(error) || tries === openings) throw error
+      await sleep(openingWaitMs * tries)
+    }
   }
 }
 
@@ -207,6 +228,8 @@ async function handshake(
   const { Client } = await ssh2()
   const sock = login.through ? await login.through.forward(login.address, login.port) : await socketTo(login)
   const client = new Client()
+  // Each open channel has its own, and so has each that is being opened.
+  client.setMaxListeners(4 * room.all)
   const ready = new Promise<void>((resolve, reject) => {
     let last: unknown
     client.once('ready', resolve)

@@ -16,7 +16,7 @@ export function sshReach(remote: Remote, stagingRoot: string): Reach {
   return {
     shell: ['/bin/sh'],
     beats,
-    script: (text, words) => remoteShell(remote, withWords(text, words), 'short'),
+    script: (text, words, size = 'short') => remoteShell(remote, withWords(text, words), size),
     start: run =>
       remoteShell(
         remote,

@@ -8,7 +8,8 @@ export const errnoOf = (error: unknown): string | undefined =>
 /** Errors that say "it is not there", which most callers answer by themselves. */
 export const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')
 
-const meanings: Record<string, [ErrorCode, string]> = {
+/** By errno. */
+export const meanings: Record<string, [ErrorCode, string]> = {
   ENOSPC: ['destination.full', 'no space is left on the file system'],
   EDQUOT: ['destination.full', 'the disk quota is used up'],
   EFBIG: ['destination.full', 'the file system does not take files of this size'],

@@ -6,7 +6,8 @@ import { getObject, listObjects, putObject, readObject, removeObject, statObject
 import { abortUpload, completeUpload, listParts, listUploads, openUpload, putPart } from './uploads.ts'
 import { openWriteback } from './writeback.ts'
 
-const capabilities: Capabilities = {
+/** Of every kind that keeps objects as files. */
+export const localCapabilities: Capabilities = {
   conditionalPut: true,
   equalParts: false,
   sequentialParts: false,
@@ -27,7 +28,7 @@ export function openLocalDestination(uri: string): Destination {
   const destination: Destination = {
     kind: 'local',
     uri,
-    capabilities,
+    capabilities: localCapabilities,
     put: (key, body, options) => putObject(root, key, body, options),
     read: (key, options) => readObject(root, key, options),
     get: (key, options) => getObject(root, key, options),

@@ -11,7 +11,8 @@ import { appendFile, type FileHandle, readFile } from 'node:fs/promises'
 import { z } from 'zod'
 
 const lineSchema = z.union([
-  z.object({ begin: z.int() }),
+  // With a tag: the same bytes that already lie there under it are written once more, at most.
+  z.object({ begin: z.int(), tag: z.string().optional() }),
   z.object({
     number: z.int(),
     bytes: z.int(),
@@ -50,18 +51,22 @@ export const journalBegin = (path: string, number: number): Promise<void> => app
 export const journalEnd = (path: string, part: Omit<JournaledPart, 'thisBoot'>): Promise<void> =>
   append(path, { ...part, boot: bootId })
 
-export async function readJournal(path: string): Promise<JournaledPart[]> {
-  const text = await readFile(path, 'utf8')
+export const readJournal = async (path: string): Promise<JournaledPart[]> =>
+  parseJournal(await readFile(path, 'utf8'), bootId)
+
+/** `boot`: of the machine that the file lies on. */
+export function parseJournal(text: string, boot: string): JournaledPart[] {
   const parts = new Map<number, JournaledPart>()
   for (const line of text.split('\n').slice(0, -1)) {
     const parsed = lineSchema.safeParse(parseLine(line))
     if (!parsed.success) continue
     if ('begin' in parsed.data) {
-      parts.delete(parsed.data.begin)
+      const { begin, tag } = parsed.data
+      if (tag === undefined || parts.get(begin)?.tag !== tag) parts.delete(begin)
       continue
     }
-    const { boot, ...part } = parsed.data
-    parts.set(part.number, { ...part, thisBoot: boot === bootId })
+    const { boot: writtenUnder, ...part } = parsed.data
+    parts.set(part.number, { ...part, thisBoot: boot !== '' && writtenUnder === boot })
   }
   return [...parts.values()].sort((a, b) => a.number - b.number)
 }

@@ -26,8 +26,9 @@ import { holdsPart, type JournaledPart, journalBegin, journalEnd, readJournal } 
 import { objectStat, statFile } from './objects.ts'
 import type { Writeback } from './writeback.ts'
 
-const uploadSchema = z.object({ key: z.string(), startedAt: z.iso.datetime() })
-const uploadIdPattern = /^[0-9a-f]{24}$/
+/** What `upload.json` holds. */
+export const uploadSchema = z.object({ key: z.string(), startedAt: z.iso.datetime() })
+export const uploadIdPattern = /^[0-9a-f]{24}$/
 
 const directoryOf = (root: string, uploadId: string): string => {
   if (!uploadIdPattern.test(uploadId)) {
@@ -229,7 +230,8 @@ async function trustedParts(directory: string): Promise<JournaledPart[]> {
   }
 }
 
-function expectContiguous(
+/** `root`: where, for errors. */
+export function expectContiguous(
   root: string,
   key: string,
   known: readonly JournaledPart[],

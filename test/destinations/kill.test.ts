@@ -2,21 +2,20 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { link, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { chown, link, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DestinationRecord } from '../../model/records.ts'
-import { openDestination } from '../../storage/index.ts'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { type Gcs, startGcs } from '../servers/gcs.ts'
+import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { collect, keys } from './conformance.ts'
 import { send } from './conformance-uploads.ts'
-import { localRecord, localSubject } from './subjects.ts'
-import { partBody, type UploadOrder } from './uploader.ts'
+import { localRecord, localSubject, serverRecord } from './subjects.ts'
+import { openOrdered, partBody, type UploadOrder } from './uploader.ts'
 
 interface Run {
   lines: string[]
@@ -58,7 +57,7 @@ async function kill(run: Run): Promise<void> {
 const uploadIdOf = (run: Run) => run.lines.find(line => line.startsWith('upload '))?.slice('upload '.length)
 
 async function expectWhole(order: UploadOrder): Promise<void> {
-  const destination = await openDestination(order.record, order.secrets)
+  const destination = await openOrdered(order)
   const expected = Buffer.concat(
     Array.from({ length: order.parts }, (_, index) => partBody(order, index + 1)),
   )
@@ -72,7 +71,7 @@ async function expectWhole(order: UploadOrder): Promise<void> {
 /** `sentTwice`: how many bytes beyond its length the store was sent for the object, where all parts are offered to it again. */
 function killTests(
   name: string,
-  place: () => { record: DestinationRecord; secrets: Record<string, string> },
+  place: () => Pick<UploadOrder, 'record' | 'secrets' | 'ssh'>,
   sentTwice?: (key: string, bytes: number) => number,
 ) {
   const order = (seed: string): UploadOrder => ({
@@ -235,4 +234,22 @@ describe('kill -9 of an uploader into Azure, and of the store', () => {
   })
 
   killTests('azure', () => ({ record: server.destinationRecord('kills'), secrets: server.secrets }))
+})
+
+describe('kill -9 of an uploader onto a server, over SSH', () => {
+  let server: TestSshd
+  let ssh: NonNullable<UploadOrder['ssh']>
+  before(async () => {
+    server = await startSshd()
+    await mkdir(join(server.home, 'backups'))
+    await chown(join(server.home, 'backups'), sshUserId, sshUserId)
+    ssh = { login: await server.login(), runAs: null, stagingRoot: join(server.home, 'staging') }
+  })
+  after(async () => server?.stop())
+
+  killTests('server', () => ({
+    record: serverRecord('db', join(server.home, 'backups')),
+    secrets: {},
+    ssh,
+  }))
 })

@@ -1,9 +1,11 @@
 /** The places that the destination tests run on. */
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { chown, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { DestinationRecord } from '../../model/records.ts'
 import { openDestination } from '../../storage/index.ts'
+import type { ServerShell } from '../../storage/server/shell.ts'
 import type { Azurite } from '../servers/azurite.ts'
 import type { Gcs } from '../servers/gcs.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
@@ -33,16 +35,46 @@ export async function localSubject(): Promise<Subject & { root: string }> {
   }
 }
 
+export const serverUri = (host: string, path: string): string =>
+  `server://${host}${pathToFileURL(path).pathname}`
+
+export const serverRecord = (host: string, path: string): DestinationRecord => ({
+  ...localRecord(path),
+  kind: 'server',
+  uri: serverUri(host, path),
+})
+
+/** A directory of a machine that this shell is on; its files are seen from here. `owner`: of the shell, where it is another. */
+export async function serverSubject(
+  shell: ServerShell,
+  owner?: { uid: number; gid: number },
+): Promise<Subject & { root: string }> {
+  const root = await mkdtemp(join(tmpdir(), "holdfast server's destination -"))
+  if (owner) await chown(root, owner.uid, owner.gid)
+  const open = () => openDestination(serverRecord('db', root), {}, { shellOn: async () => shell })
+  const destination = await open()
+  return {
+    root,
+    destination,
+    again: open,
+    kept: async () => (await filesBelow(root)).filter(path => path !== '.holdfast-uploads/'),
+    async close() {
+      await destination.close()
+      await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
 export async function s3Subject(
   server: Versitygw,
   prefix: string,
   silenceSeconds?: number,
 ): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets, silenceSeconds)
+  const destination = await openDestination(record, server.secrets, { silenceSeconds })
   return {
     destination,
-    again: () => openDestination(record, server.secrets, silenceSeconds),
+    again: () => openDestination(record, server.secrets, { silenceSeconds }),
     // Versitygw keeps objects, their versions and the parts of open uploads as files.
     kept: async () =>
       (await filesBelow(server.root)).filter(
@@ -58,10 +90,10 @@ export async function azureSubject(
   silenceSeconds?: number,
 ): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets, silenceSeconds)
+  const destination = await openDestination(record, server.secrets, { silenceSeconds })
   return {
     destination,
-    again: () => openDestination(record, server.secrets, silenceSeconds),
+    again: () => openDestination(record, server.secrets, { silenceSeconds }),
     kept: async () => {
       const names: string[] = []
       for await (const { name } of server.containerClient.listBlobsFlat({ includeUncommitedBlobs: true })) {
@@ -79,10 +111,10 @@ export async function azureSubject(
 
 export async function gcsSubject(server: Gcs, prefix: string, silenceSeconds?: number): Promise<Subject> {
   const record = server.destinationRecord(prefix)
-  const destination = await openDestination(record, server.secrets, silenceSeconds)
+  const destination = await openDestination(record, server.secrets, { silenceSeconds })
   return {
     destination,
-    again: () => openDestination(record, server.secrets, silenceSeconds),
+    again: () => openDestination(record, server.secrets, { silenceSeconds }),
     kept: () => server.kept(),
     close: () => destination.close(),
   }

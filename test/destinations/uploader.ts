@@ -4,18 +4,33 @@
  */
 import { createHash } from 'node:crypto'
 import { text } from 'node:stream/consumers'
+import { openSshHost } from '../../hosts/ssh/index.ts'
 import type { DestinationRecord } from '../../model/records.ts'
+import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
 
 export interface UploadOrder {
   record: DestinationRecord
   secrets: Record<string, string>
+  /** How to get to the server that the destination is on. */
+  ssh?: Parameters<typeof openSshHost>[0]
   key: string
   /** Absent: a new upload is opened and its id printed. */
   uploadId?: string
   seed: string
   parts: number
   partBytes: number
+}
+
+/** Closing it ends the connection, too. */
+export async function openOrdered(
+  order: Pick<UploadOrder, 'record' | 'secrets' | 'ssh'>,
+): Promise<Destination> {
+  if (!order.ssh) return await openDestination(order.record, order.secrets)
+  const { script, link } = openSshHost(order.ssh)
+  const shellOn = async (name: string) => ({ name, script })
+  const destination = await openDestination(order.record, order.secrets, { shellOn })
+  return { ...destination, close: async () => link.close() }
 }
 
 /** The same bytes for the same seed and part, in every process. The last part is short. */
@@ -27,7 +42,7 @@ export function partBody(order: Pick<UploadOrder, 'seed' | 'parts' | 'partBytes'
 if (import.meta.main) {
   const order: UploadOrder = JSON.parse(await text(process.stdin))
   const say = (line: string) => process.stdout.write(`${line}\n`)
-  const destination = await openDestination(order.record, order.secrets)
+  const destination = await openOrdered(order)
   const uploadId = order.uploadId ?? (await destination.openUpload(order.key))
   say(`upload ${uploadId}`)
   const there = await destination.listParts(order.key, uploadId)

@@ -22,6 +22,14 @@ describe('destination URIs', () => {
     ['path:/var/back ups', {}, { kind: 'local', uri: 'file:///var/back%20ups', settings: {} }],
     ['path:///var/größe', {}, { kind: 'local', uri: 'file:///var/gr%C3%B6%C3%9Fe', settings: {} }],
     ['/odd/50%25 #1?', {}, { kind: 'local', uri: 'file:///odd/50%2525%20%231%3F', settings: {} }],
+    ['server://db1/var/backups/', {}, { kind: 'server', uri: 'server://db1/var/backups', settings: {} }],
+    ['SERVER://db1/var/back ups', {}, { kind: 'server', uri: 'server://db1/var/back%20ups', settings: {} }],
+    [
+      'server://db1/größe/50%25',
+      {},
+      { kind: 'server', uri: 'server://db1/gr%C3%B6%C3%9Fe/50%25', settings: {} },
+    ],
+    ['server://local/srv', {}, { kind: 'server', uri: 'server://local/srv', settings: {} }],
     ['s3://vault', {}, { kind: 's3', uri: 's3://vault', settings: { pathStyle: false } }],
     ['s3://vault/', {}, { kind: 's3', uri: 's3://vault', settings: { pathStyle: false } }],
     [
@@ -95,7 +103,10 @@ describe('destination URIs', () => {
     test(`takes ${text} ${JSON.stringify(extras)}`, () => {
       const parsed = parseDestinationUri(text, extras)
       assert.deepEqual(parsed, expected)
-      assert.equal(parseDestinationUri(parsed.uri, parsed.kind === 'local' ? {} : extras).uri, parsed.uri)
+      assert.equal(
+        parseDestinationUri(parsed.uri, ['local', 'server'].includes(parsed.kind) ? {} : extras).uri,
+        parsed.uri,
+      )
     })
   }
 
@@ -112,6 +123,16 @@ describe('destination URIs', () => {
     ['file:///a?b=c', {}, /%3F/],
     ['/a\nb', {}, /control characters/],
     ['/var/backups', { region: 'eu-west-1' }, /region has no meaning/],
+    ['server:/var/backups', {}, /server:\/\/HOST\/directory/],
+    ['server:///var/backups', {}, /name of a host/],
+    ['server://db1', {}, /absolute path/],
+    ['server://db1/', {}, /root of the file system/],
+    ['server://db1/a/../b', {}, /"\.\."/],
+    ['server://db1/a?b', {}, /%3F/],
+    ['server://DB_1/var', {}, /name of a host/],
+    ['server://postgres:canary-secret@db1/var', {}, /user and port belong to the host/],
+    ['server://db1:22/var', {}, /user and port belong to the host/],
+    ['server://db1/var', { region: 'eu' }, /region has no meaning for a server's directory/],
     ['ftp://host/x', {}, /"ftp:" is not one of/],
     ['constructor://x', {}, /is not one of/],
     ['s3:vault', {}, /bucket\/prefix/],
@@ -193,6 +214,8 @@ describe('destination URIs', () => {
   const forms: [DestinationKind, Record<string, string>, RegExp | undefined][] = [
     ['local', {}, undefined],
     ['local', { accountKey: key }, /accountKey has no meaning for a directory/],
+    ['server', {}, undefined],
+    ['server', { password: canary }, /password has no meaning for a server's directory/],
     ['s3', { accessKeyId: 'AKID', secretAccessKey: canary }, undefined],
     ['s3', { accessKeyId: canary }, /secretAccessKey .* without its secret key/],
     ['s3', { sessionToken: canary }, /sessionToken .* without its keys/],

@@ -28,15 +28,7 @@ after(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
-const login = async (): Promise<Login> => ({
-  name: 'db',
-  address: server.address,
-  port: server.port,
-  user: server.user,
-  hostKeys: [await server.hostKey()],
-  privateKey: server.privateKey,
-  agent: false,
-})
+const { login } = server
 let count = 0
 async function open(change: Partial<Login> = {}, runAs: string | null = null) {
   count += 1

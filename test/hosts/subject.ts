@@ -39,15 +39,7 @@ export async function ssh(
   runAs: string | null,
   user: { uid: number; gid: number },
 ): Promise<Subject> {
-  const login = {
-    name: 'db',
-    address: server.address,
-    port: server.port,
-    user: server.user,
-    hostKeys: [await server.hostKey()],
-    privateKey: server.privateKey,
-    agent: false,
-  }
+  const login = await server.login()
   const options = (stagingRoot: string) => ({ login, runAs, stagingRoot })
   return {
     name: runAs === null ? 'ssh' : `ssh as ${runAs}`,

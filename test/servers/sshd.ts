@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import type { Login } from '../../hosts/ssh/index.ts'
 
 const run = promisify(execFile)
 const port = 2222
@@ -28,6 +29,8 @@ export interface TestSshd {
   readonly protectedKey: string
   readonly passphrase: string
   readonly password: string
+  /** What our own client needs, by the key as it is now. */
+  login(): Promise<Login>
   /** `ssh-ed25519 AAAA…`, as it is now. */
   hostKey(): Promise<string>
   /** The login's home, and a place for its staging. */
@@ -149,6 +152,8 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
     }
     await ended
   }
+  const hostKey = async () =>
+    (await readFile(at('host_key.pub'), 'utf8')).split(' ').slice(0, 2).join(' ').trim()
   const lastResort = () => server?.kill('SIGKILL')
   process.once('exit', lastResort)
   try {
@@ -166,7 +171,16 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
     protectedKey: await readFile(at('protected'), 'utf8'),
     passphrase,
     password,
-    hostKey: async () => (await readFile(at('host_key.pub'), 'utf8')).split(' ').slice(0, 2).join(' ').trim(),
+    login: async () => ({
+      name: 'db',
+      address: network.address,
+      port,
+      user: sshUser,
+      hostKeys: [await hostKey()],
+      privateKey: await readFile(at('key'), 'utf8'),
+      agent: false,
+    }),
+    hostKey,
     home,
     cut: () => network.link('down'),
     mend: () => network.link('up'),

@@ -1,0 +1,31 @@
+/**
+ * What a `server` destination asks a machine to do, in the shells and with the tools that servers have. Over SSH, by dash:
+ * see server-ssh.test.ts.
+ */
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after } from 'node:test'
+import { promisify } from 'node:util'
+import { localReach } from '../../hosts/shell.ts'
+import type { ServerShell } from '../../storage/server/shell.ts'
+import { shells } from '../hosts/support.ts'
+import { conformance } from './conformance.ts'
+import { serverSubject } from './subjects.ts'
+
+for (const shell of await shells()) {
+  if (shell[0] === 'bash') {
+    // Given a socket to read from, as Node does, bash would take itself for a remote login and read somebody's settings.
+    const { script } = localReach('db', ['bash', '--norc', '--posix'])
+    conformance('server directory by bash', () => serverSubject({ name: 'db', script }))
+  } else if (shell[1] === 'sh') {
+    // Busybox with its own tools, and no others.
+    const tools = await mkdtemp(join(tmpdir(), 'holdfast-busybox-'))
+    await promisify(execFile)(shell[0], ['--install', '-s', tools])
+    after(() => rm(tools, { recursive: true }))
+    const reach = localReach('db', shell)
+    const script: ServerShell['script'] = (text, words) => reach.script(`PATH=${tools}\n${text}`, words)
+    conformance('server directory by busybox', () => serverSubject({ name: 'db', script }))
+  }
+}
