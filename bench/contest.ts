@@ -1,23 +1,36 @@
 /** Runs several sides in turn, A B C A B C, and makes the rows. */
 import { type Cost, measured, median } from './measure.ts'
 import { forgetPeak, peakBytes } from './processes.ts'
-import type { Done, Product } from './product.ts'
+import type { Product } from './product.ts'
 import type { Row } from './rows.ts'
 import type { Shell } from './shell.ts'
 
-export interface Around {
-  product: Product
+export interface Field {
+  /** Our processes: all that do the work, and the one that carries the bytes. */
+  ours: { roots(): number[]; worker(): number }
   shell: Shell
   /** Process ids of the servers that both sides use. */
   servers: number[]
-  databaseBytes: number
+  databaseBytes: number | null
   runs: number
   only: readonly string[]
   /** Said to the person who waits. */
   say(line: string): void
 }
 
-interface Baseline {
+export interface Around extends Field {
+  product: Product
+  databaseBytes: number
+}
+
+/** One turn of ours. */
+export interface Done {
+  seconds: number
+  /** null: that is not what it is about. */
+  storedBytes: number | null
+}
+
+export interface Baseline {
   case: string
   what: string
   target: number | null
@@ -30,8 +43,6 @@ interface Baseline {
 
 export interface Contest {
   ours(): Promise<Done>
-  /** Ours are backups: what they stored is of interest. */
-  stores: boolean
   before?(): Promise<void>
   baselines: Baseline[]
   /** One turn of everybody that is not measured. */
@@ -44,26 +55,23 @@ interface Turn {
   workerRssBytes: number
 }
 
-export const wanted = (around: Pick<Around, 'only'>, name: string): boolean =>
+export const wanted = (around: Pick<Field, 'only'>, name: string): boolean =>
   around.only.length === 0 || around.only.includes(name)
 
-export async function contest(
-  around: Around,
-  { ours, stores, before, baselines, warmUp }: Contest,
-): Promise<Row[]> {
-  const { product, shell, servers, say } = around
+export async function contest(around: Field, { ours, before, baselines, warmUp }: Contest): Promise<Row[]> {
+  const { shell, servers, say } = around
   const chosen = baselines.filter(one => wanted(around, one.case))
   if (chosen.length === 0) return []
   const rounds: { ours: Turn; others: Turn[] }[] = []
 
   const turnOfOurs = async (): Promise<Turn> => {
     await before?.()
-    await forgetPeak(product.worker())
-    const { result, cost } = await measured({ roots: product.roots(), servers }, ours)
+    await forgetPeak(around.ours.worker())
+    const { result, cost } = await measured({ roots: around.ours.roots(), servers }, ours)
     return {
       cost: { ...cost, wallSeconds: result.seconds },
-      storedBytes: stores ? (await product.bytesOf(result.backup)).storedBytes : null,
-      workerRssBytes: peakBytes(product.worker()),
+      storedBytes: result.storedBytes,
+      workerRssBytes: peakBytes(around.ours.worker()),
     }
   }
   const turnOf = async (one: Baseline): Promise<Turn> => {

@@ -19,12 +19,16 @@ import { startProduct } from './product.ts'
 import { type Row, table } from './rows.ts'
 import { startShell } from './shell.ts'
 import { smallBackup } from './small.ts'
+import { storageCases, storageKind, storageKinds } from './storage.ts'
 import { backupLocal, backupS3, backupStaged, restoreLocal, type Source, transferCases } from './transfers.ts'
 
-const usage = `npm run bench -- [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
-  --size GB    of the PostgreSQL database that is made; default 1
+const productCases: readonly string[] = [...transferCases, 'sqlite-small', 'memory']
+const usage = `npm run bench -- [storage] [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
+  storage      the way of the bytes alone, by kind of destination, instead of whole operations
+  --size GB    of the PostgreSQL database that is made, or of the file that is sent; default 1
   --runs N     of each side; default 3
-  --only CASE  this case; may be given more than once: ${[...transferCases, 'sqlite-small', 'memory'].join(', ')}
+  --only CASE  this case; may be given more than once: ${productCases.join(', ')};
+               with storage: ${storageCases.join(', ')}
   --memory     the worker's memory also with three times the size
   --json       one object a row
   --keep       leave the directory of the baselines behind`
@@ -58,16 +62,39 @@ async function bench(): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-bench-'))
   if (options.keep) say(`baselines write into ${directory}`)
   else closers.push(() => rm(directory, { recursive: true, force: true }))
+  if (options.storage) await benchStorage(directory)
+  else await benchProduct(directory)
+}
+
+async function benchStorage(directory: string): Promise<void> {
+  needPrograms(['rclone'])
+  say(machineWords())
+  const { size: sizeGb, runs, only } = options
+  for (const kind of storageKinds) {
+    await attempt(kind, () =>
+      storageKind(kind, { directory, sizeGb, runs, only, say: line => say(`  ${line}`) }),
+    )
+  }
+}
+
+function machineWords(): string {
+  return `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown processor'}, Node ${process.version}`
+}
+
+function needPrograms(programs: readonly string[]): void {
+  const missing = programs.filter(name => !onPath(name))
+  if (missing.length === 0) return
+  throw new Error(
+    `not installed: ${missing.join(', ')} (Debian, Ubuntu: apt install postgresql-client sqlite3 zstd openssl rclone)`,
+  )
+}
+
+async function benchProduct(directory: string): Promise<void> {
   const needsDatabase = [...transferCases, 'memory'].some(name => chosen(name))
   const programs = ['zstd', 'openssl', 'sha256sum', ...(needsDatabase ? ['pg_dump', 'pg_restore'] : [])]
   if (chosen('sqlite-small')) programs.push('sqlite3')
   if (chosen('backup-s3') || chosen('backup-s3-streamed')) programs.push('rclone')
-  const missing = programs.filter(name => !onPath(name))
-  if (missing.length > 0) {
-    throw new Error(
-      `not installed: ${missing.join(', ')} (Debian, Ubuntu: apt install postgresql-client sqlite3 zstd openssl rclone)`,
-    )
-  }
+  needPrograms(programs)
 
   const small = join(directory, 'small.sqlite')
   makeShop(small, { rows: 19_000 })
@@ -87,6 +114,7 @@ async function bench(): Promise<void> {
   closers.push(() => shell.stop())
   const around: Around = {
     product,
+    ours: product,
     shell,
     servers: [...(postgres ? [postgres.pid] : []), ...(store ? [store.pid] : [])],
     databaseBytes: 0,
@@ -94,10 +122,7 @@ async function bench(): Promise<void> {
     only: options.only,
     say: line => say(`  ${line}`),
   }
-  const cpu = cpus()[0]?.model ?? 'unknown processor'
-  say(
-    `${availableParallelism()} × ${cpu}, Node ${process.version}${postgres ? `, PostgreSQL ${postgres.version}` : ''}`,
-  )
+  say(`${machineWords()}${postgres ? `, PostgreSQL ${postgres.version}` : ''}`)
 
   if (chosen('sqlite-small'))
     await attempt('sqlite-small', () => smallBackup(around, { file: small, directory }))
@@ -216,6 +241,7 @@ function readArguments() {
   }
   const read = () =>
     parseArgs({
+      allowPositionals: true,
       options: {
         size: { type: 'string', default: '1' },
         runs: { type: 'string', default: '3' },
@@ -225,10 +251,11 @@ function readArguments() {
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
-    }).values
-  let values: ReturnType<typeof read>
+    })
+  let values: ReturnType<typeof read>['values']
+  let positionals: string[]
   try {
-    values = read()
+    ;({ values, positionals } = read())
   } catch (error) {
     return wrong(error instanceof Error ? error.message : String(error))
   }
@@ -239,11 +266,14 @@ function readArguments() {
   const size = Number(values.size)
   const runs = Number(values.runs)
   const names = values.only.flatMap(names => names.split(','))
-  const cases: string[] = [...transferCases, 'sqlite-small', 'memory']
+  const storage = positionals.length === 1 && positionals[0] === 'storage'
+  const cases: readonly string[] = storage ? storageCases : productCases
   const unknown = names.filter(name => !cases.includes(name))
+  if (positionals.length > 0 && !storage) return wrong(`no such bench: ${positionals.join(' ')}`)
+  if (storage && values.memory) return wrong('--memory is not for storage')
   if (!(size > 0 && size <= 1000)) return wrong('--size is in GB, above 0')
   if (!(Number.isInteger(runs) && runs > 0)) return wrong('--runs is a number above 0')
   if (unknown.length > 0) return wrong(`no such case: ${unknown.join(', ')}`)
   const only = values.memory && names.length > 0 && !names.includes('memory') ? [...names, 'memory'] : names
-  return { ...values, size, runs, only }
+  return { ...values, storage, size, runs, only }
 }

@@ -3,8 +3,8 @@ import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestPostgres } from '../test/servers/postgres.ts'
 import type { Versitygw } from '../test/servers/versitygw.ts'
-import { type Around, type Contest, contest } from './contest.ts'
-import { localDestination } from './product.ts'
+import { type Around, type Contest, contest, type Done } from './contest.ts'
+import { localDestination, type Product } from './product.ts'
 import type { Row } from './rows.ts'
 import { word } from './shell.ts'
 
@@ -40,16 +40,20 @@ pg_dump -Fc -Z0 ${database} | zstd -q -3 -T2 | openssl enc -aes-256-ctr -K "$BEN
 wait $!`
 }
 
+async function backedUp({ product }: Around, request: Parameters<Product['backup']>[0]): Promise<Done> {
+  const { backup, seconds } = await product.backup(request)
+  return { seconds, storedBytes: (await product.bytesOf(backup)).storedBytes }
+}
+
 export async function backupLocal(around: Around, source: Source): Promise<Row[]> {
   const { database, directory } = source
   const sealed = join(directory, 'equal.zst.enc')
   const gzipped = join(directory, 'gzip.dump')
   return await contest(around, {
     warmUp: true,
-    stores: true,
     // The baseline writes over its file of the turn before; new place on a disk costs memory that nobody has used yet.
     before: () => around.product.clear(database),
-    ours: () => around.product.backup({ connection: database, destination: localDestination }),
+    ours: () => backedUp(around, { connection: database, destination: localDestination }),
     baselines: [
       {
         case: 'backup-local',
@@ -87,8 +91,7 @@ export async function backupS3(around: Around, source: Source, store: Versitygw)
   })
   return await contest(around, {
     warmUp: true,
-    stores: true,
-    ours: () => around.product.backup({ connection: database, destination: s3Destination }),
+    ours: () => backedUp(around, { connection: database, destination: s3Destination }),
     baselines: [
       {
         case: 'backup-s3',
@@ -114,9 +117,8 @@ export async function backupStaged(around: Around, source: Source): Promise<Row[
   const sealed = join(directory, 'staged.tar.zst.enc')
   return await contest(around, {
     warmUp: true,
-    stores: true,
     ours: () =>
-      around.product.backup({
+      backedUp(around, {
         connection: database,
         destination: localDestination,
         format: 'directory',
@@ -154,8 +156,10 @@ zstd -q -3 -T2 -f ${word(seekable)} -o ${word(compressed)}`)
   const contestants: Contest = {
     warmUp: false,
     before: () => drop('restored_by_us'),
-    stores: false,
-    ours: () => product.restore({ backup, connection: database, database: 'restored_by_us' }),
+    ours: async () => ({
+      ...(await product.restore({ backup, connection: database, database: 'restored_by_us' })),
+      storedBytes: null,
+    }),
     baselines: [
       {
         case: 'restore',

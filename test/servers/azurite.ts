@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
+import { ContainerClient, ContainerSASPermissions, StorageSharedKeyCredential } from '@azure/storage-blob'
 import type { DestinationRecord } from '../../model/records.ts'
 import { isThere, locked, toolsDirectory } from './cache.ts'
 import { freePort } from './ports.ts'
@@ -31,6 +31,8 @@ export interface Azurite {
   containerClient: ContainerClient
   destinationRecord(prefix: string, container?: string): DestinationRecord
   secrets: { accountKey: string }
+  /** For other people's tools: the container with a signature that allows everything in it, for a day. */
+  signedUrl(): Promise<string>
   /** kill -9; the directory stays. */
   kill(): Promise<void>
   /** Stops the server and removes the directory, unless it was given. */
@@ -77,6 +79,11 @@ export async function startAzurite(
       createdAt: new Date().toISOString(),
     }),
     secrets: { accountKey },
+    signedUrl: () =>
+      containerClient.generateSasUrl({
+        permissions: ContainerSASPermissions.parse('racwdl'),
+        expiresOn: new Date(Date.now() + 86_400_000),
+      }),
     kill: () => end('SIGKILL'),
     async stop() {
       await end('SIGTERM')

@@ -93,7 +93,12 @@ export async function startSessionFront(behind: string, root: string): Promise<S
     }
     if (session.state === 'open') {
       const headers = session.stored > 0 ? { range: `bytes=0-${session.stored - 1}` } : {}
-      return void outgoing.writeHead(308, { ...headers, 'content-length': '0' }).end()
+      // Clients whose HTTP library takes 308 for a redirect ask for another status.
+      const other = incoming.headers['x-guploader-no-308'] === 'yes'
+      const override = other ? { 'x-http-status-code-override': '308' } : {}
+      return void outgoing
+        .writeHead(other ? 200 : 308, { ...headers, ...override, 'content-length': '0' })
+        .end()
     }
     outgoing.writeHead(200, { 'content-type': 'application/json' }).end(session.state.made)
   }
