@@ -79,7 +79,7 @@ export async function loadCopy(
 }
 
 /** Another copy may do where this one does not. */
-const isOfTheCopy = ({ code }: HoldfastError): boolean =>
+export const isOfTheCopy = ({ code }: HoldfastError): boolean =>
   /^(destination|manifest|artifact|backup)\./.test(code) || code === 'key.missing'
 
 /** For who asks what a copy is worth: its damage is the answer, and only one that cannot be asked is passed over. */

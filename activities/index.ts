@@ -2,7 +2,7 @@
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
-import type { BackupInput, RestoreInput, RotateInput, VerifyInput } from '../model/records.ts'
+import type { BackupInput, CopyInput, RestoreInput, RotateInput, VerifyInput } from '../model/records.ts'
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
@@ -10,6 +10,14 @@ import type { Turn } from './boundary.ts'
 import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
+import {
+  cleanupCopied,
+  commitCopied,
+  copyArtifacts,
+  giveUpCopied,
+  precheckCopy,
+  recordCopied,
+} from './copy.ts'
 import { type HookOutcome, runHook } from './hooks.ts'
 import { logOf } from './log.ts'
 import { makeWay } from './make-way.ts'
@@ -160,6 +168,18 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         const left = await context.catalog.leftByRotation(input.operationId)
         return left.slice(0, 1000)
       }),
+
+    precheckCopy: (input: CopyInput) => step('precheck', (context, t) => precheckCopy(context, t, input)),
+    copyArtifacts: (input: CopyInput) =>
+      step('copy', (context, t) =>
+        pausable(context, t, input.operationId, pt => copyArtifacts(context, pt, input)),
+      ),
+    commitCopy: (input: CopyInput, from: string) =>
+      step('commit', (context, t) => commitCopied(context, t, input, from)),
+    recordCopy: (input: CopyInput, from: string) =>
+      step('record', (context, t) => recordCopied(context, t, input, from)),
+    cleanupCopy: (input: CopyInput) => step('cleanup', context => cleanupCopied(context, input)),
+    giveUpCopy: (input: CopyInput) => step('cleanup', (context, t) => giveUpCopied(context, t, input)),
 
     /** Asks for the operation of a due time. Whatever goes wrong is tried again: the API says when it is too late. */
     startDue: (input: ScheduledInput & { dueAt: string }): Promise<DueAnswer> =>

@@ -14,6 +14,8 @@ const toldOfRequest = [
   'connection',
   'destination',
   'destinations',
+  'to',
+  'from',
   'backup',
   'target',
   'planDigest',

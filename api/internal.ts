@@ -85,6 +85,7 @@ const phases = [
   'stage',
   'run tool',
   'upload',
+  'copy',
   'verify',
   'commit',
   'record',

@@ -217,8 +217,8 @@ export async function conflictOf(
   }
   return new HoldfastError(
     'operation.conflict',
-    operation.kind === 'rotateKeys'
-      ? `Starting a rotation of keys: ${named.operation}, started ${named.startedAt}, is under way.`
+    operation.kind === 'rotateKeys' || operation.kind === 'copy'
+      ? `Starting ${operation.kind === 'copy' ? 'a copying to the same place' : 'a rotation of keys'}: ${named.operation}, started ${named.startedAt}, is under way.`
       : `Starting a ${operation.kind}: ${named.kind} ${named.operation}, started ${named.startedAt}, holds this server.`,
     { context: named },
   )

@@ -340,7 +340,7 @@ function summaryOf(operation: OperationRecord): string {
     return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
   }
   if ('from' in input) return `rotate key ${input.from.name} → ${input.to.name}`
-  return `verify ${backupId} at ${destination}`
+  return kind === 'copy' ? `copy ${backupId} → ${destination}` : `verify ${backupId} at ${destination}`
 }
 
 const runOf = (description: WorkflowExecutionDescription): Run => ({

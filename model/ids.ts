@@ -33,6 +33,9 @@ export const requestWorkflowId = (operationId: string): string => `request/${ope
 export const retireWorkflowId = (operationId: string): string => `retire/${operationId}`
 /** Verifying takes no lock: its workflow id is its own. */
 export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`
+/** Nor does copying; but two of the same backup to the same place would do the same. */
+export const copyWorkflowId = (backupId: string, destination: string): string =>
+  `copy/${backupId}/${destination}`
 /** Neither does a dry run. */
 export const dryRunWorkflowId = (operationId: string): string => `dry-run/${operationId}`
 /** One rotation at a time: of two that cross, neither could say what is left. */

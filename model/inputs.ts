@@ -299,6 +299,14 @@ export const verifyInput = z.strictObject({
   from: slug.optional(),
 })
 
+export const copyInput = z.strictObject({
+  /** Destination to copy it to. */
+  to: slug,
+  /** Destination of the copy to read; absent: the first that answers and is whole. */
+  from: slug.optional(),
+  unattended,
+})
+
 const passphrase = z.string().min(12).max(1024)
 
 export const keyInput = z.strictObject({

@@ -211,6 +211,17 @@ export interface RotateInput extends Patience {
   to: KeyRef
 }
 
+export interface CopyInput extends Patience {
+  version: 1
+  operationId: string
+  backupId: string
+  /** Where it is copied to. */
+  destination: string
+  /** Destinations to read it from, in the order in which they are tried. */
+  copies: string[]
+  sourceConnection: string
+}
+
 export interface OperationRecord {
   id: string
   kind: OperationKind
@@ -224,7 +235,7 @@ export interface OperationRecord {
   targetDatabase: string | null
   workflowId: string
   runId: string | null
-  input: BackupInput | RestoreInput | VerifyInput | RotateInput
+  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

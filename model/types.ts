@@ -30,7 +30,7 @@ export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
-export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys'
+export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const
@@ -68,6 +68,7 @@ export type Phase =
   | 'stage'
   | 'run tool'
   | 'upload'
+  | 'copy'
   | 'verify'
   | 'commit'
   | 'record'

@@ -47,6 +47,18 @@ export async function settled(
   return { state: 'committed', signed: parseSigned(json(manifest), key) }
 }
 
+/** As they lie there. Throws `manifest.missing`. */
+export async function readManifestBytes(
+  destination: Destination,
+  connection: string,
+  backupId: string,
+): Promise<{ key: string; body: Uint8Array }> {
+  const key = manifestKey(connection, backupId)
+  const body = await destination.read(key)
+  if (body !== undefined) return { key, body }
+  throw new HoldfastError('manifest.missing', `Reading ${destination.uri}/${key}: it is not there.`)
+}
+
 /** When the backup was committed there, by the clock of the store. Throws `manifest.missing`. */
 export async function committedAtOf(
   destination: Destination,
@@ -68,14 +80,15 @@ export async function commitManifest(
   signed: SignedManifest,
 ): Promise<SignedManifest> {
   const { connection, backupId } = signed
-  await requireNotDeleted(destination, connection, backupId)
+  await expectUndeleted(destination, connection, backupId)
   const key = manifestKey(connection, backupId)
   const { body } = await putOnce(destination, key, Buffer.from(canonical(signed)), { lasting: true })
-  await requireNotDeleted(destination, connection, backupId)
+  await expectUndeleted(destination, connection, backupId)
   return parseSigned(json(body), key)
 }
 
-async function requireNotDeleted(
+/** Throws `backup.deleted`. */
+export async function expectUndeleted(
   destination: Destination,
   connection: string,
   backupId: string,
@@ -84,7 +97,7 @@ async function requireNotDeleted(
   if (marker === undefined) return
   throw new HoldfastError(
     'backup.deleted',
-    `Committing backup ${backupId}: it was given up at ${marker.at} by ${marker.by} (${marker.reason}).`,
+    `Committing backup ${backupId} in ${destination.uri}: it was given up or deleted there at ${marker.at} by ${marker.by} (${marker.reason}).`,
   )
 }
 
@@ -173,6 +186,15 @@ async function removeBelow(
   }
   if (failures.length > 0) throw failures[0]
   return locked
+}
+
+/** Closes every open upload of the backup; the first error is thrown at the end. */
+export async function abortUploads(destination: Destination, prefix: string): Promise<void> {
+  const failures: unknown[] = []
+  for await (const { key, uploadId } of destination.listUploads(prefix)) {
+    await destination.abortUpload(key, uploadId).catch(error => failures.push(error))
+  }
+  if (failures.length > 0) throw failures[0]
 }
 
 /** Puts the next `<attemptId>/keys-<n>.json`, if absent; the same contents again change nothing. Returns its key. */

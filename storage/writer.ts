@@ -31,7 +31,7 @@ export interface WriteOptions {
   seal: SealSecrets | null
   /** For artifacts made from staged data, whose bytes can be made again. */
   journal?: PartJournal
-  /** What the store lists for this upload. Looked at only together with a journal. */
+  /** What the store lists for this upload. */
   existingParts?: readonly PartInfo[]
   parallelParts?: number
   /** Whole MiB. Kept in the attempt: another size makes other parts. */

@@ -1,5 +1,6 @@
 /** Every workflow type by its name. */
 export { backup } from './backup.ts'
+export { copy } from './copy.ts'
 export { request } from './request.ts'
 export { restore } from './restore.ts'
 export { retire } from './retire.ts'

@@ -15,10 +15,11 @@ import {
   slugPattern,
   verifyWorkflowId,
 } from '../../model/ids.ts'
-import { type BackupRequestInput, backupInput, verifyInput } from '../../model/inputs.ts'
+import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
 import { accepted, backupView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { askedCopy, copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'
 import { recipientsOf } from '../recipients.ts'
@@ -73,6 +74,17 @@ const verify = createRoute({
   responses: { 202: json(accepted, 'Accepted'), ...problems },
 })
 
+const copy = createRoute({
+  method: 'post',
+  path: '/v1/backups/{id}/copy',
+  tags,
+  ...requires('operator', 'backup'),
+  summary:
+    'Copy a backup to another destination as it is: its tool is not run again, nothing is encrypted anew',
+  request: { params: idParam, body: body(copyInput) },
+  responses: { 202: json(accepted, 'Accepted: it goes on whatever happens to this process'), ...problems },
+})
+
 export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
   const { catalog, temporal } = context
   app.openapi(start, async c => {
@@ -106,6 +118,14 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   app.openapi(show, async c =>
     c.json(backupViewOf(await readBackup(catalog, c.req.valid('param').id), await urisOf(context)), 200),
   )
+  app.openapi(copy, async c => {
+    const requestKey = c.get('requestKey')
+    const backup = await readCommitted(context, c.req.valid('param').id)
+    const operation =
+      (await submittedBefore(context, requestKey)) ??
+      (await submit(context, await askedCopy(context, backup, c.req.valid('json')), requestKey))
+    return c.json({ operation: operationViewOf(operation, temporal) }, 202)
+  })
   app.openapi(verify, async c => {
     const requestKey = c.get('requestKey')
     const { level = 'checksum', from } = c.req.valid('json')
@@ -130,19 +150,6 @@ export async function readCommitted({ catalog }: ApiContext, id: string): Promis
   const backup = await readBackup(catalog, id)
   if (backup.state === 'deleted') throw new HoldfastError('backup.deleted', `Backup ${id} was deleted.`)
   return backup
-}
-
-/** Destinations to read a committed backup from, the best first; only the one that was asked for. Throws `backup.not-found`. */
-export function copiesToRead(backup: BackupRecord, from: string | undefined): [string, ...string[]] {
-  const all = backup.copies.filter(copy => copy.state === 'committed').map(copy => copy.destination)
-  const [first, ...others] = from === undefined ? all : all.filter(name => name === from)
-  if (first !== undefined) return [first, ...others]
-  throw new HoldfastError(
-    'backup.not-found',
-    from === undefined
-      ? `There is no copy of backup ${backup.id} to read.`
-      : `There is no copy of backup ${backup.id} at ${from}; there is one at: ${all.join(', ')}.`,
-  )
 }
 
 export async function newBackup(

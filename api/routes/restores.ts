@@ -15,13 +15,14 @@ import { type RestoreRequestInput, restoreInput } from '../../model/inputs.ts'
 import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
 import { accepted } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertTargetWithin, assertWithin, limitOf, within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
-import { copiesToRead, defaultJobs, newBackup, readCommitted } from './backups.ts'
+import { defaultJobs, newBackup, readCommitted } from './backups.ts'
 
 const start = createRoute({
   method: 'post',

@@ -7,6 +7,13 @@ import { bytes, duration, fields, note, print, printJson, table, time } from '..
 import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
 
+interface CopyOptions {
+  to: string
+  from?: string
+  unattended?: boolean
+  wait: boolean
+}
+
 interface VerifyOptions {
   level?: string
   from?: string
@@ -89,6 +96,25 @@ export function backupsCommands(program: Command): void {
           copy.uri,
         ]),
       )
+    })
+
+  group
+    .command('copy <backup>')
+    .description('copy a backup to another destination as it is, and watch it')
+    .requiredOption('--to <destination>', 'where to')
+    .option('--from <destination>', 'read the copy there; default: the first that answers and is whole')
+    .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText('after', '\nExample:\n  holdfast backups copy shop:latest --to offsite')
+    .action(async (reference: string, options: CopyOptions, command: Command) => {
+      const context = contextOf(command)
+      const operation = await start(context, `${await pathOf(context, reference)}/copy`, {
+        to: options.to,
+        ...(options.from === undefined ? {} : { from: options.from }),
+        ...(options.unattended ? { unattended: true } : {}),
+      })
+      await follow(context, operation, options.wait)
     })
 
   group

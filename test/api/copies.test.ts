@@ -180,6 +180,79 @@ describe('copies of a backup', () => {
     }
   })
 
+  const copied = async (body: Record<string, unknown>): Promise<OperationView> => {
+    const begun = await stack.expectOk<{ operation: OperationView }>(
+      'POST',
+      `/v1/backups/${backup}/copy`,
+      body,
+    )
+    return await stack.ended(begun.operation.id)
+  }
+  const addPlace = async (name: string) => {
+    mkdirSync(place(name))
+    await stack.expectOk('POST', '/v1/destinations', { name, uri: place(name) })
+  }
+  const filesOf = (name: string) => {
+    const folder = join(place(name), 'notes', 'backups', backup)
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()
+    return files.flatMap(file =>
+      /\.(json|tink)$/.test(file) ? [[file, readFileSync(join(folder, file)).toString('base64')]] : [],
+    )
+  }
+
+  test('copied to a third place: every byte and every name as it was', async () => {
+    await addPlace('cellar')
+    const ended = await copied({ to: 'cellar' })
+    assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
+    assert.equal(ended.kind, 'copy')
+    assert.deepEqual(filesOf('cellar'), filesOf('vault'))
+    assert.ok((await show()).copies.some(one => one.destination === 'cellar' && one.state === 'committed'))
+    assert.equal((await restore({ from: 'cellar' })).rows, 3000)
+    const again = await stack.refused('POST', `/v1/backups/${backup}/copy`, { to: 'cellar' })
+    assert.equal(again.code, 'request.exists')
+    const nowhere = await stack.refused('POST', `/v1/backups/${backup}/copy`, { to: 'nowhere' })
+    assert.equal(nowhere.errors?.[0]?.path, 'to')
+    await stack.expectOk('DELETE', '/v1/destinations/cellar')
+  })
+
+  test('a damaged copy is not copied: another one is, or none', async () => {
+    const [first, second] = (await show()).copies
+    assert.ok(first && second)
+    const whole = readFileSync(artifactAt(first.destination))
+    damage(first.destination)
+    try {
+      await addPlace('barn')
+      const asked = await copied({ to: 'barn', from: first.destination })
+      assert.equal(asked.error?.code, 'artifact.corrupted')
+      assert.deepEqual(readdirSync(place('barn')).includes('notes'), false, 'nothing of it is left')
+      const ended = await copied({ to: 'barn' })
+      assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
+      assert.match(ended.warnings.join(), new RegExp(`${first.destination} was passed over`))
+      assert.deepEqual(filesOf('barn'), filesOf(second.destination))
+    } finally {
+      writeFileSync(artifactAt(first.destination), whole)
+    }
+    await stack.expectOk('DELETE', '/v1/destinations/barn')
+  })
+
+  test('where it was deleted it is not put again', async () => {
+    await addPlace('loft')
+    const folder = join(place('loft'), 'notes', 'backups', backup)
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(
+      join(folder, 'deleted.json'),
+      JSON.stringify({
+        format: 'holdfast-deleted/1',
+        backupId: backup,
+        at: new Date(),
+        by: 'x',
+        reason: 'y',
+      }),
+    )
+    assert.equal((await copied({ to: 'loft' })).error?.code, 'backup.deleted')
+    await stack.expectOk('DELETE', '/v1/destinations/loft')
+  })
+
   test('a copy that is not there is refused at once', async () => {
     const refused = await stack.refused('POST', '/v1/restores', {
       backup,

@@ -1,0 +1,69 @@
+/** Accepting that a backup is copied: asked for by somebody. */
+import { listDestinations } from '../catalog/destinations.ts'
+import { HoldfastError } from '../model/errors.ts'
+import { copyWorkflowId } from '../model/ids.ts'
+import type { BackupRecord, CopyInput, OperationRecord, Patience } from '../model/records.ts'
+import type { ApiContext } from './context.ts'
+import { InvalidRequest } from './problem.ts'
+import { newOperation, newOperationId, patienceOf } from './submit.ts'
+
+/** Destinations to read a committed backup from, the best first; only the one that was asked for. Throws `backup.not-found`. */
+export function copiesToRead(backup: BackupRecord, from: string | undefined): [string, ...string[]] {
+  const all = backup.copies.filter(copy => copy.state === 'committed').map(copy => copy.destination)
+  const [first, ...others] = from === undefined ? all : all.filter(name => name === from)
+  if (first !== undefined) return [first, ...others]
+  throw new HoldfastError(
+    'backup.not-found',
+    from === undefined
+      ? `There is no copy of backup ${backup.id} to read.`
+      : `There is no copy of backup ${backup.id} at ${from}; there is one at: ${all.join(', ')}.`,
+  )
+}
+
+/** Throws what such a request is refused with. */
+export async function askedCopy(
+  context: ApiContext,
+  backup: BackupRecord,
+  request: { to: string; from?: string | undefined; unattended?: boolean | undefined },
+): Promise<OperationRecord> {
+  const names = (await listDestinations(context.catalog)).map(({ name }) => name)
+  if (!names.includes(request.to)) {
+    throw new InvalidRequest([{ path: 'to', message: `there is no destination named ${request.to}` }])
+  }
+  const there = backup.copies.find(({ destination }) => destination === request.to)
+  if (there?.state === 'committed') {
+    throw new HoldfastError('request.exists', `Backup ${backup.id} is at ${request.to} already.`)
+  }
+  return newCopy(backup, request.to, copiesToRead(backup, request.from), patienceOf(context, request))
+}
+
+function newCopy(
+  backup: BackupRecord,
+  destination: string,
+  copies: string[],
+  patience: Patience,
+): OperationRecord {
+  const input: CopyInput = {
+    version: 1,
+    operationId: newOperationId(),
+    backupId: backup.id,
+    destination,
+    copies,
+    sourceConnection: backup.connection,
+    ...patience,
+  }
+  return {
+    ...newOperation(),
+    id: input.operationId,
+    kind: 'copy',
+    connection: backup.connection,
+    engine: backup.engine,
+    backupId: backup.id,
+    destination,
+    targetDatabase: null,
+    workflowId: copyWorkflowId(backup.id, destination),
+    input,
+    warnings: [],
+    createdAt: new Date().toISOString(),
+  }
+}
