@@ -84,7 +84,8 @@ export const isOfTheCopy = ({ code }: HoldfastError): boolean =>
 
 /** For who asks what a copy is worth: its damage is the answer, and only one that cannot be asked is passed over. */
 export const isAway = (error: HoldfastError): boolean =>
-  error.code.startsWith('destination.') && errorClass(error.code) !== 'permanent'
+  error.code === 'destination.archived' ||
+  (error.code.startsWith('destination.') && errorClass(error.code) !== 'permanent')
 
 /** What is tried again or mended comes before what stays as it is. */
 function mostHopeful(errors: readonly HoldfastError[]): HoldfastError {

@@ -10,6 +10,7 @@ import type { Turn } from './boundary.ts'
 import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
+import type { Copies } from './copies.ts'
 import {
   cleanupCopied,
   commitCopied,
@@ -31,6 +32,7 @@ import { rotateAt } from './rotate.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
+import { thawBackup } from './thaw.ts'
 import { uploadArtifacts } from './upload.ts'
 import { verifyBackup } from './verify.ts'
 
@@ -103,6 +105,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         if (!input.dryRun) await clearClosedOperations(context)
         return await planRestoreFrom(context, t, input)
       }),
+    /** Asks for what of the backup lies in an archive; answers what is still away. */
+    thaw: (from: Copies) => step('thaw', (context, t) => thawBackup(context, t, from)),
     precheckRestore: (input: RestoreInput) =>
       onHost('precheck', input.operationId, (context, t) => precheckRestore(context, t, input)),
     restoreSteps: (input: RestoreInput, ids: string[]) =>

@@ -21,6 +21,7 @@ import {
   storedPlan,
 } from './plan.ts'
 import { runProbe } from './steps.ts'
+import { frozenWords, lookForFrozen } from './thaw.ts'
 
 export interface ChecksSummary {
   passed: number
@@ -78,8 +79,29 @@ export async function precheckRestore(
     ...(await toolChecks(context, restoreStepsOf(plan))),
     ...(await restoreStagingChecks(context, plan)),
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
+    ...(await frozenCheck(context, input, plan)),
   ]
   return await settle(context, input.operationId, checks)
+}
+
+/** Said where it is so; otherwise there is nothing to say. */
+async function frozenCheck(
+  context: WorkerContext,
+  input: RestoreInput,
+  { manifest }: StoredRestorePlan,
+): Promise<CheckResult[]> {
+  const frozen = await lookForFrozen(context.destination, input, manifest)
+  if (frozen === null) return []
+  const title = 'The artifacts can be read at once'
+  return [
+    {
+      id: 'frozen',
+      title,
+      answer: 'warn',
+      code: 'destination.archived',
+      detail: `${frozenWords(frozen)}; the restore waits for it`,
+    },
+  ]
 }
 
 /**

@@ -21,19 +21,21 @@ import {
 } from './plan.ts'
 import { spoolAt } from './spool.ts'
 import { type OpenedArtifact, runProbe, runStep } from './steps.ts'
+import { type Frozen, lookForFrozen } from './thaw.ts'
 
 /** Reads the manifest (signature and all), makes sure that its key is at hand, and plans. */
 export async function planRestoreFrom(
   context: WorkerContext,
   turn: Turn,
   input: RestoreInput,
-): Promise<RestoreSummary & { warnings: string[] }> {
+): Promise<RestoreSummary & { warnings: string[]; frozen: Frozen | null }> {
   const { result, warnings } = await fromCopies(context, turn, input, async name => {
     const { manifest, keys } = await loadCopy(context, turn, input, name)
     for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
     return manifest
   })
-  return { ...(await planRestore(context, turn, input, result)), warnings }
+  const frozen = await lookForFrozen(context.destination, input, result)
+  return { ...(await planRestore(context, turn, input, result)), warnings, frozen }
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */

@@ -90,6 +90,7 @@ const phases = [
   'commit',
   'record',
   'fetch',
+  'thaw',
   'approval',
   'queue',
   'safety backup',

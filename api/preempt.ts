@@ -72,7 +72,7 @@ export async function endHolder(
 export async function makeWay(context: ApiContext, operationId: string): Promise<Way> {
   const { catalog, temporal } = context
   const operation = await readOperation(catalog, operationId)
-  if (!mayNotWait(operation) || !asks(operation) || !(await hasConsent(catalog, operationId))) {
+  if (!mayNotWait(operation) || !asks(operation) || !(await hasConsent(catalog, operation))) {
     throw new HoldfastError(
       'approval.not-wanted',
       `Operation ${operationId} may not end what holds its server.`,
@@ -85,13 +85,17 @@ export async function makeWay(context: ApiContext, operationId: string): Promise
   return (await endHolder(context, operation, holder.operationId)) ? 'leaving' : 'held'
 }
 
-async function hasConsent(catalog: Catalog, operationId: string): Promise<boolean> {
-  const approval = await findApproval(catalog.db, operationId)
-  if (!approval || Date.parse(approval.expiresAt) <= Date.now()) return false
-  if (approval.state === 'approved') return true
+async function hasConsent(catalog: Catalog, { id, input }: OperationRecord): Promise<boolean> {
   // Nothing was there under the name when it was planned: then nothing is replaced.
-  const stored = await readPlan(catalog, operationId)
-  return approval.state === 'planning' && stored !== undefined && !hasSwap(stored)
+  const replacesNothing = async () => {
+    const stored = await readPlan(catalog, id)
+    return stored !== undefined && !hasSwap(stored)
+  }
+  // A restore beside that waited for an archive before it asked for the server.
+  if ('overwriteExisting' in input && !input.overwriteExisting) return await replacesNothing()
+  const approval = await findApproval(catalog.db, id)
+  if (!approval || Date.parse(approval.expiresAt) <= Date.now()) return false
+  return approval.state === 'approved' || (approval.state === 'planning' && (await replacesNothing()))
 }
 
 const hasSwap = ({ plan }: StoredPlan): boolean => plan !== null && typeof plan === 'object' && 'swap' in plan

@@ -301,6 +301,13 @@ export const errorTable = {
     'The object is locked against removal',
     'It may be removed once the lock has ended, or the legal hold was lifted; `holdfast sweep` then removes what was given up.',
   ),
+  'destination.archived': row(
+    'permanent',
+    409,
+    1,
+    'The object lies in an archive, and cannot be read before it was brought back',
+    'A restore, and a verification that reads, bring it back by themselves; elsewhere do so with the tools of the store.',
+  ),
   'destination.object-missing': row(
     'permanent',
     404,

@@ -93,7 +93,7 @@ export const destinationInput = z.strictObject({
   maxParts: z.int().min(2).max(10_000).optional(),
   /** S3: `none` for stores that refuse checksum headers. */
   checksums: z.enum(['sha256', 'none']).optional(),
-  /** Of artifacts: a class of S3 or GCS, a tier of Azure; one that is readable at once. */
+  /** Of artifacts: a class of S3 or GCS, a tier of Azure. What is in an archive is brought back by a restore, which takes hours. */
   storageClass: z
     .string()
     .regex(/^[A-Za-z][A-Za-z0-9_]{0,39}$/)

@@ -73,6 +73,7 @@ export type Phase =
   | 'commit'
   | 'record'
   | 'fetch'
+  | 'thaw'
   | 'approval'
   | 'queue'
   | 'safety backup'

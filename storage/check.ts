@@ -84,3 +84,15 @@ export const needing = (error: HoldfastError, permission: string): HoldfastError
     error.message.replace(/(; it needs the permission .*)?\.$/, `; it needs the permission ${permission}.`),
     { hint: error.hint, context: error.context },
   )
+
+/** What is to be known of a destination whose artifacts go into an archive. */
+export const archiveNote = (
+  storageClass: string | undefined,
+  isArchive: (storageClass: string) => boolean,
+  thawHours: (storageClass: string) => number,
+): string[] =>
+  storageClass !== undefined && isArchive(storageClass)
+    ? [
+        `Artifacts go into an archive (${storageClass}): a restore begins with bringing them back, which usually takes ${thawHours(storageClass)} hours.`,
+      ]
+    : []

@@ -18,6 +18,8 @@ export interface ObjectStat {
   protection?: Protection
   /** The store's own name of the class or tier that the object is in. From `stat`. */
   storageClass?: string
+  /** Of one in an archive that cannot be read as it is; `thawing`: it was asked for, and is on its way. */
+  frozen?: 'archived' | 'thawing'
 }
 
 /** What keeps an object from being removed. */
@@ -88,11 +90,26 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
+/** Of stores that keep objects in classes: dear to keep and cheap to read, or the other way round. */
+export interface StorageClasses {
+  /** Objects in this one have to be brought back before they can be read. */
+  isArchive(storageClass: string): boolean
+  /** How long bringing back an object of this class usually takes. */
+  thawHours(storageClass: string): number
+  /**
+   * Asks for an archived object to become readable, for so many days where the store gives a copy. Returns at once; see
+   * `frozen`. Asking again changes nothing. Throws `destination.object-missing`.
+   */
+  thaw(key: string, days: number, options?: CallOptions): Promise<void>
+}
+
 export interface Destination {
   readonly kind: DestinationKind
   /** Canonical URI without credentials, e.g. `s3://bucket/prefix`, `file:///var/backups`. */
   readonly uri: string
   readonly capabilities: Capabilities
+  /** Absent: it has none. */
+  readonly classes?: StorageClasses
 
   /** A small object (≤ 16 MiB), whole or not at all, durable on return. */
   put(key: string, body: Uint8Array, options?: PutOptions): Promise<ObjectStat>

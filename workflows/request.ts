@@ -21,6 +21,7 @@ import { held } from './holding.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
 import { attempted, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
+import { thaw } from './thaw.ts'
 import { counted } from './words.ts'
 
 const approveSignal = defineSignal<[approvalId: unknown]>('approve')
@@ -46,6 +47,8 @@ export async function request(input: RestoreInput): Promise<Told> {
         () => quick.precheckRestore(input),
         ({ passed }) => `${counted(passed, 'check')} passed`,
       )
+      // Before anybody holds the server, and before an approval that would run out meanwhile.
+      if (plan.frozen) await thaw(story, input)
       const approved = plan.swap
         ? await story.phase(
             'approval',

@@ -8,6 +8,7 @@ import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
+import { thaw } from './thaw.ts'
 import { bytes, counted } from './words.ts'
 
 /**
@@ -45,6 +46,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
         await story.phase('cleanup', () => patient.cleanHost(input.operationId))
         return checks.warnings
       }
+      if (plan.frozen) await thaw(story, input)
       if (plan.swap && input.safetyBackup) await safetyBackup(story, input, input.safetyBackup)
       const hooks = hooksOf(story, input.operationId, plan.hooks)
       await hooks.before()
@@ -118,6 +120,7 @@ async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInp
     flaw: null,
     whenGivenUp: async () => {},
     phase: (_phase, work) => work(),
+    says() {},
     state() {},
     queued() {},
     told: async () => {},

@@ -30,6 +30,8 @@ export interface Story {
   whenGivenUp: (outcome: 'failed' | 'cancelled') => Promise<void>
   /** Tells a phase: when it began, how it went. `summarize` puts its result in a few words. */
   phase<T>(phase: Phase, work: () => Promise<T>, summarize?: (result: T) => string | undefined): Promise<T>
+  /** How the phase under way goes. */
+  says(summary: string): void
   state(state: string): void
   /** It waits for its server, in this phase. */
   queued(): void
@@ -155,6 +157,12 @@ export function tell(
         // What comes next tells the catalog of this end, too: another phase, or the operation's.
         show()
       }
+    },
+    says(summary) {
+      const running = phases.at(-1)
+      if (running?.summary === summary) return
+      if (running) running.summary = summary
+      publish()
     },
     state(state) {
       trouble = null

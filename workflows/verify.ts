@@ -2,6 +2,7 @@ import type { VerifyInput } from '../model/records.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long } from './steps.ts'
 import { tell } from './story.ts'
+import { onceThawed } from './thaw.ts'
 
 /** Looks at a committed backup. Takes no lock. */
 export async function verify(input: VerifyInput): Promise<Told> {
@@ -12,7 +13,7 @@ export async function verify(input: VerifyInput): Promise<Told> {
     async () => {
       const { warnings } = await story.phase(
         'verify',
-        () => long.verifyBackup(input),
+        () => onceThawed(story, input, () => long.verifyBackup(input)),
         ({ detail }) => detail,
       )
       return warnings

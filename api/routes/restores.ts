@@ -1,7 +1,9 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
+import { lookForFrozen } from '../../activities/thaw.ts'
 import { insertApproval } from '../../catalog/approvals.ts'
 import { findBackup, listBackups } from '../../catalog/backups.ts'
 import { listConnections, readConnection, type StoredConnection } from '../../catalog/connections.ts'
+import { destinationSecrets, readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
@@ -14,6 +16,9 @@ import {
 import { type RestoreRequestInput, restoreInput } from '../../model/inputs.ts'
 import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
 import { accepted } from '../../model/views.ts'
+import { boundTo } from '../../storage/bound.ts'
+import type { Destination } from '../../storage/destination.ts'
+import { openDestination } from '../../storage/index.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
@@ -161,12 +166,39 @@ async function newRestore(
     targetDatabase: request.target.database,
     workflowId: input.dryRun
       ? dryRunWorkflowId(input.operationId)
-      : request.overwriteExisting
+      : request.overwriteExisting || (await isFrozen(context, backup, copies))
         ? requestWorkflowId(operationId)
         : serverLock(target.serverIdentity),
     input,
     warnings: [],
     createdAt: new Date().toISOString(),
+  }
+}
+
+const lookSeconds = 5
+
+/**
+ * Bringing a backup back from an archive takes hours: until then the restore must not hold the server. A store that does not
+ * tell in time keeps nobody; the restore then finds out under its lock.
+ */
+async function isFrozen(context: ApiContext, backup: BackupRecord, copies: string[]): Promise<boolean> {
+  const { id: backupId, connection: sourceConnection, manifest } = backup
+  const late = AbortSignal.timeout(lookSeconds * 1000)
+  const opened: Destination[] = []
+  const open = async (name: string) => {
+    const record = await readDestination(context.catalog, name)
+    const secrets = await destinationSecrets(context.catalog, name)
+    const destination = await openDestination(record, secrets, { shellOn: context.shellOn })
+    opened.push(destination)
+    return boundTo(late, destination)
+  }
+  try {
+    return (await lookForFrozen(open, { copies, backupId, sourceConnection }, manifest)) !== null
+  } catch (error) {
+    if (late.aborted) return false
+    throw error
+  } finally {
+    for (const destination of opened) await destination.close()
   }
 }
 

@@ -50,7 +50,7 @@ function withWritingOptions(command: Command): Command {
   return command
     .option(
       '--storage-class <class>',
-      'of artifacts; one that is readable at once: e.g. STANDARD_IA of S3, NEARLINE of GCS, Cool of Azure',
+      'of artifacts: e.g. STANDARD_IA of S3, NEARLINE of GCS, Cool of Azure; from an archive a restore brings back, for hours',
     )
     .option('--encryption <how>', 'S3: encryption by the store: AES256, aws:kms, aws:kms:dsse')
     .option('--kms-key <id>', "S3, GCS: the key of the store's KMS")

@@ -1,10 +1,11 @@
 /** Whether a container takes, gives back, lists and removes what a backup needs, and locks it where that is wanted. */
 import { randomBytes } from 'node:crypto'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
-import { checkDestination, needing, soonAfter } from '../check.ts'
+import { archiveNote, checkDestination, needing, soonAfter } from '../check.ts'
 import type { CallOptions, Destination } from '../destination.ts'
 import { expectProtection } from '../locked.ts'
 import { precheckFolder } from '../object-key.ts'
+import { isArchive, thawHours } from './archive.ts'
 import { putObject, removeBlob, statObject } from './objects.ts'
 import type { Store, WrittenWith } from './store.ts'
 
@@ -20,7 +21,7 @@ export async function checkAzure(
     throw await missing(store, error, { tags: 't (tags)' }, options)
   }
   if (store.protects) await checkLocks(store, options)
-  return []
+  return archiveNote(store.storageClass, isArchive, thawHours)
 }
 
 /** A policy of the container itself also keeps the records of uploads. */

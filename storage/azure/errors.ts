@@ -41,8 +41,8 @@ const byName: Record<string, ErrorCode> = {
   OperationTimedOut: 'destination.unreachable',
   InternalError: 'destination.unreachable',
   RequestBodyIncomplete: 'destination.unreachable',
-  BlobArchived: 'destination.misconfigured',
-  BlobBeingRehydrated: 'destination.misconfigured',
+  BlobArchived: 'destination.archived',
+  BlobBeingRehydrated: 'destination.archived',
   InvalidRange: 'destination.misconfigured',
   BlobAccessTierNotSupportedForAccountType: 'destination.misconfigured',
   FeatureVersionMismatch: 'destination.misconfigured',
@@ -80,7 +80,6 @@ const hints: Record<string, string> = {
   AuthenticationFailed:
     'The account does not know this key or signature, or the signature has expired: give fresh credentials, and check the clock of this machine.',
   KeyBasedAuthenticationNotPermitted: 'The account takes no account keys: give a shared access signature.',
-  BlobArchived: 'The object lies in the archive tier: bring it back to a hot or cool one first.',
   ENOTFOUND: 'There is no such host: correct the account, or the endpoint.',
 }
 

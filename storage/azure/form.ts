@@ -22,7 +22,7 @@ const schema = z.strictObject({
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
   /** The tier of artifacts; what is small stays in the account's own. */
   storageClass: z
-    .enum(['Hot', 'Cool', 'Cold'], 'it must be one of Hot, Cool, Cold, which are readable at once')
+    .enum(['Hot', 'Cool', 'Cold', 'Archive'], 'it must be one of Hot, Cool, Cold, Archive')
     .optional(),
   /** A scope of the account, which says under which key objects are encrypted. */
   encryptionScope: z

@@ -1,6 +1,7 @@
 /** Azure Blob Storage: `azure://container/prefix`. The container must be there; it is never made by us. */
 import type { Capabilities, Destination } from '../destination.ts'
 import { checkAzure } from './check.ts'
+import { classesOf } from './classes.ts'
 import type { AzureSettings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
@@ -34,6 +35,7 @@ export function openAzureDestination(
     kind: 'azure',
     uri,
     capabilities,
+    classes: classesOf(store),
     put: (key, body, options) => putObject(store, key, body, options),
     read: (key, options) => readObject(store, key, options),
     get: (key, options) => getObject(store, key, options),

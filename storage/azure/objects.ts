@@ -7,6 +7,7 @@ import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { isProtected, lockedObject } from '../locked.ts'
 import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix, inKeyOrder, uploadsFolder } from '../object-key.ts'
+import { frozenIn } from './archive.ts'
 import type { Store, WrittenWith } from './store.ts'
 
 const isMissing = (error: unknown) => hasCode(error, 'destination.object-missing')
@@ -117,6 +118,7 @@ export async function lookAt(
       modifiedAt: answer.lastModified ?? new Date(0),
       ...(answer.accessTier ? { storageClass: answer.accessTier } : {}),
       ...protectionOf(answer),
+      ...frozenIn(answer),
       ...(answer.etag ? { tag: answer.etag } : {}),
       ...(answer.versionId ? { version: answer.versionId } : {}),
     }

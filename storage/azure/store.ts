@@ -29,6 +29,8 @@ export interface Store {
   written: { ours: WrittenWith; any: WrittenWith; lasting(): WrittenWith; artifact(): WrittenWith }
   /** Objects are locked or held. */
   protects: boolean
+  /** Of artifacts, where the destination names one. */
+  storageClass: string | undefined
   container: ContainerClient
   blob(key: string): BlockBlobClient
   fullKey(key: string): string
@@ -59,6 +61,7 @@ const permissions = {
   'Get Blob Properties': 'r (read)',
   'List Blobs': 'l (list)',
   'Delete Blob': 'd (delete)',
+  'Set Blob Tier': 'w (write)',
   'Get Container Properties': 'r (read)',
   'Delete Blob Immutability Policy': 'i (immutable storage)',
   'Set Blob Legal Hold': 'i (immutable storage)',
@@ -121,6 +124,7 @@ export function openStore(
     silenceSeconds,
     written: writtenWith(settings),
     protects: settings.objectLock !== undefined || settings.legalHold === true,
+    storageClass: settings.storageClass,
     container,
     blob: key => container.getBlockBlobClient(`${base}${key}`),
     fullKey: key => `${base}${key}`,

@@ -1,9 +1,11 @@
 /** Whether a bucket takes, gives back, lists and removes what a backup needs; names the permission that is missing. */
 import { randomBytes } from 'node:crypto'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
-import { soonAfter } from '../check.ts'
+import { archiveNote, soonAfter } from '../check.ts'
 import type { CallOptions } from '../destination.ts'
 import { precheckFolder } from '../object-key.ts'
+import { isArchive, thawHours } from './archives.ts'
+import { expectThaw } from './classes.ts'
 import { bucketLock } from './lock.ts'
 import { deletePlainly, listObjects, putObject, readObject, removeObject } from './objects.ts'
 import { withMissingPermission } from './permissions.ts'
@@ -45,14 +47,18 @@ export async function checkS3(store: Store, options: CallOptions): Promise<strin
     if (!listed)
       throw new HoldfastError('destination.corrupted', `${store.uri} does not list what was written to it.`)
     await checkUploads(store, `${key}-parts`, options)
+    if (isArchive(store.storageClass ?? '')) await expectThaw(store, key, options)
   } finally {
     await removePrecheck(store, key, last)
   }
-  return lock?.byDefault === undefined
-    ? []
-    : [
-        `The bucket itself locks what is written (${lock.byDefault}): what is given up stays until then, also without objectLock.`,
-      ]
+  return [
+    ...(lock?.byDefault === undefined
+      ? []
+      : [
+          `The bucket itself locks what is written (${lock.byDefault}): what is given up stays until then, also without objectLock.`,
+        ]),
+    ...archiveNote(store.storageClass, isArchive, thawHours),
+  ]
 }
 
 /** Some stores take If-None-Match and overwrite all the same: found out here, before anything leans on it. */

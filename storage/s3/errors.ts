@@ -54,6 +54,7 @@ const byName: Record<string, ErrorCode> = {
   // What the SDK calls a 404 without a body (HEAD).
   NotFound: 'destination.object-missing',
   NoSuchVersion: 'destination.object-missing',
+  InvalidObjectState: 'destination.archived',
   NoSuchUpload: 'destination.upload-gone',
   InvalidPart: 'destination.upload-gone',
   PreconditionFailed: 'destination.exists',

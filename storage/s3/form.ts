@@ -15,9 +15,6 @@ import {
 
 const title = 'an S3 store'
 
-/** Objects there must be brought back before they can be read. */
-const archives = ['GLACIER', 'DEEP_ARCHIVE']
-
 const schema = z.strictObject({
   /** Absent: Amazon's own endpoint of the region. */
   endpoint: z.url({ protocol: /^https?$/ }).optional(),
@@ -36,7 +33,6 @@ const schema = z.strictObject({
   storageClass: z
     .string()
     .regex(/^[A-Z][A-Z0-9_]{0,39}$/)
-    .refine(name => !archives.includes(name), 'it must be readable at once, which this class is not')
     .optional(),
   /** By the store, with its own key or one of its KMS. What we encrypt is encrypted already. */
   encryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),

@@ -1,6 +1,7 @@
 /** S3 and what speaks it: `s3://bucket/prefix`. The bucket must be there; it is never made by us. */
 import type { Destination } from '../destination.ts'
 import { checkS3 } from './check.ts'
+import { classesOf } from './classes.ts'
 import type { S3Settings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { providerAt } from './providers.ts'
@@ -35,6 +36,7 @@ export function openS3Destination(
         objectLock: true,
       }
     },
+    classes: classesOf(store),
     put: (key, body, options) => putObject(store, key, body, options),
     read: (key, options) => readObject(store, key, options),
     get: (key, options) => getObject(store, key, options),

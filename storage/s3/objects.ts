@@ -19,6 +19,7 @@ import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { ownObject } from '../lost-put.ts'
 import { checkKey, checkPrefix } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
+import { frozenIn } from './archives.ts'
 import { lockedError, protectionOf } from './lock.ts'
 import { knownSha256, type Store, whereKnown } from './store.ts'
 
@@ -190,6 +191,7 @@ export async function statObject(
     modifiedAt: answer.LastModified ?? new Date(0),
     storageClass: answer.StorageClass ?? 'STANDARD',
     ...protectionOf(answer),
+    ...frozenIn(answer),
     ...versionOf(answer.VersionId),
     ...(answer.ETag ? { tag: answer.ETag } : {}),
   }

@@ -31,6 +31,8 @@ export interface Store {
   written: { any(): WrittenWith; lasting(): WrittenWith; artifact(): WrittenWith }
   /** Objects are locked or held: the store then wants a checksum of whatever is sent. */
   protects: boolean
+  /** Of artifacts, where the destination names one. */
+  storageClass: string | undefined
   fullKey(key: string): string
   /** undefined for keys outside our prefix. */
   ownKey(fullKey: string | undefined): string | undefined
@@ -97,6 +99,7 @@ const permissions = {
   GetBucketVersioning: 's3:GetBucketVersioning',
   GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
   GetObjectRetention: 's3:GetObjectRetention',
+  RestoreObject: 's3:RestoreObject',
   CreateMultipartUpload: 's3:PutObject',
   UploadPart: 's3:PutObject',
   CompleteMultipartUpload: 's3:PutObject',
@@ -171,6 +174,7 @@ export function openStore(
     findings,
     written: writtenWith(settings),
     protects: settings.objectLock !== undefined || settings.legalHold === true,
+    storageClass: settings.storageClass,
     fullKey: key => `${base}${key}`,
     ownKey: fullKey => (fullKey?.startsWith(base) ? fullKey.slice(base.length) : undefined),
     async call(action, key, { signal }, request) {

@@ -37,6 +37,8 @@ export interface FaultyStore {
   seen: string[]
   /** Decides about each request; replace it to begin a scenario. */
   fault: (incoming: IncomingMessage) => Fault
+  /** Is told the body of every request that came whole. */
+  heard?: (incoming: IncomingMessage, body: Buffer) => void
   close(): Promise<void>
 }
 
@@ -68,6 +70,7 @@ export async function startFaultyStore(target: string): Promise<FaultyStore> {
       return void incoming.socket.resetAndDestroy()
     }
     const body = await buffer(incoming)
+    store.heard?.(incoming, body)
     if (fault.kind === 'narrow') await sleep((body.length / fault.bytesPerSecond) * 1000)
     if (fault.kind === 'damage' && body.length > 0) body.writeUInt8(body.readUInt8(0) ^ 1)
     if (fault.kind === 'answer') {

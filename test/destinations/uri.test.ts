@@ -147,7 +147,6 @@ describe('destination URIs', () => {
     ['s3://vault', { endpoint: 'ftp://x' }, /endpoint/],
     ['s3://vault', { endpoint: 'https://key:canary-secret@store.example.com' }, /endpoint/],
     ['s3://vault', { region: 'EU WEST' }, /region/],
-    ['s3://vault', { storageClass: 'GLACIER' }, /storageClass .* readable at once/],
     ['s3://vault', { storageClass: 'canary secret' }, /storageClass/],
     ['s3://vault', { kmsKeyId: 'alias/x' }, /kmsKeyId .* needs the encryption aws:kms/],
     ['s3://vault', { maxParts: 20_000 }, /maxParts/],
