@@ -7,6 +7,7 @@ import { engineOf } from '../engines/index.ts'
 import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { BackupInput, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
+import { hostOfDestination } from '../storage/index.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { neededEncoder } from './encoder.ts'
@@ -52,6 +53,7 @@ export async function precheckBackup(
         return [destination.uri, ...notes].join('. ')
       },
     ),
+    ...(await apartCheck(context, input.destination)),
   ]
   if (input.recipients.length > 0) {
     checks.push(
@@ -150,6 +152,23 @@ async function toolChecks(
     )
   }
   return checks
+}
+
+/** What takes that machine would take its backups, too. */
+async function apartCheck(context: WorkerContext, name: string): Promise<CheckResult[]> {
+  // One that cannot be opened has failed its own check.
+  const destination = await context.destination(name).catch(() => undefined)
+  const on = destination && hostOfDestination(destination)
+  if (destination === undefined || on === 'local' || on !== context.host.name) return []
+  return [
+    {
+      id: 'destination-apart',
+      title: 'The destination is on another machine than the database',
+      answer: 'warn',
+      detail: `${destination.uri} is on host ${on}, where the tools of this connection run.`,
+      hint: 'Keep another copy elsewhere: what takes that machine takes these backups, too.',
+    },
+  ]
 }
 
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
