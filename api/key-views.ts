@@ -4,9 +4,9 @@ import { keyring } from '../catalog/keys.ts'
 import type { Catalog } from '../catalog/open.ts'
 import { openedKeys } from '../catalog/opened-keys.ts'
 import { listOpeners } from '../catalog/openers.ts'
-import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
+import type { RecipientFile } from '../model/manifest.ts'
 import type { KeyView } from '../model/views.ts'
-import { keyFilesOf, recipientOf } from '../storage/keys.ts'
+import { type AnyKeyFile, keyFilesOf, recipientOf } from '../storage/keys.ts'
 
 export async function keyViews(catalog: Catalog, directory: string): Promise<KeyView[]> {
   const ring = await keyring(catalog, directory)
@@ -27,8 +27,8 @@ export async function keyViews(catalog: Catalog, directory: string): Promise<Key
   }))
 }
 
-const kindOf = (key: KeyFile | LockedKeyFile | RecipientFile): KeyView['kind'] =>
-  'privateKey' in key ? 'key-file' : 'lockedKey' in key ? 'locked' : 'public'
+const kindOf = (key: AnyKeyFile | RecipientFile): KeyView['kind'] =>
+  'privateKey' in key ? 'key-file' : 'lockedKey' in key ? 'locked' : 'kms' in key ? key.kms.service : 'public'
 
 function replacedBy(
   all: readonly { name: string; kid: string }[],

@@ -36,7 +36,7 @@ export async function wrapForNames(
 export async function unwrapHere(catalog: Catalog, keysDirectory: string, jwe: Jwe): Promise<Uint8Array> {
   const ring = await keyring(catalog, keysDirectory)
   const own = await installationKeys(catalog)
-  const keys: OpeningKey[] = [own.wrapping, ...ring.keys, ...(await openedKeys(catalog))]
+  const keys: OpeningKey[] = [own.wrapping, ...ring.keys, ...(await openedKeys(catalog)), ...ring.kms]
   const names = new Set(wrappedFor(jwe))
   const locked = ring.locked.filter(key => names.has(key.kid))
   if (locked.length > 0 && !keys.some(key => names.has(key.kid))) throw isLockedNow(locked)

@@ -4,8 +4,9 @@
  * up to that before it looks: a key that was made or put there on one machine is on all of them.
  */
 import { HoldfastError } from '../model/errors.ts'
-import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
+import type { RecipientFile } from '../model/manifest.ts'
 import {
+  type AnyKeyFile,
   type Keyring,
   keyFilesOf,
   loadKeyring,
@@ -23,7 +24,7 @@ const owner = 'keys'
 /** By key id. */
 const awayOwner = 'retired-keys'
 
-type Document = KeyFile | LockedKeyFile | RecipientFile
+type Document = AnyKeyFile | RecipientFile
 
 type Shared = Pick<Catalog, 'shared' | 'transaction' | 'box' | 'db'>
 

@@ -4,7 +4,7 @@
  */
 import { HoldfastError } from '../model/errors.ts'
 import type { LockedKeyFile } from '../model/manifest.ts'
-import type { OpeningKey } from '../storage/keys.ts'
+import type { PrivateKey } from '../storage/keys.ts'
 import { openLockedKey } from '../storage/locked-keys.ts'
 import { keyring } from './keys.ts'
 import type { Catalog } from './open.ts'
@@ -13,7 +13,7 @@ import { changeSecrets, readSecrets } from './secret-rows.ts'
 
 const owner = 'opened-keys'
 
-interface Opened extends OpeningKey {
+interface Opened extends PrivateKey {
   /** ISO time. */
   until: string
 }

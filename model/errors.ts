@@ -423,6 +423,27 @@ export const errorTable = {
     'Some backups open only with the old key',
     'Mend what the warnings say, then rotate again: what is done stays done.',
   ),
+  'key.kms-denied': row(
+    'needs-operator',
+    422,
+    3,
+    'The key management service refuses us',
+    'Allow the credentials of the process that has the keys (the API) to encrypt and decrypt with this key.',
+  ),
+  'key.kms-unusable': row(
+    'needs-operator',
+    422,
+    1,
+    'The key management service does not use this key',
+    'Look at the key there: it may be disabled, waiting for its deletion, or of another kind.',
+  ),
+  'key.kms-unreachable': row(
+    'transient',
+    503,
+    8,
+    'The key management service does not answer',
+    'Check the network of the process that has the keys (the API); it is tried again.',
+  ),
   'key.passphrase-wrong': row(
     'permanent',
     403,

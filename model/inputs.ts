@@ -315,6 +315,8 @@ export const keyInput = z.strictObject({
   publicKey: z.string().max(16384).optional(),
   /** Locks the key file that is made; kept nowhere. Not with `publicKey`. */
   passphrase: passphrase.optional(),
+  /** A key of AWS KMS by its ARN; it never leaves there. Not with the others. */
+  awsKms: z.string().max(2048).optional(),
 })
 
 export const rotateInput = z.strictObject({

@@ -158,6 +158,21 @@ export const lockedKeyFileSchema = z.strictObject({
   installations: z.record(z.string(), jwk),
 })
 
+/** `<keys>/<name>.json`, too: names a key that never leaves a key management service. Holds no secret. */
+export const kmsKeyFileSchema = z.strictObject({
+  format: z.literal('holdfast-kms-key/1'),
+  name: keyName,
+  /** `<service>:<key>`. */
+  kid: z.string(),
+  createdAt: time,
+  kms: z.strictObject({
+    service: z.enum(['aws-kms']),
+    /** As the service names it: the ARN. */
+    key: z.string().min(1).max(2048),
+  }),
+  installations: z.record(z.string(), jwk),
+})
+
 /** `<keys>/<name>.pub.json`: data keys are wrapped for it; opening needs the private key that lies elsewhere. */
 export const recipientFileSchema = z.strictObject({
   format: z.literal('holdfast-recipient/1'),
@@ -171,6 +186,8 @@ export const recipientFileSchema = z.strictObject({
 
 export type KeyFile = z.infer<typeof keyFileSchema>
 export type LockedKeyFile = z.infer<typeof lockedKeyFileSchema>
+export type KmsKeyFile = z.infer<typeof kmsKeyFileSchema>
+export type KmsKey = KmsKeyFile['kms']
 export type RecipientFile = z.infer<typeof recipientFileSchema>
 export type ArtifactEntry = z.infer<typeof artifactEntry>
 export type Manifest = z.infer<typeof manifestSchema>

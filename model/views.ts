@@ -286,8 +286,8 @@ export const backupView = z.object({
 export const keyView = z.object({
   name: z.string(),
   kid: z.string(),
-  /** `key-file`: opens backups here; `locked`: with its passphrase; `public`: can only encrypt. */
-  kind: z.enum(['key-file', 'locked', 'public']),
+  /** `key-file`: opens backups here; `locked`: with its passphrase; `aws-kms`: through that service; `public`: can only encrypt. */
+  kind: z.enum(['key-file', 'locked', 'aws-kms', 'public']),
   algorithm: z.string(),
   createdAt: z.string(),
   /** Of a locked one that somebody has opened: when it is locked again. */

@@ -13,7 +13,10 @@ import { HoldfastError } from '../model/errors.ts'
 import { readable, slugPattern } from '../model/ids.ts'
 import {
   type KeyFile,
+  type KmsKey,
+  type KmsKeyFile,
   keyFileSchema,
+  kmsKeyFileSchema,
   type LockedKeyFile,
   lockedKeyFileSchema,
   type RecipientFile,
@@ -23,19 +26,29 @@ import {
 /** A JSON Web Key; which members are private depends on its kind. */
 export type Jwk = Record<string, string>
 
-/** A public key that data keys are wrapped for. */
-export type Recipient = Pick<RecipientFile, 'name' | 'kid' | 'algorithm' | 'publicKey'>
+/** A public key that data keys are wrapped for, or one at a key management service. */
+export type Recipient = { name: string; kid: string } & (
+  | Pick<RecipientFile, 'algorithm' | 'publicKey'>
+  | { algorithm: 'A256KW'; kms: KmsKey }
+)
 /** A private key that opens what was wrapped for it. */
-export type OpeningKey = Pick<KeyFile, 'name' | 'kid' | 'privateKey'>
+export type PrivateKey = Pick<KeyFile, 'name' | 'kid' | 'privateKey'>
+/** What opens what was wrapped for it. */
+export type OpeningKey = PrivateKey | Pick<KmsKeyFile, 'name' | 'kid' | 'kms'>
+
+/** However it opens, it does so here: by itself, with a passphrase, or through a service. */
+export type AnyKeyFile = KeyFile | LockedKeyFile | KmsKeyFile
 
 /** Key files of a ring, whether or not a passphrase locks them: whoever has it opens them in a moment. */
-export const keyFilesOf = (ring: Keyring): (KeyFile | LockedKeyFile)[] => [...ring.keys, ...ring.locked]
+export const keyFilesOf = (ring: Keyring): AnyKeyFile[] => [...ring.keys, ...ring.locked, ...ring.kms]
 
 export interface Keyring {
   /** Key files: they open and they encrypt. */
   keys: KeyFile[]
   /** Key files that a passphrase locks: they encrypt, and open with it. */
   locked: LockedKeyFile[]
+  /** Of key management services: they encrypt and open, and hold no secret. */
+  kms: KmsKeyFile[]
   /** Public keys only: they encrypt. */
   recipients: RecipientFile[]
 }
@@ -47,7 +60,7 @@ export interface InstallationKeys {
   signingKey: Jwk
   publicKey: Jwk
   /** EC P-256. */
-  wrapping: OpeningKey
+  wrapping: PrivateKey
 }
 
 export async function createInstallation(): Promise<InstallationKeys> {
@@ -65,8 +78,12 @@ export async function createInstallation(): Promise<InstallationKeys> {
 export const recipientOf = (key: OpeningKey | LockedKeyFile): Recipient => ({
   name: key.name,
   kid: key.kid,
-  algorithm: 'ECDH-ES+A256KW',
-  publicKey: 'publicKey' in key ? key.publicKey : publicPart(key.privateKey),
+  ...('kms' in key
+    ? { algorithm: 'A256KW', kms: key.kms }
+    : {
+        algorithm: 'ECDH-ES+A256KW',
+        publicKey: 'publicKey' in key ? key.publicKey : publicPart(key.privateKey),
+      }),
 })
 
 /**
@@ -112,7 +129,7 @@ export async function trustInstallation(
   name: string,
   installationId: string,
   publicKey: Jwk,
-): Promise<KeyFile | LockedKeyFile> {
+): Promise<AnyKeyFile> {
   const key = await loadAnyKeyFile(join(directory, `${name}.json`))
   const trusting = { ...key, installations: { ...key.installations, [installationId]: publicKey } }
   await placeKeyFile(directory, `${name}.json`, trusting)
@@ -124,7 +141,7 @@ export async function trustInstallation(
  * from elsewhere may have to take another name than it was made with. Throws `key.invalid` naming the file.
  */
 export async function loadKeyring(directory: string): Promise<Keyring> {
-  const ring: Keyring = { keys: [], locked: [], recipients: [] }
+  const ring: Keyring = { keys: [], locked: [], kms: [], recipients: [] }
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error
@@ -142,6 +159,7 @@ export async function loadKeyring(directory: string): Promise<Keyring> {
     }
     const key = await loadAnyKeyFile(path)
     if (isLocked(key)) ring.locked.push({ ...key, name })
+    else if (isKms(key)) ring.kms.push({ ...key, name })
     else ring.keys.push({ ...key, name })
   }
   return ring
@@ -151,12 +169,18 @@ export async function loadKeyring(directory: string): Promise<Keyring> {
 export async function loadKeyFile(path: string): Promise<KeyFile> {
   const key = await loadAnyKeyFile(path)
   if (isLocked(key)) throw unusable(path, 'a passphrase locks it')
+  if (isKms(key)) throw unusable(path, `its key is at ${key.kms.service}`)
   return key
 }
 
 /** Throws `key.missing` when there is no such file, `key.invalid` when it is not a key file. */
-export async function loadAnyKeyFile(path: string): Promise<KeyFile | LockedKeyFile> {
-  const key = await load(path, z.discriminatedUnion('format', [keyFileSchema, lockedKeyFileSchema]))
+export async function loadAnyKeyFile(path: string): Promise<AnyKeyFile> {
+  const schemas = [keyFileSchema, lockedKeyFileSchema, kmsKeyFileSchema] as const
+  const key = await load(path, z.discriminatedUnion('format', schemas))
+  if (isKms(key)) {
+    if (key.kid !== kidOfKms(key.kms)) throw unusable(path, 'its kid does not name its key')
+    return key
+  }
   const { kty, crv, d } = isLocked(key) ? { ...key.publicKey, d: '' } : key.privateKey
   if (kty !== 'EC' || crv !== 'P-256' || d === undefined)
     throw unusable(path, 'it holds no EC P-256 private key')
@@ -164,7 +188,30 @@ export async function loadAnyKeyFile(path: string): Promise<KeyFile | LockedKeyF
   return key
 }
 
-export const isLocked = (key: KeyFile | LockedKeyFile): key is LockedKeyFile => 'lockedKey' in key
+export const isLocked = (key: AnyKeyFile): key is LockedKeyFile => 'lockedKey' in key
+export const isKms = (key: AnyKeyFile): key is KmsKeyFile => 'kms' in key
+
+export const kidOfKms = ({ service, key }: KmsKey): string => `${service}:${key}`
+
+/** Makes `<directory>/<name>.json` for a key of a key management service; as `createKey`. Asks nobody. */
+export async function createKmsKey(
+  directory: string,
+  name: string,
+  installations: Record<string, Jwk>,
+  kms: KmsKey,
+): Promise<KmsKeyFile> {
+  await requireFree(directory, name)
+  const key: KmsKeyFile = {
+    format: 'holdfast-kms-key/1',
+    name,
+    kid: kidOfKms(kms),
+    createdAt: new Date().toISOString(),
+    kms,
+    installations,
+  }
+  await writeNew(directory, `${name}.json`, key)
+  return key
+}
 
 export async function loadRecipientFile(path: string): Promise<RecipientFile> {
   const recipient = await load(path, recipientFileSchema)
@@ -202,7 +249,10 @@ async function requireKid(path: string, kid: string, publicKey: Jwk): Promise<vo
   if ((await thumbprint(publicKey)) !== kid) throw unusable(path, 'its kid is not the thumbprint of its key')
 }
 
-function publicKeyFrom(text: string, what: string): { publicKey: Jwk; algorithm: Recipient['algorithm'] } {
+function publicKeyFrom(
+  text: string,
+  what: string,
+): { publicKey: Jwk; algorithm: RecipientFile['algorithm'] } {
   const refuse = (why: string) => new HoldfastError('key.invalid', `${what}: ${why}.`)
   const isPem = text.trimStart().startsWith('-----BEGIN')
   if (isPem && text.includes('PRIVATE KEY-----')) {
@@ -275,7 +325,7 @@ export async function writeNew(directory: string, file: string, document: object
 export async function placeKeyFile(
   directory: string,
   file: string,
-  document: KeyFile | LockedKeyFile | RecipientFile,
+  document: AnyKeyFile | RecipientFile,
 ): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   await rename(await writeTemporary(directory, document), join(directory, file))

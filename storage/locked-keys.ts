@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { HoldfastError } from '../model/errors.ts'
 import { type LockedKeyFile, lockedKeyFileSchema } from '../model/manifest.ts'
-import { type Jwk, newPair, type OpeningKey, publicPart, requireFree, writeNew } from './keys.ts'
+import { type Jwk, newPair, type PrivateKey, publicPart, requireFree, writeNew } from './keys.ts'
 import { argon2id, passphraseBytes } from './passphrase.ts'
 
 /** In KiB. About a second on one core: nobody waits for it often, and guessing costs as much. */
@@ -41,7 +41,7 @@ export async function createLockedKey(
 }
 
 /** Throws `key.passphrase-wrong`; takes about a second either way. */
-export async function openLockedKey(key: LockedKeyFile, passphrase: string): Promise<OpeningKey> {
+export async function openLockedKey(key: LockedKeyFile, passphrase: string): Promise<PrivateKey> {
   const wrong = () =>
     new HoldfastError('key.passphrase-wrong', `Opening key "${key.name}": this is not its passphrase.`)
   const secret = await lockingKey(passphrase, key.lock)

@@ -1,8 +1,8 @@
 /** Keys that were put away: in `retired/` of the keys directory, where nothing is opened with them and nothing is lost. */
 import { mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { KeyFile, LockedKeyFile, RecipientFile } from '../model/manifest.ts'
-import { loadAnyKeyFile, loadRecipientFile, syncDirectory } from './keys.ts'
+import type { RecipientFile } from '../model/manifest.ts'
+import { type AnyKeyFile, loadAnyKeyFile, loadRecipientFile, syncDirectory } from './keys.ts'
 
 const retiredIn = (directory: string): string => join(directory, 'retired')
 
@@ -22,7 +22,7 @@ export async function putKeyAway(directory: string, file: string, kid: string): 
 export async function keysAway(
   directory: string,
   name: string,
-): Promise<{ file: string; document: KeyFile | LockedKeyFile | RecipientFile }[]> {
+): Promise<{ file: string; document: AnyKeyFile | RecipientFile }[]> {
   const names = await readdir(retiredIn(directory)).catch(error => unlessGone(error) ?? [])
   const found = []
   for (const file of [`${name}.json`, `${name}.pub.json`]) {

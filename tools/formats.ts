@@ -12,6 +12,7 @@ import {
   installationSchema,
   keyFileSchema,
   keySidecarSchema,
+  kmsKeyFileSchema,
   lockedKeyFileSchema,
   recipientFileSchema,
   signedManifestSchema,
@@ -28,6 +29,10 @@ const documents: Record<string, { title: string; schema: z.ZodType }> = {
   'locked-key-file': {
     title: 'NAME.json in the keys directory: opens backups with a passphrase',
     schema: lockedKeyFileSchema,
+  },
+  'kms-key-file': {
+    title: 'NAME.json in the keys directory: opens backups through a key management service',
+    schema: kmsKeyFileSchema,
   },
   recipient: { title: 'NAME.pub.json in the keys directory: encrypts backups', schema: recipientFileSchema },
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { writerIdentity } from '../../catalog/installation.ts'
 import { addKey, bringKeyBack, keyring, retireKey } from '../../catalog/keys.ts'
@@ -5,10 +6,12 @@ import { lockKey, openedKeys, openKey } from '../../catalog/opened-keys.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { rotationWorkflowId } from '../../model/ids.ts'
 import { keyInput, retireInput, rotateInput, unlockInput } from '../../model/inputs.ts'
+import type { KmsKey } from '../../model/manifest.ts'
 import type { KeyRef, OperationRecord, RotateInput } from '../../model/records.ts'
 import { homePaths } from '../../model/settings.ts'
 import { accepted, type KeyView, keyView, page } from '../../model/views.ts'
-import { createKey, importPublicKey, keyFilesOf } from '../../storage/keys.ts'
+import { createKey, createKmsKey, importPublicKey, keyFilesOf } from '../../storage/keys.ts'
+import { openKms } from '../../storage/kms/index.ts'
 import { createLockedKey } from '../../storage/locked-keys.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { assertNotNeeded } from '../key-needs.ts'
@@ -25,7 +28,7 @@ const add = createRoute({
   path: '/v1/keys',
   tags,
   ...requires('admin'),
-  summary: 'Make a key file, or take in a public key to encrypt for',
+  summary: 'Make a key file, or take in a public key or a key of a key management service',
   description: 'The private key stays in the keys directory; no answer ever holds it.',
   request: { body: body(keyInput) },
   responses: { 201: json(keyView, 'Made'), ...problems },
@@ -100,11 +103,11 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
     return found
   }
   app.openapi(add, async c => {
-    const { name, publicKey, passphrase } = c.req.valid('json')
-    if (publicKey !== undefined && passphrase !== undefined) {
+    const { name, publicKey, passphrase, awsKms } = c.req.valid('json')
+    if ([publicKey, passphrase, awsKms].filter(one => one !== undefined).length > 1) {
       throw new HoldfastError(
         'request.invalid',
-        'A public key has no passphrase here: its private key lies elsewhere.',
+        'A key has one kind: publicKey (its private key lies elsewhere), passphrase, or awsKms.',
       )
     }
     const make = async (file: string, made: () => Promise<unknown>) => {
@@ -116,6 +119,11 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
     }
     const { installationId, publicKey: own } = await writerIdentity(catalog)
     const trusted = { [installationId]: own }
+    if (awsKms !== undefined) {
+      const kms: KmsKey = { service: 'aws-kms', key: awsKms }
+      await assertUsable(kms)
+      return await make(`${name}.json`, () => createKmsKey(directory, name, trusted, kms))
+    }
     return await make(`${name}.json`, () =>
       passphrase === undefined
         ? createKey(directory, name, trusted)
@@ -166,6 +174,11 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
       200,
     )
   })
+}
+
+/** It encrypts for us now. Whether it decrypts is left to restores: a host may be allowed to write only. */
+async function assertUsable(kms: KmsKey): Promise<void> {
+  await (await openKms(kms)).encrypt(randomBytes(32))
 }
 
 /** Throws `key.missing`, `key.locked`, `request.invalid`. */

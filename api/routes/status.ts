@@ -153,7 +153,7 @@ async function keysHere(directory: string, found: StatusProblem[]): Promise<Keyr
     if (!(error instanceof HoldfastError)) throw error
     const { code, detail, hint } = error.facts()
     found.push({ level: 'warning', code, detail, hint, command: null })
-    return { keys: [], locked: [], recipients: [] }
+    return { keys: [], locked: [], kms: [], recipients: [] }
   }
 }
 

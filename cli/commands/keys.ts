@@ -20,6 +20,7 @@ import { escrowCheck } from './escrow-check.ts'
 interface NewOptions extends PassphraseOptions {
   public?: string
   locked?: boolean
+  awsKms?: string
 }
 
 export function keyCommands(program: Command): void {
@@ -31,13 +32,17 @@ export function keyCommands(program: Command): void {
   withPassphraseOptions(
     group
       .command('new <name>')
-      .description('make a key file, or remember a public key that can only encrypt')
+      .description('make a key file, or remember a public key that can only encrypt, or one of a KMS')
       .option('--public <file>', 'PEM or JWK of a public key (RSA from 2048 bits, EC P-256 or P-384)')
-      .option('--locked', 'lock it with a passphrase: without that it opens no backup'),
+      .option('--locked', 'lock it with a passphrase: without that it opens no backup')
+      .option(
+        '--aws-kms <arn>',
+        'a key of AWS KMS, which never leaves there; credentials are those of the API',
+      ),
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast keys new team\n  holdfast keys new vault --locked\n  holdfast keys new escrow --public escrow-public.pem',
+      '\nExamples:\n  holdfast keys new team\n  holdfast keys new vault --locked\n  holdfast keys new escrow --public escrow-public.pem\n  holdfast keys new cloud --aws-kms arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
     )
     .action(async (name: string, options: NewOptions, command: Command) => {
       const context = contextOf(command)
@@ -58,6 +63,7 @@ export function keyCommands(program: Command): void {
         name,
         ...(passphrase === undefined ? {} : { passphrase }),
         ...(publicKey === undefined ? {} : { publicKey }),
+        ...(options.awsKms === undefined ? {} : { awsKms: options.awsKms }),
       })
       if (context.json) return printJson(made)
       print(`${made.name}: ${made.kind}, ${made.algorithm}, ${made.kid}`)

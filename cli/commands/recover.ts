@@ -11,6 +11,7 @@ import { wholeNumber } from './backup.ts'
 
 interface RecoverOptions extends SecretOptions, PassphraseOptions, StoreOptions {
   key?: string
+  awsKms?: string
   fingerprint?: string
   backup?: string
   artifact?: string
@@ -28,6 +29,7 @@ export function recoverCommand(program: Command): void {
       'get a backup back with only its destination and the key: no server, no catalog, no Temporal',
     )
     .option('--key <file>', 'key file made by `holdfast keys new`; it says whose backups to trust, too')
+    .option('--aws-kms <arn>', 'a key of AWS KMS instead of a key file that names it; with --fingerprint')
     .option('--fingerprint <text>', 'trust the installation whose signing key has this fingerprint')
     .option('--backup <backup>', 'an id or CONNECTION:latest, when the URI is a whole destination')
     .option('--list', 'show what is there')
@@ -55,6 +57,7 @@ export function recoverCommand(program: Command): void {
         uri: absoluteDestinationUri(uri, process.cwd()),
         passphrase: () => passphraseOf(options, options.key ?? 'the key file'),
         ...(options.key === undefined ? {} : { keyFile: resolve(options.key) }),
+        ...(options.awsKms === undefined ? {} : { kms: { service: 'aws-kms', key: options.awsKms } }),
         ...(options.fingerprint === undefined ? {} : { fingerprint: options.fingerprint }),
         ...storeOptions(options),
       })

@@ -85,8 +85,8 @@ function secretKeyRow(rows: Section, settings: Settings): void {
 
 async function keyRows(rows: Section, directory: string): Promise<void> {
   await rows.attempt('keys', async () => {
-    const { keys, locked, recipients } = await loadKeyring(directory)
-    if (keys.length + locked.length + recipients.length === 0) {
+    const { keys, locked, kms, recipients } = await loadKeyring(directory)
+    if (keys.length + locked.length + kms.length + recipients.length === 0) {
       rows.warn(
         'keys',
         `there is none in ${directory}: backups cannot be encrypted.`,
@@ -101,6 +101,9 @@ async function keyRows(rows: Section, directory: string): Promise<void> {
     if (open.length > 0) {
       const files = open.map(({ name }) => join(directory, `${name}.json`)).join(' ')
       rows.warn('keys', `${files}: others may read it.`, `chmod 600 ${files}`)
+    } else if (keys.length === 0 && kms.length > 0) {
+      const names = kms.map(one => `${one.name} (${one.kms.service})`).join(', ')
+      rows.pass('keys', `backups are opened by ${names}; keep the name of the key elsewhere`)
     } else if (keys.length === 0 && locked.length > 0) {
       const names = locked.map(one => one.name).join(', ')
       rows.pass('keys', `backups are opened by ${names}, with the passphrase; keep copies elsewhere`)

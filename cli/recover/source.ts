@@ -4,15 +4,21 @@ import { backupIdPattern, slugPattern } from '../../model/ids.ts'
 import {
   epochSchema,
   installationSchema,
-  type KeyFile,
   type KeySidecar,
-  type LockedKeyFile,
+  type KmsKey,
   type Manifest,
 } from '../../model/manifest.ts'
 import { type ListedBackup, listBackups, loadBackup } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { kindOfUri, openDestination, parseDestinationUri } from '../../storage/index.ts'
-import { isLocked, type Jwk, loadAnyKeyFile, type OpeningKey, thumbprint } from '../../storage/keys.ts'
+import {
+  type AnyKeyFile,
+  type Jwk,
+  kidOfKms,
+  loadAnyKeyFile,
+  type OpeningKey,
+  thumbprint,
+} from '../../storage/keys.ts'
 import { openLockedKey } from '../../storage/locked-keys.ts'
 import { verifyManifest } from '../../storage/manifest.ts'
 import { dataKeyFrom } from '../../storage/sidecars.ts'
@@ -22,6 +28,8 @@ export interface SourceOptions {
   /** A destination, or one backup of it: `…/CONNECTION/backups/ID`. */
   uri: string
   keyFile?: string
+  /** A key of a key management service, without a file that names it. */
+  kms?: KmsKey
   /** Called when something is to be opened with a key file that is locked. */
   passphrase(): Promise<string>
   /** SHA-256 thumbprint (RFC 7638, base64url) of the signing key of an installation that is trusted. */
@@ -55,13 +63,18 @@ export async function openSource(options: SourceOptions): Promise<Source> {
     pathStyle: options.pathStyle,
     account: options.account ?? (kindOfUri(root) === 'azure' ? process.env.AZURE_STORAGE_ACCOUNT : undefined),
   })
-  const key = options.keyFile === undefined ? undefined : await loadAnyKeyFile(options.keyFile)
+  const { keyFile, kms } = options
+  if (keyFile !== undefined && kms !== undefined) {
+    throw new HoldfastError('request.invalid', 'Give a key file or a key of a KMS, not both.')
+  }
+  const ofService = kms && { name: kms.key, kid: kidOfKms(kms), kms }
+  const key = keyFile === undefined ? ofService : await loadAnyKeyFile(keyFile)
   const destination = await openDestination(
     { name: 'recover', kind, uri, settings, secretFields: [], createdAt: new Date().toISOString() },
     {},
   )
   try {
-    const trusted = { ...key?.installations }
+    const trusted = key && 'installations' in key ? { ...key.installations } : {}
     if (options.fingerprint !== undefined) {
       Object.assign(trusted, await trustedBy(destination, options.fingerprint))
     }
@@ -86,8 +99,8 @@ function once<T>(ask: () => Promise<T>): () => Promise<T> {
   }
 }
 
-const opened = (key: KeyFile | LockedKeyFile, passphrase: () => Promise<string>): Promise<OpeningKey> =>
-  isLocked(key) ? passphrase().then(text => openLockedKey(key, text)) : Promise.resolve(key)
+const opened = (key: AnyKeyFile | OpeningKey, passphrase: () => Promise<string>): Promise<OpeningKey> =>
+  'lockedKey' in key ? passphrase().then(text => openLockedKey(key, text)) : Promise.resolve(key)
 
 function splitUri(uri: string): { root: string; named: Source['named'] } {
   const match = /^(.+)\/([^/]+)\/backups\/([^/]+?)(?:\/manifest\.json|\/)?$/.exec(uri)
