@@ -1,11 +1,13 @@
 /**
  * What a worker process holds for its activities: the way to the catalog, the host, open destinations. Made once.
  */
+
 import { catalogClient } from '../catalog/client.ts'
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import type { Host } from '../hosts/host.ts'
 import { hostPool, openLocalHost } from '../hosts/index.ts'
-import type { Machine } from '../model/records.ts'
+import type { HostAccess, Machine } from '../model/records.ts'
 import { boundTo } from '../storage/bound.ts'
 import type { Destination } from '../storage/destination.ts'
 import { openDestination } from '../storage/index.ts'
@@ -45,7 +47,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
   const server = { url: options.url, token: options.workerToken }
   const catalog = catalogClient(server)
   const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
-  const hosts = hostPool({ local: async () => host, access: name => catalog.host(name) })
+  const hosts = hostPool({ local: async () => host, access: name => hostAccess(catalog, name) })
   const open = new Map<string, { destination: Promise<Destination>; until: number }>()
   const context: WorkerContext = {
     catalog,
@@ -57,7 +59,9 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       if (known && known.until > Date.now()) return known.destination
       const destination = catalog
         .destination(name)
-        .then(({ record, secrets }) => openDestination(record, secrets, { shellOn: hosts.shell }))
+        .then(async ({ record, secrets }) =>
+          openDestination(record, await resolveSecrets(secrets), { shellOn: hosts.shell }),
+        )
       open.set(name, { destination, until: Date.now() + reuseSeconds * 1000 })
       // A transfer may still use the old one: its sockets end with it, so it is left to the garbage collector.
       destination.catch(() => open.delete(name))
@@ -78,4 +82,9 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
     notifyCommand: options.notifyCommand,
   }
   return context
+}
+
+async function hostAccess(catalog: WorkerCatalog, name: string): Promise<HostAccess> {
+  const { record, secrets } = await catalog.host(name)
+  return { record, secrets: await resolveSecrets(secrets) }
 }

@@ -1,5 +1,7 @@
 /** Hooks: what the operator runs around a backup or a restore. Planned with it, run on the host of its tools. */
+
 import { setTimeout as sleep } from 'node:timers/promises'
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import type { Command, CommandResult, Engine } from '../engines/engine.ts'
 import type { JobId } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
@@ -112,7 +114,7 @@ async function carryOut(
   if (!known) await context.catalog.recordHookRun(operationId, begun)
   const job = await jobOf(context, operationId, token, hook.name)
   const output = `hooks/${job.step}-${job.token}.out`
-  const secrets = await context.catalog.connectionSecrets(hook.connection)
+  const secrets = await resolveSecrets(await context.catalog.connectionSecrets(hook.connection))
   turn.assertLease()
   await context.host.files.ensureDirectory(context.host.stagingDir(operationId))
   await context.host.jobs.start(job, commandFor(operationId, hook, outcome), {

@@ -1,4 +1,5 @@
 /** The operation's log: what hooks and tools printed, without the connection's secrets. */
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { WorkerContext } from './context.ts'
 
@@ -41,7 +42,7 @@ export async function logTool(
     }
     const connection = request?.connection ?? target?.connection
     if (connection === undefined) return
-    const secrets = await context.catalog.connectionSecrets(connection)
+    const secrets = await resolveSecrets(await context.catalog.connectionSecrets(connection))
     await logOf(context, operationId, secrets)(title, text)
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error

@@ -2,7 +2,9 @@
  * Making plans: probe first, plan from the facts, store with a digest. The stored plan is what every later step reads;
  * a step that runs again never plans again.
  */
+
 import { createHash } from 'node:crypto'
+import { resolveSecret } from '../catalog/secret-references.ts'
 import type {
   ArtifactSpec,
   BackupPlan,
@@ -72,7 +74,10 @@ export const stepContext = (
   signal: turn.signal,
   fence: turn.fence,
   assertLease: turn.assertLease,
-  secret: async ref => (await context.catalog.connectionSecrets(ref.connection))[ref.field],
+  secret: async ref => {
+    const stored = (await context.catalog.connectionSecrets(ref.connection))[ref.field]
+    return stored === undefined ? undefined : await resolveSecret(ref.field, stored)
+  },
   heard: (title, text) => logTool(context, operation, title, text),
 })
 

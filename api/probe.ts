@@ -1,6 +1,8 @@
 /** Asks a database server who it is, with the engine's own client tools on its host. */
+
 import { randomBytes } from 'node:crypto'
 import { runProbe } from '../activities/steps.ts'
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import type { ServerFacts } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import type { Host } from '../hosts/host.ts'
@@ -33,8 +35,9 @@ const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
 export async function probeConnection(
   { hostNamed }: Pick<ApiContext, 'hostNamed'>,
   connection: { name: string; engine: EngineName; settings: Json; host: string },
-  secrets: Record<string, string>,
+  stored: Record<string, string>,
 ): Promise<ServerFacts> {
+  const secrets = await resolveSecrets(stored)
   const engine = engineOf(connection.engine)
   const settings = engine.connection.parse(connection.settings)
   const probe = engine.probe(connection.name, settings)

@@ -1,10 +1,12 @@
 /**
  * The process that owns the catalog: opens it, answers people, programs and workers, and keeps rows and workflows in step.
  */
+
 import { mkdir } from 'node:fs/promises'
 import { hostSecrets, readHost } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import { ensureSecretKey } from '../catalog/secrets.ts'
 import { ensureToken } from '../catalog/tokens.ts'
 import { enterInKeyFiles } from '../catalog/trust.ts'
@@ -103,7 +105,7 @@ function createContext(
     local: () => context.host(),
     async access(name) {
       const { requestKey: _key, ...record } = await readHost(catalog, name)
-      return { record, secrets: await hostSecrets(catalog, name) }
+      return { record, secrets: await resolveSecrets(await hostSecrets(catalog, name)) }
     },
   })
   const context: ApiContext = {

@@ -1,7 +1,8 @@
 /** Ways to hand over a password that keep it out of argv and of the shell's history. */
 import { readFile } from 'node:fs/promises'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { HoldfastError } from '../model/errors.ts'
+import { parseReference } from '../model/secret-references.ts'
 import { askSecret } from './terminal.ts'
 
 export interface SecretOptions {
@@ -43,4 +44,28 @@ export async function secretOf(options: SecretOptions): Promise<string | undefin
     return text.replace(/\r?\n$/, '')
   }
   return options.secretPrompt === true ? askSecret('password: ') : undefined
+}
+
+export interface SecretRefOptions {
+  secretRef?: Record<string, { ref: string }>
+}
+
+export const withSecretRefs = (command: Command): Command =>
+  command.option(
+    '--secret-ref <field=ref>',
+    'look a secret up when it is needed: FIELD=env:NAME, FIELD=file:/path, FIELD=vault:MOUNT/PATH#FIELD; may be given several times',
+    reference,
+  )
+
+function reference(
+  text: string,
+  before: Record<string, { ref: string }> = {},
+): Record<string, { ref: string }> {
+  const [field, ...rest] = text.split('=')
+  const ref = rest.join('=')
+  if (field && parseReference(ref)) return { ...before, [field]: { ref } }
+  // What was typed may be a secret itself: it is not repeated.
+  throw new InvalidArgumentError(
+    'It must be FIELD=env:NAME, FIELD=file:/path or FIELD=vault:MOUNT/PATH#FIELD.',
+  )
 }

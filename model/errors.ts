@@ -423,6 +423,27 @@ export const errorTable = {
     'Some backups open only with the old key',
     'Mend what the warnings say, then rotate again: what is done stays done.',
   ),
+  'secret.missing': row(
+    'needs-operator',
+    422,
+    1,
+    'A secret is not where its reference says',
+    'Put it there, for the API and for each worker.',
+  ),
+  'secret.denied': row(
+    'needs-operator',
+    422,
+    3,
+    'A secret may not be read where its reference says',
+    'Allow the API and each worker to read it.',
+  ),
+  'secret.unreachable': row(
+    'transient',
+    503,
+    8,
+    'The secrets manager does not answer',
+    'Start it, or mend the way to it; it is tried again.',
+  ),
   'key.kms-denied': row(
     'needs-operator',
     422,

@@ -5,12 +5,26 @@ import { z } from 'zod'
 import { compressionLevels, compressionMethods, longWindows } from './compression.ts'
 import { slugPattern } from './ids.ts'
 import { objectLock } from './keeping.ts'
+import { parseReference, storedReference } from './secret-references.ts'
 import { verifyLevels } from './types.ts'
 
 export const slug = z
   .string()
   .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit')
-const secretValue = z.string().max(4096)
+/** In the place of a secret: where to look it up when it is needed. */
+const secretReference = z
+  .strictObject({
+    /** `env:NAME`, `file:/path`, `vault:MOUNT/PATH#FIELD`; of the API's and each worker's own environment. */
+    ref: z
+      .string()
+      .max(1200)
+      .refine(
+        text => parseReference(text) !== undefined,
+        'must be env:NAME, file:/path or vault:MOUNT/PATH#FIELD',
+      ),
+  })
+  .transform(({ ref }) => storedReference(ref))
+const secretValue = z.union([z.string().max(4096), secretReference])
 const noControl = (text: string) => !/\p{Cc}/u.test(text)
 /** A database name or a file path as the engine has it: anything but control characters. */
 const databaseName = z.string().min(1).max(4096).refine(noControl, 'must not hold control characters')
@@ -61,7 +75,7 @@ export const hostInput = z.strictObject({
   secrets: z
     .strictObject({
       password: secretValue.optional(),
-      privateKey: z.string().max(65_536).optional(),
+      privateKey: z.union([z.string().max(65_536), secretReference]).optional(),
       passphrase: secretValue.optional(),
     })
     .optional(),
@@ -226,7 +240,7 @@ const decisionReason = z
 
 export const approveInput = z.strictObject({
   /** Of the user who approves, typed again. */
-  password: secretValue.min(1),
+  password: z.string().min(1).max(4096),
   /** The name of the target, exactly as the plan shows it. */
   targetName: databaseName,
   reason: decisionReason,

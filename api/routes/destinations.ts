@@ -13,6 +13,7 @@ import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
 import { findHost } from '../../catalog/hosts.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
 import type { Catalog } from '../../catalog/open.ts'
+import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { trustedInstallations } from '../../catalog/trust.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { type DestinationInput, destinationInput, takeoverInput } from '../../model/inputs.ts'
@@ -105,7 +106,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     if (known) {
       throw new HoldfastError('request.exists', `There is a destination named ${input.name} already.`)
     }
-    const { destination, secrets } = readInput(input, requestKey)
+    const { destination, secrets } = await readInput(input, requestKey)
     await assertKeys(context, destination.encryptTo)
     await expectHost(catalog, destination)
     const { epoch } = await using(context, destination, secrets, async opened => {
@@ -177,7 +178,7 @@ export async function using<T>(
   secrets: Record<string, string>,
   act: (opened: Destination) => Promise<T>,
 ): Promise<T> {
-  const opened = await openDestination(destination, secrets, { shellOn })
+  const opened = await openDestination(destination, await resolveSecrets(secrets), { shellOn })
   try {
     return await act(opened)
   } finally {
@@ -223,18 +224,19 @@ async function afterTakeover(
   ]
 }
 
-function readInput(
+async function readInput(
   input: DestinationInput,
   requestKey: string | null,
-): { destination: StoredDestination; secrets: Record<string, string> } {
+): Promise<{ destination: StoredDestination; secrets: Record<string, string> }> {
   const { name, uri, encryptTo = null, ...said } = input
   const { extras, credentials } = splitExtras(said)
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
+  const values = await resolveSecrets(secrets)
   const parsed = inField('uri', () => {
-    const found = parseDestinationUri(uri, extras, secrets)
-    checkDestinationSecrets(found.kind, secrets)
+    const found = parseDestinationUri(uri, extras, values)
+    checkDestinationSecrets(found.kind, values)
     return found
   })
   const destination: StoredDestination = {

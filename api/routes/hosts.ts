@@ -1,4 +1,5 @@
 /** Machines that tools run on, over SSH. Their keys are agreed to by somebody, never by themselves. */
+
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import {
   findHost,
@@ -10,6 +11,7 @@ import {
   removeHost,
   type StoredHost,
 } from '../../catalog/hosts.ts'
+import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { loginOf } from '../../hosts/index.ts'
 import { fingerprint, isHostKey, openSshHost, type SshHost, shownKey } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -112,7 +114,7 @@ export function hostRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void 
   app.openapi(trust, async c => {
     const host = await readHost(catalog, c.req.valid('param').name)
     const wanted = c.req.valid('json').fingerprint
-    const shown = await keyOf(context, host, await hostSecrets(catalog, host.name))
+    const shown = await keyOf(context, host, await resolveSecrets(await hostSecrets(catalog, host.name)))
     if (wanted === undefined) return c.json(hostViewOf(host, shown), 200)
     c.set('auditDetail', { fingerprint: wanted })
     if (fingerprint(shown) !== wanted) {
@@ -159,7 +161,7 @@ async function jumpHost(context: ApiContext, name: string, depth = 0): Promise<S
   const { through, runAs, tempDir } = record.settings
   if (depth > 3) throw new HoldfastError('request.invalid', `Host ${name} is too many hosts away.`)
   const jump = through === null ? undefined : await jumpHost(context, through, depth + 1)
-  const secrets = await hostSecrets(context.catalog, name)
+  const secrets = await resolveSecrets(await hostSecrets(context.catalog, name))
   return openSshHost({ login: loginOf({ record, secrets }, jump), runAs, stagingRoot: tempDir })
 }
 

@@ -2,7 +2,9 @@
  * What the destinations say right now: do they answer, and is this backup there. Nothing is written, and a store that
  * does not answer costs seconds, not minutes.
  */
+
 import { destinationSecrets, type StoredDestination } from '../../catalog/destinations.ts'
+import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { BackupRecord } from '../../model/records.ts'
 import type { StatusProblem } from '../../model/views.ts'
@@ -30,7 +32,7 @@ export async function lookAt(context: ApiContext, destination: StoredDestination
   let opened: Destination | undefined
   const signal = AbortSignal.timeout(patienceMs)
   try {
-    const secrets = await destinationSecrets(context.catalog, destination.name)
+    const secrets = await resolveSecrets(await destinationSecrets(context.catalog, destination.name))
     opened = await openDestination(destination, secrets, { shellOn: context.shellOn })
     const store = opened
     // Written when the destination was added: a directory without it may be a disk that is not mounted.

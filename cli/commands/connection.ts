@@ -4,18 +4,29 @@ import { showChecks } from '../checks.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { absoluteConnectionUrl, holdsPassword } from '../paths.ts'
-import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
+import {
+  type SecretOptions,
+  type SecretRefOptions,
+  secretOf,
+  withSecretOptions,
+  withSecretRefs,
+} from '../secret-options.ts'
 import { fields, note, print, printJson, table, time } from '../terminal.ts'
 
-interface AddOptions extends SecretOptions {
+interface AddOptions extends SecretOptions, SecretRefOptions {
   method?: string
   host?: string
 }
 
-interface ChangeOptions extends SecretOptions {
+interface ChangeOptions extends SecretOptions, SecretRefOptions {
   method?: string
   to?: string
   acceptNewServer?: true
+}
+
+function secretsOf(password: string | undefined, { secretRef }: SecretRefOptions) {
+  const secrets = { ...(password === undefined ? {} : { password }), ...secretRef }
+  return Object.keys(secrets).length === 0 ? {} : { secrets }
 }
 
 export function connectionCommands(program: Command): void {
@@ -32,10 +43,10 @@ export function connectionCommands(program: Command): void {
       'logical (client tools) or physical (files); default: what the engine prefers',
     )
   add.option('--host <host>', 'run its tools on this host (holdfast host add); default: where the worker is')
-  withSecretOptions(add)
+  withSecretRefs(withSecretOptions(add))
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast connection add shop postgres://backup@db.example/shop --secret-prompt\n  holdfast connection add notes ./notes.sqlite',
+      '\nExamples:\n  holdfast connection add shop postgres://backup@db.example/shop --secret-prompt\n  holdfast connection add shop postgres://backup@db.example/shop --secret-ref password=vault:kv/shop#password\n  holdfast connection add notes ./notes.sqlite',
     )
     .action(async (name: string, url: string, options: AddOptions, command: Command) => {
       const context = contextOf(command)
@@ -50,13 +61,13 @@ export function connectionCommands(program: Command): void {
         url: options.host === undefined ? absoluteConnectionUrl(url, process.cwd()) : url,
         ...(options.host === undefined ? {} : { host: options.host }),
         ...(options.method === undefined ? {} : { method: options.method }),
-        ...(password === undefined ? {} : { secrets: { password } }),
+        ...secretsOf(password, options),
       })
       if (context.json) printJson(added)
       else print(`${added.name}: ${added.engine} ${added.serverVersion}, ${added.method}, ${added.address}`)
     })
 
-  withSecretOptions(group.command('change <connection>'))
+  withSecretRefs(withSecretOptions(group.command('change <connection>')))
     .description('another address, method or password; the server is asked again who it is')
     .option('--to <url>', 'its new address; needs the password again')
     .option('--method <method>', 'logical (client tools) or physical (files)')
@@ -75,7 +86,7 @@ export function connectionCommands(program: Command): void {
         {
           ...(to === undefined ? {} : { url: absoluteConnectionUrl(to, process.cwd()) }),
           ...(method === undefined ? {} : { method }),
-          ...(password === undefined ? {} : { secrets: { password } }),
+          ...secretsOf(password, options),
           ...(acceptNewServer === undefined ? {} : { acceptNewServer }),
         },
       )

@@ -7,6 +7,7 @@ import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
 import { type CredentialOptions, credentialsOf } from '../destination-credentials.ts'
 import { absoluteDestinationUri } from '../paths.ts'
+import { type SecretRefOptions, withSecretRefs } from '../secret-options.ts'
 import { type StoreOptions, storeOptions } from '../store-options.ts'
 import { note, print, printJson, table } from '../terminal.ts'
 import { label, wholeNumber } from './backup.ts'
@@ -25,7 +26,7 @@ interface WritingOptions {
   encryptTo?: string[]
 }
 
-interface AddOptions extends CredentialOptions, WritingOptions, StoreOptions {}
+interface AddOptions extends CredentialOptions, SecretRefOptions, WritingOptions, StoreOptions {}
 
 const credentialsFile = [
   '--credentials-file <file>',
@@ -100,7 +101,7 @@ export function destinationCommands(program: Command): void {
     .description('where backups are kept')
     .addHelpText('after', '\nExample:\n  holdfast destination list')
 
-  withWritingOptions(group.command('add <name> <uri>'))
+  withSecretRefs(withWritingOptions(group.command('add <name> <uri>')))
     .description(
       'remember a place for backups: a directory, server://HOST/directory, or s3://, gcs://, azure://',
     )
@@ -123,13 +124,14 @@ export function destinationCommands(program: Command): void {
         ...storeOptions(options),
         ...writingFields(options),
         ...(await credentialsOf(options, kindOfUri(absolute))),
+        ...options.secretRef,
       })
       if (context.json) printJson(added)
       else print(`${added.name}: ${added.uri}`)
       if (added.readOnly) note(readOnlyNotice(added.name))
     })
 
-  withWritingOptions(group.command('change <destination>'))
+  withSecretRefs(withWritingOptions(group.command('change <destination>')))
     .description('other credentials, endpoint, region or options; it must still be the same place')
     .option('--endpoint <url>', 'address of the store; needs the credentials again')
     .option('--region <region>', 'its region; needs the credentials again')
@@ -143,7 +145,10 @@ export function destinationCommands(program: Command): void {
       const context = contextOf(command)
       const path = `/v1/destinations/${encodeURIComponent(name)}`
       const { kind, secrets } = await context.client.get(destinationView, path)
-      const given = await credentialsOf(options, kind as DestinationKind)
+      const given = {
+        ...(await credentialsOf(options, kind as DestinationKind)),
+        ...options.secretRef,
+      }
       // Credentials of another form take the place of the stored ones.
       const replaced = Object.keys(given).length === 0 ? [] : secrets.filter(field => !(field in given))
       const changed = await context.client.patch(destinationView, path, {

@@ -6,10 +6,16 @@ import { type HostView, hostCheckView, hostView } from '../../model/views.ts'
 import { showChecks } from '../checks.ts'
 import { allOf, type Client } from '../client.ts'
 import { contextOf } from '../context.ts'
-import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
+import {
+  type SecretOptions,
+  type SecretRefOptions,
+  secretOf,
+  withSecretOptions,
+  withSecretRefs,
+} from '../secret-options.ts'
 import { note, print, printJson, table } from '../terminal.ts'
 
-interface AddOptions extends SecretOptions {
+interface AddOptions extends SecretOptions, SecretRefOptions {
   runAs?: string
   tempDir?: string
   through?: string
@@ -33,7 +39,7 @@ export function hostCommands(program: Command): void {
     .option('--key-file <file>', 'log in with this private key; the secret is its passphrase')
     .option('--agent', 'offer the keys of the ssh-agent (SSH_AUTH_SOCK) that API and workers have')
     .option('--known-hosts <file>', 'agree to the keys that this known_hosts file has for it')
-  withSecretOptions(add)
+  withSecretRefs(withSecretOptions(add))
     .addHelpText(
       'after',
       '\nThe secret is the password of the login or, with --key-file, the passphrase of the key. The key that the machine shows is agreed to with `holdfast host trust`.\n\nExamples:\n  holdfast host add db1 ssh://backup@db1.example --key-file ~/.ssh/backup --known-hosts ~/.ssh/known_hosts\n  holdfast host add db2 ssh://backup@10.0.0.7 --secret-prompt --run-as postgres --through db1',
@@ -58,7 +64,7 @@ export function hostCommands(program: Command): void {
         ...(options.through === undefined ? {} : { through: options.through }),
         ...(options.agent === undefined ? {} : { agent: true }),
         ...(hostKeys === undefined ? {} : { hostKeys }),
-        secrets,
+        secrets: { ...secrets, ...options.secretRef },
       })
       if (context.json) return printJson(added)
       print(`${added.name}: ${whereOf(added)}`)
