@@ -283,6 +283,24 @@ export const backupView = z.object({
   ),
 })
 
+/** One backup that is shown: with what its stores say of it just now. */
+export const backupShownView = backupView.extend({
+  /** Of each copy in an object store that answers. */
+  stored: z.array(
+    z.object({
+      destination: z.string(),
+      /** No part of it can be removed before; null: it is not locked as a whole. */
+      lockedUntil: z.string().nullable(),
+      /** No part of it can be removed until somebody lifts the hold. */
+      legalHold: z.boolean(),
+      /** Of its artifacts. */
+      storageClass: z.string().nullable(),
+      /** A restore has to bring something back first, which takes hours. */
+      archived: z.boolean(),
+    }),
+  ),
+})
+
 export const keyView = z.object({
   name: z.string(),
   kid: z.string(),
@@ -459,6 +477,7 @@ export type DestinationView = z.infer<typeof destinationView>
 export type OperationView = z.infer<typeof operationView>
 export type PlanView = z.infer<typeof planView>
 export type BackupView = z.infer<typeof backupView>
+export type BackupShown = z.infer<typeof backupShownView>
 export type DatabaseStatus = z.infer<typeof databaseStatusView>
 export type StatusView = z.infer<typeof statusView>
 export type StatusProblem = z.infer<typeof statusProblem>

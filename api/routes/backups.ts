@@ -17,13 +17,14 @@ import {
 } from '../../model/ids.ts'
 import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
-import { accepted, backupView, page } from '../../model/views.ts'
+import { accepted, backupShownView, backupView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { askedCopy, copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'
 import { recipientsOf } from '../recipients.ts'
 import { requires } from '../roles.ts'
+import { lookAtStored } from '../stored.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, problems } from './answers.ts'
@@ -62,7 +63,7 @@ const show = createRoute({
   ...requires('viewer', 'backup'),
   summary: 'One backup',
   request: { params: idParam },
-  responses: { 200: json(backupView, 'The backup'), ...problems },
+  responses: { 200: json(backupShownView, 'The backup'), ...problems },
 })
 const verify = createRoute({
   method: 'post',
@@ -115,9 +116,11 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
       200,
     )
   })
-  app.openapi(show, async c =>
-    c.json(backupViewOf(await readBackup(catalog, c.req.valid('param').id), await urisOf(context)), 200),
-  )
+  app.openapi(show, async c => {
+    const backup = await readBackup(catalog, c.req.valid('param').id)
+    const stored = await lookAtStored(context, backup)
+    return c.json({ ...backupViewOf(backup, await urisOf(context)), stored }, 200)
+  })
   app.openapi(copy, async c => {
     const requestKey = c.get('requestKey')
     const backup = await readCommitted(context, c.req.valid('param').id)

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { verifyLevels } from '../../model/types.ts'
-import { type BackupView, backupView, page } from '../../model/views.ts'
+import { type BackupShown, type BackupView, backupShownView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { bytes, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
@@ -61,7 +61,7 @@ export function backupsCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  holdfast backups show shop:latest')
     .action(async (reference: string, _options: unknown, command: Command) => {
       const context = contextOf(command)
-      const item = await context.client.get(backupView, await pathOf(context, reference))
+      const item = await context.client.get(backupShownView, await pathOf(context, reference))
       if (context.json) return printJson(item)
       fields([
         ['backup', item.id],
@@ -83,6 +83,7 @@ export function backupsCommands(program: Command): void {
             .map(([name, value]) => `${name}=${value}`)
             .join(', '),
         ],
+        ...item.stored.map((one): [string, string] => [`at ${one.destination}`, storedWords(one)]),
         ['state', item.state === 'deleted' ? 'deleted' : ''],
       ])
       print('')
@@ -162,6 +163,14 @@ function sizesOf(artifact: BackupView['artifacts'][number]): string {
     compression === 'not compressed' ? compression : `${bytes(compressedBytes)} (${compression}${times})`
   return `${bytes(toolBytes)} → ${packed} → ${encrypted ? `${bytes(storedBytes)} encrypted` : 'stored as it is'}`
 }
+
+const storedWords = (stored: BackupShown['stored'][number]): string =>
+  [
+    stored.lockedUntil === null ? 'not locked' : `locked until ${time(stored.lockedUntil)}`,
+    ...(stored.legalHold ? ['under a legal hold'] : []),
+    ...(stored.storageClass === null ? [] : [stored.storageClass]),
+    ...(stored.archived ? ['a restore has to bring it back first'] : []),
+  ].join('; ')
 
 const verified = (item: Pick<BackupView, 'verified'>): string =>
   item.verified === null

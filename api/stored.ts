@@ -1,0 +1,66 @@
+/** What the stores say of a backup's objects just now: locks, holds, classes. Nobody waits long for one. */
+import { destinationSecrets, readDestination } from '../catalog/destinations.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { BackupRecord } from '../model/records.ts'
+import type { BackupShown } from '../model/views.ts'
+import { backupPrefix } from '../storage/backups.ts'
+import { boundTo } from '../storage/bound.ts'
+import type { ObjectStat } from '../storage/destination.ts'
+import { openDestination } from '../storage/index.ts'
+import type { ApiContext } from './context.ts'
+
+const lookSeconds = 5
+
+type Stored = BackupShown['stored'][number]
+
+/** One entry for each copy in a store that has such things and answers. */
+export async function lookAtStored(context: ApiContext, backup: BackupRecord): Promise<Stored[]> {
+  const there = backup.copies.filter(copy => copy.state === 'committed')
+  const looked = await Promise.all(there.map(copy => lookAt(context, backup, copy.destination)))
+  return looked.filter(one => one !== undefined)
+}
+
+async function lookAt(
+  { catalog, shellOn }: ApiContext,
+  { id, connection, manifest }: BackupRecord,
+  destination: string,
+): Promise<Stored | undefined> {
+  const late = AbortSignal.timeout(lookSeconds * 1000)
+  try {
+    const record = await readDestination(catalog, destination)
+    const opened = await openDestination(record, await destinationSecrets(catalog, destination), { shellOn })
+    try {
+      if (!opened.capabilities.objectLock) return undefined
+      const bound = boundTo(late, opened)
+      const prefix = backupPrefix(connection, id)
+      const objects = await Promise.all(
+        manifest.artifacts.map(artifact => bound.stat(`${prefix}${artifact.object}`)),
+      )
+      return summed(
+        destination,
+        [...objects, await bound.stat(`${prefix}manifest.json`)].filter(one => one !== undefined),
+      )
+    } finally {
+      await opened.close()
+    }
+  } catch (error) {
+    // What is wrong there is said by the status and by verifying.
+    if (late.aborted || error instanceof HoldfastError) return undefined
+    throw error
+  }
+}
+
+/** Of the whole: locked only while every object of it is, the manifest among them. */
+function summed(destination: string, objects: readonly ObjectStat[]): Stored {
+  const ends = objects.map(({ protection }) => protection?.lockedUntil?.getTime() ?? 0)
+  const locked = objects.length > 0 ? Math.min(...ends) : 0
+  const artifacts = objects.filter(({ key }) => !key.endsWith('/manifest.json'))
+  const classes = new Set(artifacts.flatMap(({ storageClass }) => storageClass ?? []))
+  return {
+    destination,
+    lockedUntil: locked > 0 ? new Date(locked).toISOString() : null,
+    legalHold: objects.length > 0 && objects.every(({ protection }) => protection?.legalHold === true),
+    storageClass: classes.size === 0 ? null : [...classes].sort().join(', '),
+    archived: artifacts.some(({ frozen }) => frozen !== undefined),
+  }
+}
