@@ -7,8 +7,10 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import {
   bytesOf,
+  type DirectoryReader,
   type Findings,
   type FormatReader,
+  type Member,
   type Scratch,
   type ToolCheck,
 } from '../engines/reading.ts'
@@ -44,6 +46,13 @@ export async function readWhole(
     }
   }).then(words => `${reader.title}${words}`)
 }
+
+/** The same for a dump that is a directory of this machine. */
+export const readMembers = async (
+  reader: DirectoryReader,
+  members: AsyncIterable<Member>,
+  place: ReadingPlace,
+): Promise<string> => `${reader.title}${await reading(place, scratch => reader.read(members, scratch))}`
 
 const isOfTheDump = (error: unknown): boolean =>
   error instanceof HoldfastError && ['artifact.malformed', 'artifact.truncated'].includes(error.code)

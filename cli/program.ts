@@ -9,6 +9,7 @@ import { catalogCommands } from './commands/catalog.ts'
 import { completionCommand } from './commands/completion.ts'
 import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
+import { diagnoseCommand } from './commands/diagnose.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { hookCommands } from './commands/hook.ts'
 import { hostCommands } from './commands/host.ts'
@@ -45,6 +46,7 @@ const commands: readonly ((program: Command) => void)[] = [
   restoreCommand,
   approveCommands,
   recoverCommand,
+  diagnoseCommand,
   operationCommands,
   scheduleCommands,
   catalogCommands,

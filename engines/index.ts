@@ -3,7 +3,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { EngineName } from '../model/types.ts'
 import type { Engine } from './engine.ts'
 import { postgresql } from './postgresql/index.ts'
-import type { FormatReader } from './reading.ts'
+import type { DirectoryReader, FormatReader } from './reading.ts'
 import { sqlite } from './sqlite/index.ts'
 
 export const engines: Record<EngineName, Engine> = { sqlite, postgresql }
@@ -34,6 +34,9 @@ export interface Claim<Reader> {
   reader: Reader
 }
 
+const directoryClaims = Object.values(engines).flatMap(engine =>
+  engine.directoryReaders.map(reader => ({ engine, reader })),
+)
 const claims = Object.values(engines).flatMap(engine => engine.readers.map(reader => ({ engine, reader })))
 
 /** Who reads a format, as manifests name it. Throws `artifact.unknown-format`. */
@@ -46,3 +49,7 @@ export function readerOf(format: string): FormatReader {
 /** Whose dump begins with these bytes; undefined: nobody's. */
 export const claimOf = (head: Buffer): Claim<FormatReader> | undefined =>
   claims.find(({ reader }) => reader.claims(head))
+
+/** Whose dump is a directory with these files. */
+export const directoryClaimOf = (names: readonly string[]): Claim<DirectoryReader> | undefined =>
+  directoryClaims.find(({ reader }) => reader.claims(names))

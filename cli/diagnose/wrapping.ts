@@ -1,0 +1,96 @@
+/** What a file is wrapped in, by its first bytes, and its content without that. */
+import { createReadStream } from 'node:fs'
+import { createGunzip } from 'node:zlib'
+import type { Host } from '../../hosts/host.ts'
+import { HoldfastError } from '../../model/errors.ts'
+
+export type Wrapping = 'gzip' | 'zstd' | 'lz4' | 'bzip2' | 'xz'
+
+const beginnings: readonly [Wrapping, RegExp][] = [
+  ['gzip', /^1f8b08/],
+  ['zstd', /^(28b52ffd|5.2a4d18)/],
+  ['lz4', /^04224d18/],
+  ['bzip2', /^425a68/],
+  ['xz', /^fd377a585a00/],
+]
+
+export const wrappingOf = (head: Buffer): Wrapping | undefined =>
+  beginnings.find(([, beginning]) => beginning.test(head.toString('hex', 0, 8)))?.[0]
+
+export interface Opening {
+  host: Host
+  operation: string
+  signal: AbortSignal
+}
+
+const chunkBytes = 1 << 20
+
+/** The bytes in it. Throws `artifact.truncated` or `artifact.corrupted` with how far it went, `host.tool-missing`. */
+export async function* unwrapped(
+  path: string,
+  wrapping: Wrapping | undefined,
+  opening: Opening,
+): AsyncGenerator<Buffer> {
+  if (wrapping === undefined)
+    yield* createReadStream(path, { highWaterMark: chunkBytes, signal: opening.signal })
+  else if (wrapping === 'gzip') yield* gunzipped(path, opening.signal)
+  else yield* byProgram(path, wrapping, opening)
+}
+
+async function* gunzipped(path: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const file = createReadStream(path, { highWaterMark: chunkBytes, signal })
+  const decoder = createGunzip({ chunkSize: chunkBytes })
+  file.once('error', error => decoder.destroy(error))
+  file.pipe(decoder)
+  let given = 0
+  try {
+    for await (const chunk of decoder) {
+      given += chunk.length
+      yield chunk
+    }
+  } catch (error) {
+    signal.throwIfAborted()
+    const said = error instanceof Error ? error.message : String(error)
+    throw broken('gzip', /unexpected end/.test(said), given, said)
+  } finally {
+    file.destroy()
+  }
+}
+
+/** Frames of any size, of any version: the programs know them all, and need little memory. */
+async function* byProgram(
+  path: string,
+  program: Exclude<Wrapping, 'gzip'>,
+  { host, operation, signal }: Opening,
+): AsyncGenerator<Buffer> {
+  // Said to be quiet, bzip2 does not even say what is wrong.
+  const argv = [program, '-d', ...(program === 'bzip2' ? [] : ['-q']), '-c', '--', path] as const
+  const job = { operation, step: 'unpack', token: crypto.randomUUID() }
+  const running = await host.stream(job, { stages: [{ argv: [...argv] }] }, { signal })
+  let given = 0
+  try {
+    for await (const chunk of running.stdout) {
+      given += chunk.length
+      yield chunk
+    }
+    const { exits, stderrTail } = await running.result
+    if (exits[0] === 0) return
+    if (exits[0] === 127) {
+      throw new HoldfastError(
+        'host.tool-missing',
+        `It is compressed by ${program}, which is not installed here.`,
+      )
+    }
+    const said = stderrTail.trim().slice(-300)
+    throw broken(program, /premature|unexpected end|truncat|unfinished/i.test(said), given, said)
+  } finally {
+    await running.stop()
+  }
+}
+
+const broken = (by: Wrapping, short: boolean, given: number, said: string): HoldfastError =>
+  new HoldfastError(
+    short ? 'artifact.truncated' : 'artifact.corrupted',
+    `Its compression (${by}) ${short ? 'ends too early' : 'is damaged'} after ${given} bytes of its content: ${said}.`,
+    { context: { offset: given } },
+  )
