@@ -2,7 +2,15 @@
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
-import type { BackupInput, CopyInput, RestoreInput, RotateInput, VerifyInput } from '../model/records.ts'
+import type {
+  BackupInput,
+  CopyInput,
+  RestoreInput,
+  RotateInput,
+  ScrubInput,
+  ScrubItem,
+  VerifyInput,
+} from '../model/records.ts'
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
@@ -29,6 +37,7 @@ import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
 import { rotateAt } from './rotate.ts'
+import { scrubOne } from './scrub.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
@@ -159,6 +168,12 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     verifyBackup: (input: VerifyInput) =>
       step('verify', (context, t) =>
         pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
+      ),
+
+    planScrub: (input: ScrubInput) => step('plan', context => context.catalog.planScrub(input.operationId)),
+    scrubOne: (input: ScrubInput, item: ScrubItem, before: { bytes: number; totalBytes: number }) =>
+      step('verify', (context, t) =>
+        pausable(context, t, input.operationId, pt => scrubOne(context, pt, input, item, before)),
       ),
 
     beginRotation: (input: RotateInput) =>

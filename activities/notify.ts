@@ -8,6 +8,8 @@ export type Notification = {
   title: string
 } & (
   | { event: 'operation.parked'; error: ErrorFacts }
+  /** A verification found what cannot be restored. */
+  | { event: 'backup.damaged'; error: ErrorFacts }
   /** It was approved without the second person that the connection demands. */
   | { event: 'approval.break-glass'; by: string; reason: string }
 )

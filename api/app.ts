@@ -27,6 +27,7 @@ import { operationRoutes } from './routes/operations.ts'
 import { planRoutes } from './routes/plans.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { scheduleRoutes } from './routes/schedules.ts'
+import { scrubRoutes } from './routes/scrub.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -79,6 +80,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   eventRoutes(app, context)
   planRoutes(app, context)
   scheduleRoutes(app, context)
+  scrubRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
   userRoutes(app, context)

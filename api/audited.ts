@@ -22,6 +22,7 @@ const toldOfRequest = [
   'database',
   'type',
   'level',
+  'budgetBytes',
   'reason',
   'dryRun',
   'overwriteExisting',

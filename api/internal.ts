@@ -149,6 +149,7 @@ const args = {
   rememberEpoch: z.tuple([name, z.int().positive()]),
   wrapDataKey: z.tuple([z.string(), z.array(name).max(16)]),
   unwrapDataKey: z.tuple([jsonRecord]),
+  planScrub: z.tuple([id]),
   beginRotation: z.tuple([id]),
   rewrapDataKeys: z.tuple([
     id,

@@ -32,6 +32,16 @@ export function assertWithin(actor: Limited, name: string): void {
   }
 }
 
+/** For what is about the whole installation. */
+export function assertUnlimited({ connections }: Limited): void {
+  if (connections === null) return
+  throw new HoldfastError(
+    'request.forbidden',
+    `This is about more than the connections that this token is limited to: ${connections.join(', ')}.`,
+    { hint: 'Use a token that is not limited to connections.' },
+  )
+}
+
 export function withReach(
   { catalog }: ApiContext,
   needed: () => ReadonlyMap<RouteName, Needed>,

@@ -204,6 +204,13 @@ export async function isOver(catalog: Catalog, { operationId }: Holder): Promise
   return row !== undefined && isClosed(row.state)
 }
 
+/** Their workflow's id is no server's lock: another of their own kind is under way. */
+const wholeKinds: Partial<Record<OperationRecord['kind'], string>> = {
+  copy: 'a copying to the same place',
+  rotateKeys: 'a rotation of keys',
+  scrub: 'a scrub',
+}
+
 export async function conflictOf(
   { catalog }: ApiContext,
   operation: OperationRecord,
@@ -217,8 +224,8 @@ export async function conflictOf(
   }
   return new HoldfastError(
     'operation.conflict',
-    operation.kind === 'rotateKeys' || operation.kind === 'copy'
-      ? `Starting ${operation.kind === 'copy' ? 'a copying to the same place' : 'a rotation of keys'}: ${named.operation}, started ${named.startedAt}, is under way.`
+    wholeKinds[operation.kind] !== undefined
+      ? `Starting ${wholeKinds[operation.kind]}: ${named.operation}, started ${named.startedAt}, is under way.`
       : `Starting a ${operation.kind}: ${named.kind} ${named.operation}, started ${named.startedAt}, holds this server.`,
     { context: named },
   )

@@ -104,7 +104,7 @@ export function openSchedules(
               workflowIdConflictPolicy: 'FAIL',
               workflowIdReusePolicy: 'ALLOW_DUPLICATE',
               staticSummary: starterSummary(schedule),
-              ...(withAttributes
+              ...(withAttributes && schedule.connection !== null
                 ? { typedSearchAttributes: [{ key: connectionAttribute, value: schedule.connection }] }
                 : {}),
             })

@@ -50,6 +50,7 @@ export function catalogClient(options: {
     rememberEpoch: method('rememberEpoch'),
     wrapDataKey: method('wrapDataKey'),
     unwrapDataKey: method('unwrapDataKey'),
+    planScrub: method('planScrub'),
     beginRotation: method('beginRotation'),
     rewrapDataKeys: method('rewrapDataKeys'),
     leftByRotation: method('leftByRotation'),

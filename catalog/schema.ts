@@ -260,7 +260,8 @@ export interface CatalogTables {
     id: string
     name: string
     kind: string
-    connection: string
+    /** null: of a scrub. */
+    connection: string | null
     destination: string | null
     options: string
     spec: string

@@ -37,6 +37,7 @@ import {
 } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { beginRotation, leftByRotation, rotationOf } from './rotations.ts'
+import { planScrub } from './scrub.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
@@ -91,6 +92,11 @@ export function workerCatalog(
       wrapForNames(catalog, keysDirectory, dataKeyBytes(dataKey), recipients),
     unwrapDataKey: async jwe =>
       Buffer.from(await unwrapHere(catalog, keysDirectory, jwe)).toString('base64url'),
+    planScrub: async operationId => {
+      const { input } = await readOperation(catalog, operationId)
+      if (!('budgetBytes' in input)) throw new HoldfastError('internal', `${operationId} is no scrub.`)
+      return await planScrub(catalog, input)
+    },
     beginRotation: operationId => beginRotation(catalog, keysDirectory, operationId),
     async rewrapDataKeys(operationId, artifacts) {
       const rotation = await rotationOf(catalog, operationId)

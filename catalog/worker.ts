@@ -17,6 +17,7 @@ import type {
   KeptRecord,
   LogEntry,
   OperationUpdate,
+  ScrubPlan,
   StoredPlan,
   WriterIdentity,
 } from '../model/records.ts'
@@ -58,6 +59,8 @@ export interface WorkerCatalog {
   ): Promise<{ jwe: Record<string, Json>; own: Record<string, Json> }>
   /** Opens with any key held here; throws `key.missing` naming the recipients it was wrapped for. Returns base64url. */
   unwrapDataKey(jwe: Record<string, Json>): Promise<string>
+  /** What the scrub of this operation is to look at. Asked again it may answer otherwise: what was verified meanwhile comes last. */
+  planScrub(operationId: string): Promise<ScrubPlan>
   /** New backups are encrypted for the rotation's new key from now on. Returns the destinations to go over. */
   beginRotation(operationId: string): Promise<{ destinations: string[]; trustsMore: boolean }>
   /**

@@ -18,9 +18,11 @@ export function heading(operation: OperationView): string {
         ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
         : operation.kind === 'rotateKeys'
           ? 'keys of backups'
-          : operation.kind === 'copy'
-            ? `→ ${operation.destination}`
-            : operation.destination
+          : operation.kind === 'scrub'
+            ? operation.destination || 'every destination'
+            : operation.kind === 'copy'
+              ? `→ ${operation.destination}`
+              : operation.destination
   const what = operation.backup || operation.id
   return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${what}  ${clean(where)}`
 }
@@ -75,7 +77,7 @@ export function summaryLines(operation: OperationView): string[] {
   const good = operation.state === 'succeeded'
   const word = !good ? operation.state : operation.dryRun ? 'dry run: it would begin; checked' : 'done'
   const next =
-    !good || operation.dryRun || ['verify', 'rotateKeys', 'copy'].includes(operation.kind)
+    !good || operation.dryRun || ['verify', 'rotateKeys', 'copy', 'scrub'].includes(operation.kind)
       ? ''
       : operation.kind === 'backup'
         ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`

@@ -12,6 +12,27 @@ export function durationSeconds(text: string): number {
   return parts.reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? ''] ?? 0), 0)
 }
 
+const sizes: Record<string, number> = {
+  '': 1,
+  B: 1,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+}
+
+/** `50GB`, `200MiB`, `1.5TB`. */
+export function byteCount(text: string): number {
+  const [, number = '', unit = ''] = /^(\d{1,15}(?:\.\d{1,3})?) ?([kMGT]i?B|B|)$/.exec(text) ?? []
+  const size = sizes[unit]
+  if (number === '' || size === undefined)
+    throw new InvalidArgumentError('It must be a size: 50GB, 200MiB, 1.5TB.')
+  return Math.round(Number(number) * size)
+}
+
 export const times = (text: string): string[] => text.split(',').map(part => part.trim())
 
 const names = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']

@@ -373,6 +373,13 @@ export const errorTable = {
     'It is of a format that Holdfast cannot read',
     'Nothing is said about whether it is whole; ask the tool that wrote it.',
   ),
+  'scrub.damaged': row(
+    'permanent',
+    500,
+    1,
+    'Verification found damaged backups',
+    'See its warnings for which and where; make new backups of these databases.',
+  ),
   'manifest.missing': row(
     'permanent',
     404,

@@ -38,5 +38,8 @@ export const copyWorkflowId = (backupId: string, destination: string): string =>
   `copy/${backupId}/${destination}`
 /** Neither does a dry run. */
 export const dryRunWorkflowId = (operationId: string): string => `dry-run/${operationId}`
+/** Of one destination one at a time: two would read the same backups. */
+export const scrubWorkflowId = (destination: string | null): string =>
+  destination === null ? 'scrub' : `scrub/${destination}`
 /** One rotation at a time: of two that cross, neither could say what is left. */
 export const rotationWorkflowId = 'keys/rotate'

@@ -321,6 +321,16 @@ export const copyInput = z.strictObject({
   unattended,
 })
 
+export const scrubOptions = z.strictObject({
+  level: z.enum(verifyLevels).optional(),
+  /** Stored bytes that are read at most; absent: every backup. */
+  budgetBytes: z.int().min(1).optional(),
+})
+export const scrubInput = scrubOptions.extend({
+  /** Absent: every one. */
+  destination: slug.optional(),
+})
+
 const passphrase = z.string().min(12).max(1024)
 
 export const keyInput = z.strictObject({
@@ -360,6 +370,7 @@ export const sweepInput = z.strictObject({
   unknown: z.boolean().optional(),
 })
 
+export type ScrubRequestInput = z.infer<typeof scrubInput>
 export type ConnectionInput = z.infer<typeof connectionInput>
 export type ConnectionChange = z.infer<typeof connectionChange>
 export type DestinationChange = z.infer<typeof destinationChange>

@@ -222,6 +222,32 @@ export interface CopyInput extends Patience {
   sourceConnection: string
 }
 
+export interface ScrubInput extends Patience {
+  version: 1
+  operationId: string
+  /** null: every one. */
+  destination: string | null
+  level: VerifyLevel
+  /** Of stored bytes that are read; null: all there are. */
+  budgetBytes: number | null
+}
+
+export interface ScrubItem {
+  backupId: string
+  connection: string
+  destination: string
+  bytes: number
+}
+
+export interface ScrubPlan {
+  /** The least recently verified first. */
+  items: ScrubItem[]
+  bytes: number
+  /** Committed ones, of which those known as damaged are left out. */
+  backups: number
+  knownDamaged: number
+}
+
 export interface OperationRecord {
   id: string
   kind: OperationKind
@@ -235,7 +261,7 @@ export interface OperationRecord {
   targetDatabase: string | null
   workflowId: string
   runId: string | null
-  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput
+  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput | ScrubInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

@@ -1,7 +1,7 @@
 /** Schemas of schedules in the public API. Used by api/ (validation, OpenAPI) and cli/ (types). */
 import { z } from 'zod'
 import { dueTimes, timeZoneNamed } from './due.ts'
-import { backupInput, slug, verifyInput } from './inputs.ts'
+import { backupInput, scrubOptions, slug, verifyInput } from './inputs.ts'
 import type { ScheduleSpec } from './schedules.ts'
 
 const minute = 60
@@ -95,11 +95,15 @@ const spec = z
 
 /** As for a backup, or a verification, by hand; connection and destination are fields of the schedule. */
 const backupOptions = backupInput.omit({ connection: true, destinations: true, dryRun: true })
-export const optionsOfKind = { backup: backupOptions, verify: verifyInput } as const
-const options = z.strictObject({ ...backupOptions.shape, ...verifyInput.shape })
+export const optionsOfKind = { backup: backupOptions, verify: verifyInput, scrub: scrubOptions } as const
+const options = z.strictObject({
+  ...backupOptions.shape,
+  ...verifyInput.shape,
+  ...scrubOptions.shape,
+})
 
 const editable = {
-  /** Absent: the only one there is; of a verify: wherever the latest backup lies. */
+  /** Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub: every one. */
   destination: slug.optional(),
   spec,
   /** Starts up to this much later, by a different amount each time. */
@@ -122,8 +126,9 @@ const editable = {
 
 export const scheduleInput = z.strictObject({
   name: slug,
-  kind: z.enum(['backup', 'verify']).optional(),
-  connection: slug,
+  kind: z.enum(['backup', 'verify', 'scrub']).optional(),
+  /** Not of a scrub, which is about every backup. */
+  connection: slug.optional(),
   ...editable,
   options: options.optional(),
 })
@@ -155,8 +160,9 @@ export const scheduleRunView = z.object({
 
 export const scheduleView = z.object({
   name: z.string(),
-  kind: z.enum(['backup', 'verify']),
-  connection: z.string(),
+  kind: z.enum(['backup', 'verify', 'scrub']),
+  /** null: of a scrub. */
+  connection: z.string().nullable(),
   destination: z.string().nullable(),
   options: z.record(z.string(), z.unknown()),
   spec: z.union([

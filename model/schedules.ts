@@ -9,7 +9,7 @@
 import type { CompressionRequest } from './compression.ts'
 import type { OperationState, VerifyLevel } from './types.ts'
 
-export type ScheduleKind = 'backup' | 'verify'
+export type ScheduleKind = 'backup' | 'verify' | 'scrub'
 
 /** What becomes of a due time while the former run of the same schedule still waits or works. */
 export type Overlap = 'skip' | 'buffer-one' | 'queue'
@@ -36,14 +36,20 @@ export interface VerifyOptions {
   level?: VerifyLevel
 }
 
+export interface ScrubOptions {
+  level?: VerifyLevel
+  budgetBytes?: number
+}
+
 export interface ScheduleRecord {
   id: string
   name: string
   kind: ScheduleKind
-  connection: string
-  /** Of a verify: null is wherever the latest backup lies. */
+  /** null: of a scrub, which is about every backup. */
+  connection: string | null
+  /** Of a verify: null is wherever the latest backup lies; of a scrub: every one. */
   destination: string | null
-  options: BackupOptions | VerifyOptions
+  options: BackupOptions | VerifyOptions | ScrubOptions
   spec: ScheduleSpec
   jitterSeconds: number
   overlap: Overlap

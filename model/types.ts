@@ -23,14 +23,15 @@
  * swap          a proven copy takes the place of what is there; the old one is kept for a grace period
  * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
  * rotation      every backup that one key opens is made to open with another one, too; it takes the first one's place
- * operation     one backup, restore, verify or rotation, from request to outcome; runs as one workflow
+ * scrub         verifies the backups that were least recently found whole, within a budget of bytes
+ * operation     one backup, restore, verify, rotation or scrub, from request to outcome; runs as one workflow
  */
 
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
-export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy'
+export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy' | 'scrub'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const

@@ -24,3 +24,7 @@ export function afterLook(known: Verified | null, now: Verified): Verified {
   const stands = known !== null && now.ok && depth(now.level) < depth(known.level)
   return { ...(stands ? known : now), proven }
 }
+
+/** When it was last found whole by this level or a deeper one; undefined: never. */
+export const provenAt = (verified: Verified | null, level: VerifyLevel): string | undefined =>
+  verified?.proven?.[level]

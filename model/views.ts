@@ -125,7 +125,7 @@ export const keptView = z.object({
 
 export const operationView = z.object({
   id: z.string(),
-  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy']),
+  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub']),
   state: z.enum([
     'queued',
     'running',

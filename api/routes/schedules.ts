@@ -29,7 +29,7 @@ import type { ScheduleKind, ScheduleRecord, ScheduleRun } from '../../model/sche
 import { accepted, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { fieldsOf, InvalidRequest } from '../problem.ts'
-import { assertWithin, within } from '../reach.ts'
+import { assertUnlimited, assertWithin, within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { carry } from '../schedules/rounds.ts'
 import { operationOf } from '../schedules/start.ts'
@@ -150,7 +150,10 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
   app.openapi(add, async c => {
     const requestKey = c.get('requestKey')
     const input = c.req.valid('json')
-    assertWithin(c.get('actor'), input.connection)
+    const connection = connectionOf(input)
+    // A scrub is about every backup: nobody whose token is limited makes one.
+    if (connection === null) assertUnlimited(c.get('actor'))
+    else assertWithin(c.get('actor'), connection)
     const known = await findSchedule(catalog.db, { name: input.name })
     // Made by this very request, whose answer was lost.
     if (known && requestKey !== null && known.requestKey === requestKey) {
@@ -252,6 +255,13 @@ async function carryNow(context: ApiContext, name: string): Promise<void> {
   }
 }
 
+/** Of a scrub null; of everything else it must be named. */
+function connectionOf({ kind, connection }: ScheduleInput): string | null {
+  if ((kind === 'scrub') === (connection === undefined)) return connection ?? null
+  const message = kind === 'scrub' ? 'a scrub is about every backup' : 'name one'
+  throw new InvalidRequest([{ path: 'connection', message }])
+}
+
 async function newSchedule(
   context: ApiContext,
   input: ScheduleInput,
@@ -263,7 +273,7 @@ async function newSchedule(
     id: readable(randomBytes(16)),
     name: input.name,
     kind,
-    connection: input.connection,
+    connection: connectionOf(input),
     destination: input.destination ?? null,
     options: optionsFor(kind, input.options ?? {}),
     spec: input.spec,
@@ -327,7 +337,7 @@ function optionsFor(kind: ScheduleKind, options: object): ScheduleRecord['option
  */
 async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): Promise<string | null> {
   if (schedule.kind === 'verify') {
-    await readConnection(context.catalog, schedule.connection)
+    await readConnection(context.catalog, schedule.connection ?? '')
     if (schedule.destination !== null) await readDestination(context.catalog, schedule.destination)
     return schedule.destination
   }

@@ -63,7 +63,7 @@ async function statusNow(context: ApiContext): Promise<StatusView> {
       keyring,
       measured: await measuredRestores(context),
       open,
-      schedules: Map.groupBy(await listSchedules(catalog), one => one.connection),
+      schedules: Map.groupBy(await listSchedules(catalog), one => one.connection ?? ''),
     }
     const connections = await listConnections(catalog)
     const known = new Set(connections.map(({ name }) => name))

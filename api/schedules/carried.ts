@@ -12,7 +12,11 @@ import { connectionAttribute } from '../../workflows/attributes.ts'
 export const scheduleIdOf = (name: string): string => `schedule/${name}`
 /** Temporal appends `-<due time>`; a starter of our own is named alike, so that there is one of each. */
 export const starterIdOf = (name: string): string => `scheduled/${name}`
-export const starterTypes = { backup: 'scheduledBackup', verify: 'scheduledVerify' } as const
+export const starterTypes = {
+  backup: 'scheduledBackup',
+  verify: 'scheduledVerify',
+  scrub: 'scheduledScrub',
+} as const
 
 interface Calendar {
   seconds: number[]
@@ -72,7 +76,9 @@ export const starterInput = ({ name, id }: ScheduleRecord, installation: string)
 })
 
 export const starterSummary = ({ name, kind, connection, destination }: ScheduleRecord): string =>
-  `${name}: ${kind} ${connection}${destination === null ? '' : kind === 'backup' ? ` → ${destination}` : ` at ${destination}`}, when due`
+  connection === null
+    ? `${name}: ${kind} ${destination ?? 'every destination'}, when due`
+    : `${name}: ${kind} ${connection}${destination === null ? '' : kind === 'backup' ? ` → ${destination}` : ` at ${destination}`}, when due`
 
 /** One moment as an interval: as long as from 1970 until then, so that it is next due as long after it again. */
 const moment = (time: number) => ({ everySeconds: time / 1000, offsetSeconds: 0 })

@@ -25,11 +25,13 @@ import type {
   MissedReason,
   ScheduleRecord,
   ScheduleRun,
+  ScrubOptions,
   VerifyOptions,
 } from '../../model/schedules.ts'
 import { closedStates } from '../../model/types.ts'
 import type { ApiContext } from '../context.ts'
 import { newBackup, newVerify } from '../routes/backups.ts'
+import { newScrub } from '../routes/scrub.ts'
 import { conflictOf, isOver, newOperationId, startWorkflow } from '../submit.ts'
 
 /** At most; a starter that waits longer than its wish is told so by the next answer. */
@@ -226,6 +228,11 @@ export async function operationOf(
   id = newOperationId(),
 ): Promise<OperationRecord> {
   const { connection, destination } = schedule
+  if (schedule.kind === 'scrub') {
+    const where = destination === null ? {} : { destination }
+    return await newScrub(context, { ...(schedule.options as ScrubOptions), ...where }, true, id)
+  }
+  if (connection === null) throw new HoldfastError('internal', 'A schedule lost its connection.')
   if (schedule.kind === 'backup') {
     const options = schedule.options as BackupOptions
     const destinations = destination === null ? {} : { destinations: [destination] }

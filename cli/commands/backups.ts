@@ -3,6 +3,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import { verifyLevels } from '../../model/types.ts'
 import { type BackupShown, type BackupView, backupShownView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
+import { byteCount } from '../schedule-options.ts'
 import { bytes, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
@@ -140,6 +141,30 @@ export function backupsCommands(program: Command): void {
       const operation = await start(context, `${await pathOf(context, reference)}/verify`, body)
       await follow(context, operation, options.wait)
     })
+  scrubCommand(group)
+}
+
+function scrubCommand(group: Command): void {
+  group
+    .command('scrub')
+    .description('verify the backups that were least recently found whole, as many as a budget allows')
+    .option('--to <destination>', 'of this destination only')
+    .option('--budget <size>', 'stored bytes to read at most, e.g. 50GB; default: every backup', byteCount)
+    .addOption(new Option('--level <level>', 'as for verify; default: checksum').choices(verifyLevels))
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText('after', '\nExample:\n  holdfast backups scrub --budget 50GB --level deep')
+    .action(
+      async (options: { to?: string; budget?: number; level?: string; wait: boolean }, command: Command) => {
+        const context = contextOf(command)
+        const { to: destination, budget: budgetBytes, level } = options
+        await follow(
+          context,
+          await start(context, '/v1/scrub', { destination, budgetBytes, level }),
+          options.wait,
+        )
+      },
+    )
 }
 
 /** A copy that is to be there and is not yet: `vault, (attic)`. */

@@ -11,7 +11,7 @@ import { seconds } from '../../model/schedule-words.ts'
 import { page } from '../../model/views.ts'
 import { compression } from '../compression-option.ts'
 import { contextOf } from '../context.ts'
-import { durationSeconds, instant, times, weekdays, wholeNumbers } from '../schedule-options.ts'
+import { byteCount, durationSeconds, instant, times, weekdays, wholeNumbers } from '../schedule-options.ts'
 import { fields, note, paint, print, printJson, table } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
 import { label, wholeNumber } from './backup.ts'
@@ -42,6 +42,8 @@ interface Options {
   encryptTo?: string[]
   label?: Record<string, string>
   check?: string
+  scrub?: boolean
+  budget?: number
 }
 
 /** Options that `add` and `edit` share. */
@@ -70,7 +72,8 @@ const withWhen = (command: Command): Command =>
     .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key in use')
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
-    .option('--check <level>', 'of a verification: exists, checksum (default) or deep')
+    .option('--check <level>', 'of a verification or a scrub: exists, checksum (default) or deep')
+    .option('--budget <size>', 'of a scrub: stored bytes to read at most, e.g. 50GB', byteCount)
 
 export function scheduleCommands(program: Command): void {
   const group = program
@@ -78,19 +81,20 @@ export function scheduleCommands(program: Command): void {
     .description('operations that start by themselves')
     .addHelpText('after', '\nExample:\n  holdfast schedule add nightly shop --at 02:30')
 
-  withWhen(group.command('add <name> <connection>'))
-    .description('start backups (or verifications) of a connection by themselves')
+  withWhen(group.command('add <name> [connection]'))
+    .description('start backups (or verifications) of a connection, or a scrub, by themselves')
     .option('--kind <kind>', 'backup (default) or verify: the latest backup')
+    .option('--scrub', 'verify the backups that were least recently found whole, of every connection')
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"',
+      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00',
     )
-    .action(async (name: string, connection: string, options: Options, command: Command) => {
+    .action(async (name: string, connection: string | undefined, options: Options, command: Command) => {
       const context = contextOf(command)
       const added = await context.client.post(scheduleView, '/v1/schedules', {
         name,
-        connection,
-        ...(options.kind === undefined ? {} : { kind: options.kind }),
+        ...(connection === undefined ? {} : { connection }),
+        ...(options.scrub ? { kind: 'scrub' } : options.kind === undefined ? {} : { kind: options.kind }),
         ...bodyOf(options),
         spec: specOf(options) ?? {},
       })
@@ -226,6 +230,7 @@ function bodyOf(options: Options): Record<string, unknown> {
     encryptTo: options.encrypt ? options.encryptTo : [],
     labels: options.label,
     level: options.check,
+    budgetBytes: options.budget,
   })
   return given({
     destination: options.to,
@@ -241,9 +246,11 @@ function bodyOf(options: Options): Record<string, unknown> {
 }
 
 const subject = ({ kind, connection, destination }: ScheduleView): string =>
-  kind === 'backup'
-    ? `backup ${connection} → ${destination}`
-    : `verify ${connection}${destination === null ? '' : ` at ${destination}`}`
+  connection === null
+    ? `${kind} ${destination ?? 'every destination'}`
+    : kind === 'backup'
+      ? `backup ${connection} → ${destination}`
+      : `verify ${connection}${destination === null ? '' : ` at ${destination}`}`
 
 /** In the schedule's zone; of an interval, in this machine's. */
 function clock({ spec }: ScheduleView, iso: string | undefined): string {

@@ -81,8 +81,9 @@ async function* byProgram(
         `It is compressed by ${program}, which is not installed here.`,
       )
     }
-    const said = stderrTail.trim().slice(-300)
-    throw broken(program, /premature|unexpected end|truncat|unfinished/i.test(said), given, said)
+    const short = /premature|unexpected|truncat|unfinished/i.test(stderrTail)
+    const said = stderrTail.trim().replace(/\s+/g, ' ').slice(0, 300)
+    throw broken(program, short, given, said)
   } finally {
     await running.stop()
   }

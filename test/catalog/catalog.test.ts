@@ -92,3 +92,83 @@ test('migrations run once, each in one transaction, and a newer schema is refuse
     await rm(directory, { recursive: true, force: true })
   }
 })
+
+test('schedules and what became of their due times survive being made anew', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-migrate-'))
+  const place = await placeForCatalog(directory)
+  try {
+    const before = await openDialect({ url: place.url })
+    await migrate(
+      before.migration,
+      migrations.filter(step => step.version < 17),
+    )
+    await before.db
+      .insertInto('connections')
+      .values({
+        name: 'shop',
+        engine: 'sqlite',
+        method: 'physical',
+        settings: '{}',
+        address: '',
+        host: 'local',
+        server_identity: 'x',
+        server_version: '',
+        two_person: 0,
+        request_key: null,
+        created_at: '2026-11-21T00:00:00.000Z',
+      })
+      .execute()
+    const schedule = {
+      id: 's',
+      name: 'nightly',
+      kind: 'backup',
+      connection: 'shop',
+      destination: null,
+      options: '{}',
+      spec: '{}',
+      jitter_seconds: 1,
+      overlap: 'skip',
+      catch_up_seconds: 2,
+      start_deadline_seconds: 3,
+      start_at: null,
+      end_at: null,
+      paused: 0,
+      note: 'a note',
+      revision: 4,
+      checked_until: '2026-11-21T00:00:00.000Z',
+      carried: null,
+      drift: null,
+      request_key: null,
+      created_at: '2026-11-21T00:00:00.000Z',
+      updated_at: '2026-11-21T00:00:00.000Z',
+    }
+    const run = {
+      schedule_id: 's',
+      due_at: '2026-11-21T02:30:00.000Z',
+      operation_id: 'op-1',
+      state: 'missed',
+      taken_at: null,
+      deadline_at: null,
+      reason: 'overlap',
+      detail: 'why',
+      holder: null,
+      triggered_by: null,
+    }
+    await before.db.insertInto('schedules').values(schedule).execute()
+    await before.db.insertInto('schedule_runs').values(run).execute()
+    assert.ok((await migrate(before.migration)).includes(17))
+    assert.deepEqual(
+      { ...(await before.db.selectFrom('schedules').selectAll().executeTakeFirst()) },
+      schedule,
+    )
+    assert.deepEqual({ ...(await before.db.selectFrom('schedule_runs').selectAll().executeTakeFirst()) }, run)
+    // What goes with a schedule still does, and a connection in use stays.
+    await assert.rejects(before.db.deleteFrom('connections').execute())
+    await before.db.deleteFrom('schedules').execute()
+    assert.equal((await before.db.selectFrom('schedule_runs').selectAll().execute()).length, 0)
+    await before.close()
+  } finally {
+    await place.remove()
+    await rm(directory, { recursive: true, force: true })
+  }
+})

@@ -24,6 +24,7 @@ const alone = [
   'profile',
   'login',
   'logout',
+  'diagnose',
   'doctor',
   'completion',
   'install',

@@ -8,7 +8,7 @@ import type { BackupView, OperationView, StatusView } from '../../model/views.ts
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
-import { directory, type Stack, startStack } from './stack.ts'
+import { directory, eventually, type Stack, startStack } from './stack.ts'
 
 const mebibyte = 1 << 20
 
@@ -131,5 +131,104 @@ describe('verify, deep', () => {
     const view = await verify(one, 'deep')
     assert.equal(view.error?.code, 'artifact.truncated', JSON.stringify(view.error))
     await writeFile(one.artifact, bytes)
+    assert.equal((await verify(one, 'deep')).state, 'succeeded')
+  })
+
+  const scrub = async (body: Record<string, unknown>): Promise<OperationView> =>
+    (await stack.expectOk<{ operation: OperationView }>('POST', '/v1/scrub', body)).operation
+  const everyBackup = async () => (await stack.expectOk<{ items: BackupView[] }>('GET', '/v1/backups')).items
+  const provenAt = (backup: BackupView, level: string) => backup.verified?.proven?.[level] ?? ''
+
+  test('a scrub takes those that were least recently found whole, as many as its budget allows', async () => {
+    for (const one of Object.values(made)) await verify(one, 'checksum')
+    const order = (await everyBackup()).sort((a, b) =>
+      provenAt(a, 'checksum') < provenAt(b, 'checksum') ? -1 : 1,
+    )
+    const [first, second, third] = order
+    assert.ok(first && second && third)
+    const since = new Date().toISOString()
+    const looked = async () =>
+      (await everyBackup())
+        .filter(one => provenAt(one, 'checksum') > since)
+        .map(one => one.id)
+        .sort()
+    // One more byte than the first two, and less than the third wants.
+    const budgetBytes = first.storedBytes + second.storedBytes + 1
+    const view = await stack.ended((await scrub({ budgetBytes })).id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    assert.deepEqual(await looked(), [first.id, second.id].sort())
+    // A backup over the budget is taken when it is its turn.
+    await stack.ended((await scrub({ budgetBytes: 1 })).id)
+    assert.deepEqual(await looked(), [first.id, second.id, third.id].sort())
+  })
+
+  test('a scrub names every damaged backup, fails, and looks at the others all the same', async () => {
+    const torn = [the('custom'), the('copy')]
+    const bytes = await Promise.all(torn.map(one => readFile(one.artifact)))
+    for (const [index, one] of torn.entries()) {
+      await writeFile(one.artifact, (bytes[index] ?? Buffer.alloc(0)).subarray(0, 3 * mebibyte))
+    }
+    const since = new Date().toISOString()
+    const view = await stack.ended((await scrub({ destination: 'disk', level: 'checksum' })).id)
+    assert.equal(view.state, 'failed')
+    assert.equal(view.error?.code, 'scrub.damaged', JSON.stringify(view.error))
+    for (const { id } of torn) {
+      assert.match(view.error.detail, new RegExp(id))
+      assert.ok(view.warnings.some(warning => warning.startsWith(id) && /artifact\.truncated/.test(warning)))
+    }
+    const all = await everyBackup()
+    for (const backup of all) {
+      const bad = torn.some(({ id }) => id === backup.id)
+      assert.equal(backup.verified?.ok, !bad, backup.id)
+      if (!bad) assert.ok(provenAt(backup, 'checksum') > since, backup.id)
+    }
+    // What is known as damaged is not read again.
+    const again = await stack.ended((await scrub({ level: 'exists' })).id)
+    assert.equal(again.state, 'succeeded', JSON.stringify(again.error))
+    assert.match(again.phases[0]?.summary ?? '', /2 known as damaged left out/)
+    for (const [index, one] of torn.entries()) await writeFile(one.artifact, bytes[index] ?? '')
+    for (const one of torn) assert.equal((await verify(one, 'checksum')).state, 'succeeded')
+  })
+
+  test('a scrub whose worker is killed goes on with the next backup', async () => {
+    const since = new Date().toISOString()
+    const { id } = await scrub({ level: 'deep' })
+    await eventually('it has looked at one', async () =>
+      (await everyBackup()).some(one => provenAt(one, 'deep') > since) ? true : undefined,
+    )
+    const before = (await everyBackup()).filter(one => provenAt(one, 'deep') > since)
+    await stack.worker?.kill9()
+    stack.startWorker()
+    const view = await stack.ended(id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    const all = await everyBackup()
+    assert.ok(all.every(one => provenAt(one, 'deep') > since))
+    for (const one of before) {
+      const now = all.find(other => other.id === one.id)
+      assert.equal(now && provenAt(now, 'deep'), provenAt(one, 'deep'), 'what was done is not done again')
+    }
+  })
+
+  test('a scrub on a schedule', async () => {
+    await stack.expectOk('POST', '/v1/schedules', {
+      name: 'scrub',
+      kind: 'scrub',
+      spec: { at: ['12:00'], timeZone: 'UTC' },
+      options: { level: 'exists', budgetBytes: 50_000_000 },
+    })
+    const { operation } = await stack.expectOk<{ operation: OperationView }>(
+      'POST',
+      '/v1/schedules/scrub/trigger',
+    )
+    const view = await stack.ended(operation.id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    assert.equal(view.kind, 'scrub')
+    const refused = await stack.call('POST', '/v1/schedules', {
+      name: 'other',
+      kind: 'scrub',
+      connection: 'pg',
+      spec: { at: ['12:00'], timeZone: 'UTC' },
+    })
+    assert.equal(refused.status, 422)
   })
 })
