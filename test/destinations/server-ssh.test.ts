@@ -129,6 +129,10 @@ describe('a server directory over SSH', () => {
     assert.deepEqual(await destination.listParts('big', uploadId), [])
     await destination.abortUpload('big', uploadId)
     await says(destination.put('big', Buffer.alloc(9 * 1024 * 1024)), /^destination\.full: Writing "big"/)
+    // Not a byte more: even what an upload says of itself finds no room.
+    await run('dd', ['if=/dev/zero', `of=${join(disk, 'filler')}`, 'bs=64k']).catch(() => {})
+    await says(destination.openUpload('big'), /^destination\.full: Opening an upload of "big"/)
+    await rm(join(disk, 'filler'))
     assert.deepEqual(await readdir(disk), ['.holdfast-uploads'])
     assert.deepEqual(await readdir(join(disk, '.holdfast-uploads')), [])
     await destination.put('small', Buffer.alloc(1024 * 1024))

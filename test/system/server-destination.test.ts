@@ -3,7 +3,7 @@
  * killed, and the link is cut, in the middle of an upload.
  */
 import assert from 'node:assert/strict'
-import { chown, cp, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { chown, cp, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { DestinationView, OperationView, StatusView } from '../../model/views.ts'
@@ -13,12 +13,13 @@ import { holdfast } from '../cli/run.ts'
 import { localRecord } from '../destinations/subjects.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
+import { startVersitygw } from '../servers/versitygw.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase, makePostgresSample } from '../support/postgres-sample.ts'
 import { makeShop } from '../support/shop.ts'
 import { makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, expectOneBackup } from './inspect.ts'
-import { eventually, type Stack, startStack } from './stack.ts'
+import { eventually, type Stack, s3Input, startStack } from './stack.ts'
 
 describe('a directory of the database server', () => {
   let stack: Stack
@@ -128,6 +129,29 @@ describe('a directory of the database server', () => {
       cwd: stack.directory,
     })
     assert.match(refused.stderr, /host db1, which is not known here[\s\S]*file:\/\//)
+  })
+
+  test('a backup is copied into a cloud later, and restored from there', async () => {
+    const store = await startVersitygw()
+    try {
+      await stack.expectOk('POST', '/v1/destinations', s3Input(store, 'cloud', 'moved'))
+      const { backup } = await succeeded(
+        await stack.backup({ connection: 'notes', destinations: ['vault'], format: 'copy' }),
+      )
+      const { operation } = await stack.expectOk<{ operation: OperationView }>(
+        'POST',
+        `/v1/backups/${backup}/copy`,
+        { to: 'cloud' },
+      )
+      await succeeded(operation)
+      // The server is gone for good.
+      await rename(join(shelf, 'notes'), join(shelf, '.gone'))
+      const target = join(server.home, 'from-the-cloud.db')
+      await succeeded(await stack.restore({ backup, target: { connection: 'notes', database: target } }))
+      assert.deepEqual(digestSqlite(target), digestSqlite(join(server.home, 'notes.db')))
+    } finally {
+      await store.stop()
+    }
   })
 
   test('a worker that is killed while the link is cut, in mid-upload: the next one goes on with what is there', async () => {

@@ -5,8 +5,8 @@ hf_boot=
 if [ -r /proc/sys/kernel/random/boot_id ]; then read -r hf_boot </proc/sys/kernel/random/boot_id; fi
 
 # hf_note LINE FILE: one line in one piece. It begins with a line feed, so that one cut by a crash does not spoil the next.
-# By cat: the shell's own words for a full disk do not say that it is full.
-hf_note() { printf '\n%s\n' "$1" | cat >>"$2"; }
+# Then by cat: the shell's own words for a full disk do not say that it is full.
+hf_note() { { printf '\n%s\n' "$1" >>"$2"; } 2>/dev/null || printf '\n%s\n' "$1" | cat >>"$2"; }
 
 # hf_where: sets hf_position to where file 3 stands. Not every dd says how many bytes it wrote.
 hf_where() {
@@ -39,9 +39,8 @@ part)
   exec 3<>"$hf_upload/$4"
   rm -f "$hf_upload/$4"
   hf_note "$5" "$hf_upload/parts" || exit 1
-  dd bs=65536 seek="$(($2 / 65536))" count=0 </dev/null >&3 2>/dev/null
-  [ "$(($2 % 65536))" -eq 0 ] || dd bs=1 seek="$(($2 % 65536))" count=0 </dev/null >&3 2>/dev/null
-  hf_said=$(dd bs=262144 2>&1 >&3) || hf_fail "$hf_said"
+  [ "$(($2 % 262144))" -eq 0 ] || dd bs=1 seek="$(($2 % 262144))" count=0 </dev/null >&3 2>/dev/null
+  hf_said=$(dd bs=262144 seek="$(($2 / 262144))" 2>&1 >&3) || hf_fail "$hf_said"
   # The end of the input may be the end of the link: the length tells.
   hf_where
   [ "$hf_position" = "$(($2 + $3))" ] || exit 5
