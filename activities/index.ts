@@ -14,6 +14,7 @@ import type {
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
 import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
+import { pacing } from './bandwidth.ts'
 import type { Turn } from './boundary.ts'
 import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
@@ -92,12 +93,16 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     precheck: (input: BackupInput) =>
       onHost('precheck', input.operationId, (context, t) => precheckBackup(context, t, input)),
     stream: (input: BackupInput) =>
-      onHost('upload', input.operationId, (context, t) => streamArtifacts(context, t, input)),
+      onHost('upload', input.operationId, (context, t) =>
+        streamArtifacts(pacing(context, t, input.operationId), t, input),
+      ),
     runTool: (input: BackupInput) =>
       onHost('run tool', input.operationId, (context, t) => runTool(context, t, input)),
     upload: (input: BackupInput) =>
       onHost('upload', input.operationId, (context, t) =>
-        pausable(context, t, input.operationId, pt => uploadArtifacts(context, pt, input)),
+        pausable(context, t, input.operationId, pt =>
+          uploadArtifacts(pacing(context, t, input.operationId), pt, input),
+        ),
       ),
     verify: (input: BackupInput, made: Made) =>
       step('verify', (context, t) => verifyArtifacts(context, t, input, made)),
@@ -119,7 +124,9 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     precheckRestore: (input: RestoreInput) =>
       onHost('precheck', input.operationId, (context, t) => precheckRestore(context, t, input)),
     restoreSteps: (input: RestoreInput, ids: string[]) =>
-      onHost('restore', input.operationId, (context, t) => runRestoreSteps(context, t, input, ids)),
+      onHost('restore', input.operationId, (context, t) =>
+        runRestoreSteps(pacing(context, t, input.operationId), t, input, ids),
+      ),
     /** Which machine carries this out. */
     machine: () => step('stage', async context => context.machine),
     /** Ends what still runs for the operation on this machine and removes its staging. */
@@ -167,7 +174,9 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
 
     verifyBackup: (input: VerifyInput) =>
       step('verify', (context, t) =>
-        pausable(context, t, input.operationId, pt => verifyBackup(context, pt, input)),
+        pausable(context, t, input.operationId, pt =>
+          verifyBackup(pacing(context, t, input.operationId), pt, input),
+        ),
       ),
 
     planScrub: (input: ScrubInput) => step('plan', context => context.catalog.planScrub(input.operationId)),
@@ -191,7 +200,9 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     precheckCopy: (input: CopyInput) => step('precheck', (context, t) => precheckCopy(context, t, input)),
     copyArtifacts: (input: CopyInput) =>
       step('copy', (context, t) =>
-        pausable(context, t, input.operationId, pt => copyArtifacts(context, pt, input)),
+        pausable(context, t, input.operationId, pt =>
+          copyArtifacts(pacing(context, t, input.operationId), pt, input),
+        ),
       ),
     commitCopy: (input: CopyInput, from: string) =>
       step('commit', (context, t) => commitCopied(context, t, input, from)),

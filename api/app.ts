@@ -14,6 +14,7 @@ import { neededRoles, routeOf, withRole } from './roles.ts'
 import { approvalRoutes } from './routes/approvals.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
+import { bandwidthRoutes } from './routes/bandwidth.ts'
 import { changeRoutes } from './routes/changes.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
@@ -71,6 +72,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   connectionRoutes(app, context)
   hookRoutes(app, context)
   hostRoutes(app, context)
+  bandwidthRoutes(app, context)
   destinationRoutes(app, context)
   changeRoutes(app, context)
   backupRoutes(app, context)

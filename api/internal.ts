@@ -197,6 +197,15 @@ const args = {
   openSafetyBackup: z.tuple([id, id]),
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
+  bandwidthShare: z.tuple([
+    z.strictObject({
+      transfer: id,
+      operationId: id,
+      destination: name,
+      host: name,
+      wanted: z.int().nonnegative().nullable(),
+    }),
+  ]),
   hooks: z.tuple([name]),
   hookRun: z.tuple([id, name]),
   recordHookRun: z.tuple([id, hookRun]),

@@ -75,6 +75,7 @@ export function catalogClient(options: {
     openSafetyBackup: method('openSafetyBackup'),
     updateOperation: method('updateOperation'),
     pauseWanted: method('pauseWanted'),
+    bandwidthShare: method('bandwidthShare'),
     hooks: method('hooks'),
     hookRun: method('hookRun'),
     recordHookRun: method('recordHookRun'),

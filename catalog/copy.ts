@@ -25,6 +25,8 @@ const keys = {
   wrapped_keys: ['destination', 'backup_id', 'kid'],
   key_states: ['kid'],
   epochs: ['destination'],
+  bandwidth_limits: ['scope'],
+  bandwidth_transfers: ['transfer', 'scope'],
   operations: ['id'],
   hooks: ['connection'],
   hook_runs: ['operation_id', 'name'],

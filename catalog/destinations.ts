@@ -3,6 +3,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
 import { hostOfDestination } from '../storage/index.ts'
+import { forgetLimit } from './bandwidth.ts'
 import { forgetCopiesAt } from './copies.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
@@ -152,6 +153,7 @@ export async function removeDestination(catalog: Catalog, name: string): Promise
     await forgetCopiesAt(tx, name)
     await tx.deleteFrom('wrapped_keys').where('destination', '=', name).execute()
     await removeSecrets(tx, ownerOf(name))
+    await forgetLimit(tx, 'destination', name)
   })
 }
 

@@ -1,6 +1,7 @@
 import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
 import type { HostRecord } from '../model/records.ts'
+import { forgetLimit } from './bandwidth.ts'
 import { destinationsOn } from './destinations.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
@@ -101,6 +102,7 @@ export async function removeHost(catalog: Catalog, name: string): Promise<void> 
     if (behind) {
       throw new HoldfastError('request.in-use', `Host ${behind.name} is reached through ${name}.`)
     }
+    await forgetLimit(tx, 'host', name)
     const gone = await tx.deleteFrom('hosts').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
       throw noHost(name)

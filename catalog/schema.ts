@@ -64,6 +64,15 @@ export interface CatalogTables {
     retired_at: string | null
   }
   epochs: { destination: string; epoch: number }
+  /** `destination/NAME`, `host/NAME`; rules as in model/bandwidth.ts. */
+  bandwidth_limits: { scope: string; rules: string; changed_at: string }
+  /** Who transfers within a limit, until when unless it asks again, and what it could use; null: as much as there is. */
+  bandwidth_transfers: {
+    transfer: string
+    scope: string
+    until: string
+    wanted: number | null
+  }
   operations: {
     id: string
     kind: string

@@ -16,6 +16,7 @@ import {
 } from './approvals.ts'
 import { listAttempts, recordAttempt } from './attempts.ts'
 import { recordBackup } from './backups.ts'
+import { bandwidthShare } from './bandwidth.ts'
 import { connectionSecrets, findConnection, readConnection } from './connections.ts'
 import { recordVerification } from './copies.ts'
 import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
@@ -150,6 +151,7 @@ export function workerCatalog(
     openSafetyBackup: (restoreId, runId) => openSafetyBackup(catalog, restoreId, runId),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
     pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
+    bandwidthShare: transfer => bandwidthShare(catalog, transfer, new Date()),
     hooks: connection => listHooks(catalog, connection),
     hookRun: (operationId, hook) => findHookRun(catalog, operationId, hook),
     recordHookRun: (operationId, run) => recordHookRun(catalog, operationId, run),

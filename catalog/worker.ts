@@ -19,6 +19,7 @@ import type {
   OperationUpdate,
   ScrubPlan,
   StoredPlan,
+  Transfer,
   WriterIdentity,
 } from '../model/records.ts'
 import type { DueAnswer } from '../model/schedules.ts'
@@ -118,6 +119,8 @@ export interface WorkerCatalog {
   updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>
   /** Does somebody want the operation to pause? */
   pauseWanted(operationId: string): Promise<boolean>
+  /** What a transfer may use now. Asked again every few seconds; who no longer asks gets no share any more. */
+  bandwidthShare(transfer: Transfer): Promise<{ bytesPerSecond: number | null }>
   /** Hooks of a connection, in their order. */
   hooks(connection: string): Promise<Hook[]>
   hookRun(operationId: string, hook: string): Promise<HookRun | undefined>

@@ -57,6 +57,8 @@ function running(progress: NonNullable<OperationView['progress']>, rate: number 
       parts.push(`ETA ${duration(((total - progress.bytes) / rate) * 1000)}`)
     }
   }
+  const limit = progress.limitBytesPerSecond
+  if (limit !== undefined && limit !== null) parts.push(`limited to ${bytes(limit)}/s`)
   if (progress.note !== undefined) parts.push(clean(progress.note))
   if (parts.length === 0) parts.push(duration(Date.now() - Date.parse(progress.startedAt)))
   return parts.join('  ')

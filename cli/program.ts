@@ -5,6 +5,7 @@ import { approveCommands } from './commands/approve.ts'
 import { auditCommands } from './commands/audit.ts'
 import { backupCommand } from './commands/backup.ts'
 import { backupsCommands } from './commands/backups.ts'
+import { bandwidthCommands } from './commands/bandwidth.ts'
 import { catalogCommands } from './commands/catalog.ts'
 import { completionCommand } from './commands/completion.ts'
 import { connectionCommands } from './commands/connection.ts'
@@ -50,6 +51,7 @@ const commands: readonly ((program: Command) => void)[] = [
   operationCommands,
   scheduleCommands,
   catalogCommands,
+  bandwidthCommands,
   maintenanceCommands,
   userCommands,
   tokenCommands,

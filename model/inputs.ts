@@ -2,6 +2,7 @@
  * What the public API is asked: schemas of its requests. Used by api/ (validation, OpenAPI) and cli/ (types). Not imported by workflows.
  */
 import { z } from 'zod'
+import { parseLimit } from './bandwidth.ts'
 import { compressionLevels, compressionMethods, longWindows } from './compression.ts'
 import { slugPattern } from './ids.ts'
 import { objectLock } from './keeping.ts'
@@ -167,6 +168,21 @@ const unattended = z.boolean().optional()
 /** Every check and the plan, and then nothing of it is done: no lock is taken, nothing changes on the server or in the store. */
 const dryRun = z.boolean().optional()
 
+/** As people write it; see model/bandwidth.ts. */
+const bandwidthLimit = z
+  .string()
+  .min(1)
+  .max(500)
+  .superRefine((text, issues) => {
+    try {
+      parseLimit(text)
+    } catch (error) {
+      issues.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) })
+    }
+  })
+/** null: no limit any more. */
+export const bandwidthInput = z.strictObject({ limit: bandwidthLimit.nullable() })
+
 const compressionInput = z
   .strictObject({
     method: z.enum(compressionMethods).optional(),
@@ -198,6 +214,8 @@ export const backupInput = z.strictObject({
     .optional(),
   jobs: z.int().min(1).max(64).optional(),
   compression: compressionInput.optional(),
+  /** Of this operation alone: `20MB/s`, `08:00-18:00 Europe/Berlin 10MB/s, otherwise none`. */
+  bandwidth: bandwidthLimit.optional(),
   /** Names of keys; `[]` for a backup that is not encrypted; absent: every key there is. */
   encryptTo: z.array(slug).max(16).optional(),
   labels: z
@@ -223,6 +241,7 @@ export const restoreInput = z.strictObject({
   dryRun,
   /** A backup that holds the server is cancelled, and the restore is the next to have it. */
   preempt: z.boolean().optional(),
+  bandwidth: bandwidthLimit.optional(),
   /** What is there under the name may be replaced, once an approver has approved the plan. Needs a reason. */
   overwriteExisting: z.boolean().optional(),
   /** Of what is to be replaced, made before anything is. */

@@ -103,6 +103,8 @@ export interface BackupInput extends Patience {
   /** Names of keys to encrypt for; empty: not encrypted. */
   recipients: string[]
   labels: Record<string, string>
+  /** A limit as in model/bandwidth.ts. */
+  bandwidth?: string
   /** Checked and planned only. */
   dryRun: boolean
   /** The restore whose safety backup it is: made by its workflow, under its lock. */
@@ -122,6 +124,8 @@ export interface RestoreInput extends Patience {
   serverIdentity: string
   jobs: number
   noOwner: boolean
+  /** A limit as in model/bandwidth.ts. */
+  bandwidth?: string
   /** Checked and planned only. */
   dryRun: boolean
   /** Ends a backup that holds the server. */
@@ -384,6 +388,17 @@ export interface WriterIdentity {
   instanceId: string
   /** Ed25519 public key as JWK. */
   publicKey: Record<string, string>
+}
+
+/** A step that moves bytes between a host and a destination, and asks how fast it may. */
+export interface Transfer {
+  /** Random. */
+  transfer: string
+  operationId: string
+  destination: string
+  host: string
+  /** Bytes per second that it could use; null: as many as there are. */
+  wanted: number | null
 }
 
 /** Something of the operator's that runs around a backup or a restore. */

@@ -28,6 +28,7 @@ export interface BackupOptions {
   format?: string
   jobs?: number
   compression?: CompressionRequest
+  bandwidth?: string
   encryptTo?: string[]
   unattended?: boolean
   labels?: Record<string, string>

@@ -97,6 +97,8 @@ export interface Progress {
   totalBytes?: number
   /** ISO time at which this phase began. */
   startedAt: string
+  /** What it may use of the network now; null or absent: no limit. */
+  limitBytesPerSecond?: number | null
   /** Free words of the step, e.g. "part 12". */
   note?: string
 }

@@ -2,6 +2,7 @@
  * What the public API answers: schemas of its documents. Used by api/ (OpenAPI) and cli/ (reading answers). Not imported by workflows.
  */
 import { z } from 'zod'
+import { limitedKinds } from './bandwidth.ts'
 import { hook } from './inputs.ts'
 
 const phaseRecord = z.object({
@@ -94,6 +95,8 @@ export const progressView = z.object({
   bytes: z.int(),
   totalBytes: z.int().optional(),
   startedAt: z.string(),
+  /** Bytes per second that it may use now; absent or null: no limit. */
+  limitBytesPerSecond: z.int().nullable().optional(),
   note: z.string().optional(),
 })
 
@@ -299,6 +302,16 @@ export const backupShownView = backupView.extend({
       archived: z.boolean(),
     }),
   ),
+})
+
+export const bandwidthView = z.object({
+  kind: z.enum(limitedKinds),
+  name: z.string(),
+  limit: z.string(),
+  /** What it allows now; null: no limit. */
+  bytesPerSecond: z.int().nullable(),
+  /** How many transfers share it now. */
+  transfers: z.int(),
 })
 
 export const keyView = z.object({

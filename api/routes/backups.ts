@@ -199,6 +199,7 @@ export async function newBackup(
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
     compression: wholeCompression(request.compression ?? {}),
+    ...(request.bandwidth === undefined ? {} : { bandwidth: request.bandwidth }),
     recipients,
     labels: request.labels ?? {},
     dryRun: request.dryRun ?? false,

@@ -146,6 +146,7 @@ async function newRestore(
     serverIdentity: target.serverIdentity,
     jobs: request.jobs ?? defaultJobs(),
     noOwner: request.noOwner ?? false,
+    ...(request.bandwidth === undefined ? {} : { bandwidth: request.bandwidth }),
     dryRun: request.dryRun ?? false,
     preempt: request.preempt ?? false,
     ...patienceOf(context, request),

@@ -11,6 +11,7 @@ interface BackupOptions {
   format?: string
   jobs?: number
   compression?: CompressionRequest
+  bandwidth?: string
   /** `--no-encrypt` makes it false. */
   encrypt: boolean
   encryptTo?: string[]
@@ -40,6 +41,7 @@ export function backupCommand(program: Command): void {
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--compression <how>', compressionHelp, compression)
+    .option('--bandwidth <limit>', 'e.g. 20MB/s or "08:00-18:00 Europe/Berlin 10MB/s, otherwise none"')
     .option('--encrypt-to <key...>', 'names of keys; default: every key in use')
     .option('--no-encrypt', 'keep this backup in the clear')
     .option('--label <name=value>', 'a label; may be given again', label)
@@ -60,6 +62,7 @@ export function backupCommand(program: Command): void {
         ...(options.format === undefined ? {} : { format: options.format }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
         ...(options.compression === undefined ? {} : { compression: options.compression }),
+        ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
         ...(options.encrypt ? {} : { encryptTo: [] }),
         ...(options.encryptTo === undefined ? {} : { encryptTo: options.encryptTo }),
         ...(options.label === undefined ? {} : { labels: options.label }),

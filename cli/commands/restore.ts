@@ -11,6 +11,7 @@ interface RestoreOptions {
   from?: string
   database: string
   jobs?: number
+  bandwidth?: string
   owner: boolean
   reason?: string
   unattended?: boolean
@@ -30,6 +31,7 @@ export function restoreCommand(program: Command): void {
     .requiredOption('--database <new>', 'name of the new database, or path of the new file')
     .option('--from <destination>', 'read the copy there; default: the first that answers and is whole')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
+    .option('--bandwidth <limit>', 'e.g. 20MB/s; see `holdfast bandwidth`')
     .option('--no-owner', 'leave owners and grants out')
     .option('--reason <text>', 'why; kept with the operation')
     .option('--preempt', 'cancel a backup that holds the server, and be the next')
@@ -56,6 +58,7 @@ export function restoreCommand(program: Command): void {
         },
         ...(options.from === undefined ? {} : { from: options.from }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+        ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
         ...(options.owner ? {} : { noOwner: true }),
         ...(options.reason === undefined ? {} : { reason: options.reason }),
         ...(options.unattended ? { unattended: true } : {}),

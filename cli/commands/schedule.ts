@@ -38,6 +38,7 @@ interface Options {
   format?: string
   jobs?: number
   compression?: CompressionRequest
+  bandwidth?: string
   encrypt: boolean
   encryptTo?: string[]
   label?: Record<string, string>
@@ -69,6 +70,7 @@ const withWhen = (command: Command): Command =>
     .option('--format <format>', 'of a backup: what the tool writes')
     .option('--jobs <n>', 'of a backup: parallel jobs', wholeNumber)
     .option('--compression <how>', 'of a backup: e.g. zstd:19, lz4, auto', compression)
+    .option('--bandwidth <limit>', 'of a backup: e.g. 20MB/s')
     .option('--encrypt-to <key...>', 'of a backup: names of keys; default: every key in use')
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
@@ -227,6 +229,7 @@ function bodyOf(options: Options): Record<string, unknown> {
     format: options.format,
     jobs: options.jobs,
     compression: options.compression,
+    bandwidth: options.bandwidth,
     encryptTo: options.encrypt ? options.encryptTo : [],
     labels: options.label,
     level: options.check,
