@@ -1,14 +1,15 @@
 /**
- * Removes what closed operations left behind. Only what we have written down ourselves: folders of backups that an attempt
- * in our catalog names, at destinations we hold, and staging of operations our catalog knows as closed.
+ * Removes what closed operations left behind, at destinations we hold: folders of backups that an attempt in our catalog names,
+ * and staging of operations our catalog knows as closed. What else lies there is found and said: sweep-unknown.ts.
  */
 
 import { listAttempts } from '../catalog/attempts.ts'
-import { listDestinations, markReadOnly } from '../catalog/destinations.ts'
+import { listDestinations, markReadOnly, readDestination } from '../catalog/destinations.ts'
 import { rememberedEpoch } from '../catalog/epochs.ts'
 import { listHosts } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { findOperation, isClosed } from '../catalog/operations.ts'
+import { isInUse } from '../catalog/pins.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { AttemptRecord } from '../model/records.ts'
 import {
@@ -26,6 +27,7 @@ import { removeOldPrechecks } from '../storage/prechecks.ts'
 import type { ApiContext } from './context.ts'
 import { isProbe } from './probe.ts'
 import { withDestination } from './routes/destinations.ts'
+import { folders, sweepUnknown } from './sweep-unknown.ts'
 
 export interface Swept {
   dryRun: boolean
@@ -35,23 +37,34 @@ export interface Swept {
 
 const thirtyDaysMs = 30 * 24 * 3600 * 1000
 
-/** One destination that does not answer does not keep the others. `unknown`: staging of strangers goes, too. */
-export async function sweep(context: ApiContext, dryRun: boolean, unknown: boolean): Promise<Swept> {
+/**
+ * One destination that does not answer does not keep the others. `unknown`: what the catalog does not know goes, too.
+ * `only`: this destination, and no machine.
+ */
+export async function sweep(
+  context: ApiContext,
+  { dryRun, unknown, only }: { dryRun: boolean; unknown: boolean; only: string | undefined },
+): Promise<Swept> {
   const result: Swept = { dryRun, removed: [], skipped: [] }
   const skip = (what: string, error: unknown) => {
     if (!(error instanceof HoldfastError)) throw error
     result.skipped.push({ what, code: error.code, detail: error.message })
   }
-  for (const { name } of await listDestinations(context.catalog)) {
+  const names =
+    only === undefined
+      ? (await listDestinations(context.catalog)).map(({ name }) => name)
+      : [(await readDestination(context.catalog, only)).name]
+  for (const name of names) {
     try {
       await withDestination(context, name, async opened => {
         await holdStill(context, name, opened)
-        await sweepDestination(context, name, opened, result)
+        await sweepDestination(context, name, opened, unknown, result)
       })
     } catch (error) {
       skip(name, error)
     }
   }
+  if (only !== undefined) return result
   for (const name of ['local', ...(await listHosts(context.catalog)).map(host => host.name)]) {
     try {
       await sweepHost(context, name, result, unknown)
@@ -78,10 +91,12 @@ async function sweepDestination(
   context: ApiContext,
   name: string,
   opened: Destination,
+  unknown: boolean,
   result: Swept,
 ): Promise<void> {
-  const ours = await closedBackups(context, name)
-  const present = await contents(opened, new Set(ours.keys()))
+  const { ours, open } = await knownBackups(context, name)
+  const walked = folders()
+  const present = await contents(opened, new Set(ours.keys()), walked)
   for (const [prefix, attempts] of ours) {
     const [{ connection, backupId }] = attempts as [AttemptRecord]
     const there = present.get(prefix) ?? { keys: [], uploads: [] }
@@ -105,6 +120,8 @@ async function sweepDestination(
     // Ended from outside before anybody could say that it was given up: a late commit must find the marker.
     const unmarked = !names.has('manifest.json') && !names.has('deleted.json') && attempts.some(isRecent)
     if (leftovers.length === 0 && !unmarked) continue
+    // Asked now: a copy of it may have begun since, or is to come.
+    if (await isInUse(context.catalog.db, name, backupId)) continue
     const locked = result.dryRun ? undefined : await remove()
     const stays = new Set(locked?.keys.map(key => `${name}/${key}`))
     result.removed.push(...leftovers.filter(what => !stays.has(what)))
@@ -113,6 +130,8 @@ async function sweepDestination(
       for (const what of stays) result.skipped.push({ what, code, detail: message })
     }
   }
+  const known = new Set([...ours.keys(), ...open])
+  await sweepUnknown(context.catalog, name, opened, walked, known, unknown, result)
   const prechecks = await removeOldPrechecks(opened, new Date(), result.dryRun)
   result.removed.push(...prechecks.map(key => `${name}/${key}`))
   const purged = result.dryRun ? await purgeable(opened) : await purgeDeleted(opened, new Date())
@@ -121,8 +140,11 @@ async function sweepDestination(
 
 const isRecent = ({ createdAt }: AttemptRecord): boolean => Date.now() - Date.parse(createdAt) < thirtyDaysMs
 
-/** Attempts of ours by their backup's folder, where every operation that made one is closed. */
-async function closedBackups({ catalog }: ApiContext, name: string): Promise<Map<string, AttemptRecord[]>> {
+/** Attempts of ours by their backup's folder: where every operation that made one is closed, and the other folders. */
+async function knownBackups(
+  { catalog }: ApiContext,
+  name: string,
+): Promise<{ ours: Map<string, AttemptRecord[]>; open: Set<string> }> {
   const found = new Map<string, AttemptRecord[]>()
   const open = new Set<string>()
   for (const attempt of await listAttempts(catalog, { destination: name })) {
@@ -132,11 +154,15 @@ async function closedBackups({ catalog }: ApiContext, name: string): Promise<Map
     found.set(prefix, [...(found.get(prefix) ?? []), attempt])
   }
   for (const prefix of open) found.delete(prefix)
-  return found
+  return { ours: found, open }
 }
 
-/** What lies in these folders: one walk over the destination instead of one question per backup. */
-async function contents(opened: Destination, prefixes: ReadonlySet<string>) {
+/** What lies in these folders, and what in all others: one walk over the destination. */
+async function contents(
+  opened: Destination,
+  prefixes: ReadonlySet<string>,
+  walked: ReturnType<typeof folders>,
+) {
   const found = new Map<string, { keys: string[]; uploads: string[] }>()
   const at = (key: string) => {
     const prefix = `${key.split('/').slice(0, 3).join('/')}/`
@@ -145,9 +171,14 @@ async function contents(opened: Destination, prefixes: ReadonlySet<string>) {
     found.set(prefix, known)
     return known
   }
-  if (prefixes.size === 0) return found
-  for await (const { key } of opened.list('')) at(key)?.keys.push(key)
-  for await (const { key } of opened.listUploads('')) at(key)?.uploads.push(key)
+  for await (const { key, modifiedAt } of opened.list('')) {
+    at(key)?.keys.push(key)
+    walked.object(key, modifiedAt)
+  }
+  for await (const { key, startedAt } of opened.listUploads('')) {
+    at(key)?.uploads.push(key)
+    walked.upload(key, startedAt)
+  }
   return found
 }
 

@@ -32,3 +32,35 @@ export async function pinnersOf(db: CatalogDatabase, destination: string): Promi
     .execute()
   return rows.map(row => row.operation_id)
 }
+
+/** Somebody is at work on this backup there, or it is to be copied there: what lies in its folder may be theirs. */
+export async function isInUse(db: CatalogDatabase, destination: string, backupId: string): Promise<boolean> {
+  const pinned = await db
+    .selectFrom('pins')
+    .select('backup_id')
+    .where('destination', '=', destination)
+    .where('backup_id', '=', backupId)
+    .executeTakeFirst()
+  if (pinned) return true
+  const wanted = await db
+    .selectFrom('copies')
+    .select('backup_id')
+    .where('destination', '=', destination)
+    .where('backup_id', '=', backupId)
+    .where('state', '=', 'missing')
+    .executeTakeFirst()
+  return wanted !== undefined
+}
+
+/** When the oldest open operation began that uses or makes something there. */
+export async function oldestOpenSince(db: CatalogDatabase, destination: string): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('pins')
+    .innerJoin('operations', 'operations.id', 'pins.operation_id')
+    .select('operations.created_at')
+    .where('pins.destination', '=', destination)
+    .orderBy('operations.created_at')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.created_at
+}

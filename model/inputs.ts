@@ -384,8 +384,13 @@ export const takeoverInput = z.strictObject({ reason: z.string().max(1000).optio
 export const rebuildInput = z.strictObject({ destination: slug.optional() })
 
 export const sweepInput = z.strictObject({
+  /** Only this one, and no machine's staging. */
+  destination: slug.optional(),
   dryRun: z.boolean().optional(),
-  /** On the API's machine also what is staged by operations that this catalog does not know, as after a lost one. */
+  /**
+   * Also what this catalog does not know, as after a lost one: staging, and at destinations what nobody committed and nobody
+   * touched for a day.
+   */
   unknown: z.boolean().optional(),
 })
 

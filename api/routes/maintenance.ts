@@ -45,7 +45,7 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     return c.json(total, 200)
   })
   app.openapi(sweeping, async c => {
-    const { dryRun = false, unknown = false } = c.req.valid('json')
-    return c.json(await sweep(context, dryRun, unknown), 200)
+    const { dryRun = false, unknown = false, destination: only } = c.req.valid('json')
+    return c.json(await sweep(context, { dryRun, unknown, only }), 200)
   })
 }

@@ -3,6 +3,11 @@ import { sweepView, takeoverView } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { clean, note, print, printJson } from '../terminal.ts'
 
+interface SweepOptions {
+  dryRun?: boolean
+  unknown?: boolean
+}
+
 export function maintenanceCommands(program: Command): void {
   program
     .command('takeover <destination>')
@@ -24,14 +29,17 @@ export function maintenanceCommands(program: Command): void {
     })
 
   program
-    .command('sweep')
+    .command('sweep [destination]')
     .description('remove what ended operations left in staging and at the destinations')
     .option('--dry-run', 'only say what would be removed')
-    .option('--unknown', "in the API's staging also what this catalog does not know, as after a lost one")
-    .addHelpText('after', '\nExample:\n  holdfast sweep --dry-run')
-    .action(async (options: { dryRun?: boolean; unknown?: boolean }, command: Command) => {
+    .option(
+      '--unknown',
+      'also what this catalog does not know, as after a lost one: staging, and unfinished backups nobody touched for a day',
+    )
+    .addHelpText('after', '\nExamples:\n  holdfast sweep --dry-run\n  holdfast sweep vault')
+    .action(async (destination: string | undefined, options: SweepOptions, command: Command) => {
       const context = contextOf(command)
-      const body = { dryRun: options.dryRun === true, unknown: options.unknown === true }
+      const body = { destination, dryRun: options.dryRun === true, unknown: options.unknown === true }
       const done = await context.client.post(sweepView, '/v1/sweep', body)
       if (context.json) printJson(done)
       else {
