@@ -360,6 +360,9 @@ export const keyInput = z.strictObject({
   passphrase: passphrase.optional(),
   /** A key of AWS KMS by its ARN; it never leaves there. Not with the others. */
   awsKms: z.string().max(2048).optional(),
+  /** The same of Google Cloud KMS by its resource name, and of Azure Key Vault by its id with the version. */
+  gcpKms: z.string().max(2048).optional(),
+  azureKey: z.string().max(2048).optional(),
 })
 
 export const rotateInput = z.strictObject({

@@ -166,8 +166,8 @@ export const kmsKeyFileSchema = z.strictObject({
   kid: z.string(),
   createdAt: time,
   kms: z.strictObject({
-    service: z.enum(['aws-kms']),
-    /** As the service names it: the ARN. */
+    service: z.enum(['aws-kms', 'gcp-kms', 'azure-key-vault']),
+    /** As the service names it: ARN, resource name, key id with its version. */
     key: z.string().min(1).max(2048),
   }),
   installations: z.record(z.string(), jwk),
@@ -196,6 +196,17 @@ export type KeySidecar = z.infer<typeof keySidecarSchema>
 export type DeletedMarker = z.infer<typeof deletedSchema>
 export type InstallationDocument = z.infer<typeof installationSchema>
 export type EpochDocument = z.infer<typeof epochSchema>
+
+/** The one of the services that was named. */
+export function kmsKeyOf(named: {
+  awsKms?: string | undefined
+  gcpKms?: string | undefined
+  azureKey?: string | undefined
+}): KmsKey | undefined {
+  if (named.awsKms !== undefined) return { service: 'aws-kms', key: named.awsKms }
+  if (named.gcpKms !== undefined) return { service: 'gcp-kms', key: named.gcpKms }
+  return named.azureKey === undefined ? undefined : { service: 'azure-key-vault', key: named.azureKey }
+}
 
 /** What binds an artifact's ciphertext to its place: the associated data of its AEAD. */
 export const associatedDataFor = (installationId: string, backupId: string, artifact: string): string =>

@@ -317,8 +317,8 @@ export const bandwidthView = z.object({
 export const keyView = z.object({
   name: z.string(),
   kid: z.string(),
-  /** `key-file`: opens backups here; `locked`: with its passphrase; `aws-kms`: through that service; `public`: can only encrypt. */
-  kind: z.enum(['key-file', 'locked', 'aws-kms', 'public']),
+  /** `key-file`: opens backups here; `locked`: with its passphrase; `aws-kms`, `gcp-kms`, `azure-key-vault`: through that service; `public`: can only encrypt. */
+  kind: z.enum(['key-file', 'locked', 'aws-kms', 'gcp-kms', 'azure-key-vault', 'public']),
   algorithm: z.string(),
   createdAt: z.string(),
   /** Of a locked one that somebody has opened: when it is locked again. */

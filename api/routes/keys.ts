@@ -6,7 +6,7 @@ import { lockKey, openedKeys, openKey } from '../../catalog/opened-keys.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { rotationWorkflowId } from '../../model/ids.ts'
 import { keyInput, retireInput, rotateInput, unlockInput } from '../../model/inputs.ts'
-import type { KmsKey } from '../../model/manifest.ts'
+import { type KmsKey, kmsKeyOf } from '../../model/manifest.ts'
 import type { KeyRef, OperationRecord, RotateInput } from '../../model/records.ts'
 import { homePaths } from '../../model/settings.ts'
 import { accepted, type KeyView, keyView, page } from '../../model/views.ts'
@@ -103,13 +103,15 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
     return found
   }
   app.openapi(add, async c => {
-    const { name, publicKey, passphrase, awsKms } = c.req.valid('json')
-    if ([publicKey, passphrase, awsKms].filter(one => one !== undefined).length > 1) {
+    const { name, ...kinds } = c.req.valid('json')
+    const { publicKey, passphrase } = kinds
+    if (Object.values(kinds).filter(one => one !== undefined).length > 1) {
       throw new HoldfastError(
         'request.invalid',
-        'A key has one kind: publicKey (its private key lies elsewhere), passphrase, or awsKms.',
+        'A key has one kind: publicKey (its private key lies elsewhere), passphrase, awsKms, gcpKms or azureKey.',
       )
     }
+    const kms = kmsKeyOf(kinds)
     const make = async (file: string, made: () => Promise<unknown>) => {
       await addKey(catalog, directory, file, made)
       return c.json(await viewOf(name), 201)
@@ -119,8 +121,7 @@ export function keyRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
     }
     const { installationId, publicKey: own } = await writerIdentity(catalog)
     const trusted = { [installationId]: own }
-    if (awsKms !== undefined) {
-      const kms: KmsKey = { service: 'aws-kms', key: awsKms }
+    if (kms !== undefined) {
       await assertUsable(kms)
       return await make(`${name}.json`, () => createKmsKey(directory, name, trusted, kms))
     }

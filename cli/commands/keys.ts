@@ -21,6 +21,8 @@ interface NewOptions extends PassphraseOptions {
   public?: string
   locked?: boolean
   awsKms?: string
+  gcpKms?: string
+  azureKey?: string
 }
 
 export function keyCommands(program: Command): void {
@@ -38,6 +40,14 @@ export function keyCommands(program: Command): void {
       .option(
         '--aws-kms <arn>',
         'a key of AWS KMS, which never leaves there; credentials are those of the API',
+      )
+      .option(
+        '--gcp-kms <name>',
+        'the same of Google Cloud KMS: projects/P/locations/L/keyRings/R/cryptoKeys/K',
+      )
+      .option(
+        '--azure-key <id>',
+        'the same of Azure Key Vault: https://VAULT.vault.azure.net/keys/NAME/VERSION',
       ),
   )
     .addHelpText(
@@ -64,6 +74,8 @@ export function keyCommands(program: Command): void {
         ...(passphrase === undefined ? {} : { passphrase }),
         ...(publicKey === undefined ? {} : { publicKey }),
         ...(options.awsKms === undefined ? {} : { awsKms: options.awsKms }),
+        ...(options.gcpKms === undefined ? {} : { gcpKms: options.gcpKms }),
+        ...(options.azureKey === undefined ? {} : { azureKey: options.azureKey }),
       })
       if (context.json) return printJson(made)
       print(`${made.name}: ${made.kind}, ${made.algorithm}, ${made.kid}`)

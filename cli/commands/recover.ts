@@ -2,6 +2,7 @@ import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
+import { kmsKeyOf } from '../../model/manifest.ts'
 import { type PassphraseOptions, passphraseOf, withPassphraseOptions } from '../passphrase-options.ts'
 import { absoluteConnectionUrl, absoluteDestinationUri } from '../paths.ts'
 import { type SecretOptions, secretOf, withSecretOptions } from '../secret-options.ts'
@@ -12,6 +13,8 @@ import { wholeNumber } from './backup.ts'
 interface RecoverOptions extends SecretOptions, PassphraseOptions, StoreOptions {
   key?: string
   awsKms?: string
+  gcpKms?: string
+  azureKey?: string
   fingerprint?: string
   backup?: string
   artifact?: string
@@ -30,6 +33,8 @@ export function recoverCommand(program: Command): void {
     )
     .option('--key <file>', 'key file made by `holdfast keys new`; it says whose backups to trust, too')
     .option('--aws-kms <arn>', 'a key of AWS KMS instead of a key file that names it; with --fingerprint')
+    .option('--gcp-kms <name>', 'the same of Google Cloud KMS')
+    .option('--azure-key <id>', 'the same of Azure Key Vault')
     .option('--fingerprint <text>', 'trust the installation whose signing key has this fingerprint')
     .option('--backup <backup>', 'an id or CONNECTION:latest, when the URI is a whole destination')
     .option('--list', 'show what is there')
@@ -53,11 +58,12 @@ export function recoverCommand(program: Command): void {
       }
       const { json }: { json?: boolean } = command.optsWithGlobals()
       const { openSource } = await import('../recover/source.ts')
+      const kms = kmsKeyOf(options)
       const source = await openSource({
         uri: absoluteDestinationUri(uri, process.cwd()),
         passphrase: () => passphraseOf(options, options.key ?? 'the key file'),
         ...(options.key === undefined ? {} : { keyFile: resolve(options.key) }),
-        ...(options.awsKms === undefined ? {} : { kms: { service: 'aws-kms', key: options.awsKms } }),
+        ...(kms === undefined ? {} : { kms }),
         ...(options.fingerprint === undefined ? {} : { fingerprint: options.fingerprint }),
         ...storeOptions(options),
       })

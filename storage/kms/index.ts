@@ -8,6 +8,8 @@ import type { Kms } from './kms.ts'
 /** One service each; its library is loaded when a key of it is used. */
 const services: { [Service in KmsKey['service']]: (key: string) => Promise<Kms> } = {
   'aws-kms': async key => (await import('./aws.ts')).awsKms(key),
+  'gcp-kms': async key => (await import('./gcp.ts')).gcpKms(key),
+  'azure-key-vault': async key => (await import('./azure.ts')).azureKey(key),
 }
 
 export const openKms = ({ service, key }: KmsKey): Promise<Kms> => services[service](key)
