@@ -8,14 +8,15 @@ import type { ArtifactSpec } from '../engines/engine.ts'
 import { type CompressionMethod, codecOf, compressionSuffix } from '../model/compression.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
-import { type ArtifactEntry, associatedDataFor } from '../model/manifest.ts'
-import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
+import { type ArtifactEntry, associatedDataFor, type SignedManifest } from '../model/manifest.ts'
+import type { AttemptArtifact, AttemptRecord, BackupInput, Lost } from '../model/records.ts'
 import { backupPrefix, settled } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import type { Encoder } from './encoder.ts'
 import { writerEpoch } from './epoch.ts'
+import { atEach, isOfThePlace, placesOf, standIns } from './places.ts'
 
 /** What one attempt made: everything the manifest needs to know of its artifacts. */
 export interface Made {
@@ -24,6 +25,32 @@ export interface Made {
   endedAt: string
   /** Bytes that went over the line in this run; parts sent before a crash are not sent again. */
   sentBytes: number
+  /** Where all of it lies. */
+  destinations: string[]
+  /** Where it was begun and does not. */
+  lost: Lost[]
+}
+
+/** What is settled wherever it may lie; what cannot be asked now says nothing, unless none can. Throws `backup.deleted`. */
+export async function committedPlaces(
+  context: WorkerContext,
+  turn: Pick<Turn, 'signal'>,
+  input: BackupInput,
+): Promise<Map<string, SignedManifest>> {
+  const { done } = await atEach(turn, placesOf(input), async name =>
+    settled(await context.destination(name), input.connection, input.backupId),
+  )
+  const committed = new Map<string, SignedManifest>()
+  for (const [name, state] of done) {
+    if (state.state === 'deleted') {
+      throw new HoldfastError(
+        'backup.deleted',
+        `Backup ${input.backupId} was given up: ${state.marker.reason}.`,
+      )
+    }
+    if (state.state === 'committed') committed.set(name, state.signed)
+  }
+  return committed
 }
 
 /**
@@ -32,31 +59,27 @@ export interface Made {
  */
 export async function committedAttempt(
   context: WorkerContext,
+  turn: Pick<Turn, 'signal'>,
   input: BackupInput,
 ): Promise<Made | undefined> {
-  const destination = await context.destination(input.destination)
-  const state = await settled(destination, input.connection, input.backupId)
-  if (state.state === 'deleted') {
-    throw new HoldfastError(
-      'backup.deleted',
-      `Backup ${input.backupId} was given up: ${state.marker.reason}.`,
-    )
-  }
-  if (state.state === 'absent') return undefined
-  const { attemptId, artifacts, endedAt } = state.signed
-  return { attemptId, artifacts, endedAt, sentBytes: 0 }
+  const committed = await committedPlaces(context, turn, input)
+  const [signed] = committed.values()
+  if (signed === undefined) return undefined
+  const { attemptId, artifacts, endedAt } = signed
+  const destinations = [...committed].flatMap(([name, one]) => (one.attemptId === attemptId ? [name] : []))
+  return { attemptId, artifacts, endedAt, sentBytes: 0, destinations, lost: [] }
 }
 
-/** Mints and records an attempt with one open upload per artifact. */
+/** Mints and records an attempt with one open upload per artifact at each destination that can; at least at one. */
 export async function openAttempt(
   context: WorkerContext,
   turn: Turn,
   input: BackupInput,
+  to: readonly string[],
   specs: readonly ArtifactSpec[],
   encoder: Encoder,
-): Promise<AttemptRecord> {
-  const destination = await context.destination(input.destination)
-  const { writer } = await writerEpoch(context, input.destination)
+): Promise<{ attempt: AttemptRecord; destinations: string[]; lost: Lost[] }> {
+  const writer = await context.catalog.writer()
   const attemptId = readable(randomBytes(10))
   const artifacts: AttemptArtifact[] = []
   for (const spec of specs) {
@@ -64,7 +87,7 @@ export async function openAttempt(
     artifacts.push({
       name: spec.name,
       key: `${backupPrefix(input.connection, input.backupId)}${objectName(attemptId, spec.name, input.compression.method, input.recipients.length > 0)}`,
-      uploadId: null,
+      uploads: {},
       encryption:
         input.recipients.length > 0
           ? {
@@ -83,16 +106,66 @@ export async function openAttempt(
     operationId: input.operationId,
     backupId: input.backupId,
     connection: input.connection,
-    destination: input.destination,
+    destinations: [...to],
     createdAt: new Date().toISOString(),
     artifacts,
   }
   turn.assertLease()
   await context.catalog.recordAttempt(record)
-  for (const artifact of artifacts) {
+  const { done, lost } = await openSomewhere(context, turn, input, record)
+  return { attempt: record, destinations: done, lost }
+}
+
+async function openSomewhere(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  record: AttemptRecord,
+): Promise<{ done: string[]; lost: Lost[] }> {
+  const open = (name: string) => openAt(context, turn, record, name)
+  let first: Awaited<ReturnType<typeof atEach<void>>>
+  const instead = standIns(
+    input,
+    record.destinations.map(destination => ({ destination, code: '', detail: '' })),
+    record.destinations,
+  )
+  try {
+    first = await atEach(turn, record.destinations, open)
+  } catch (error) {
+    if (!isOfThePlace(error) || instead.length === 0) throw error
+    const { code, message: detail } = error
+    first = {
+      done: new Map(),
+      lost: record.destinations.map(destination => ({ destination, code, detail })),
+    }
+  }
+  const done = [...first.done.keys()]
+  const others = standIns(input, first.lost, record.destinations)
+  if (others.length === 0) return { done, lost: first.lost }
+  record.destinations.push(...others)
+  await context.catalog.recordAttempt(record)
+  try {
+    const second = await atEach(turn, others, open)
+    return { done: [...done, ...second.done.keys()], lost: [...first.lost, ...second.lost] }
+  } catch (error) {
+    if (!isOfThePlace(error) || done.length === 0) throw error
+    return { done, lost: first.lost }
+  }
+}
+
+async function openAt(
+  context: WorkerContext,
+  turn: Turn,
+  record: AttemptRecord,
+  name: string,
+): Promise<void> {
+  const destination = await context.destination(name)
+  await writerEpoch(context, name)
+  for (const artifact of record.artifacts) {
+    if (artifact.uploads[name] !== undefined) continue
     turn.assertLease()
     const uploadId = await destination.openUpload(artifact.key, { signal: turn.signal })
-    artifact.uploadId = uploadId
+    artifact.uploads[name] = uploadId
     try {
       await context.catalog.recordAttempt(record)
     } catch (error) {
@@ -101,7 +174,6 @@ export async function openAttempt(
       throw error
     }
   }
-  return record
 }
 
 const giveBackSeconds = 5

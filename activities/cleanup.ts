@@ -9,6 +9,7 @@ import { abandon, removeOtherAttempts, settled } from '../storage/backups.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { logOf } from './log.ts'
+import { atEach, placesOf } from './places.ts'
 
 /** Stops what still runs for the operation and removes its staging. */
 export async function cleanHost(context: Pick<WorkerContext, 'host'>, operationId: string): Promise<void> {
@@ -16,16 +17,21 @@ export async function cleanHost(context: Pick<WorkerContext, 'host'>, operationI
   await context.host.removeOperation(operationId)
 }
 
-/** After a commit: everything of the backup's other attempts goes. */
+/** After a commit: everything of the backup's other attempts goes, wherever it was committed. */
 export async function cleanupBackup(
   context: WorkerContext,
-  _turn: Turn,
+  turn: Turn,
   input: BackupInput,
   attemptId: string,
 ): Promise<void> {
   await cleanHost(context, input.operationId)
-  const destination = await context.destination(input.destination)
-  await removeOtherAttempts(destination, input.connection, input.backupId, attemptId)
+  // What is begun where it is not committed, the copying there goes on with.
+  await atEach(turn, placesOf(input), async name => {
+    const destination = await context.destination(name)
+    const { state } = await settled(destination, input.connection, input.backupId)
+    if (state !== 'committed') return
+    await removeOtherAttempts(destination, input.connection, input.backupId, attemptId)
+  })
 }
 
 /**
@@ -47,28 +53,43 @@ export async function abandonBackup(
   return { committed }
 }
 
-/** Answers true when it was committed. */
+/** Answers true when it was committed, wherever that was. */
 async function abandonAt(
   context: WorkerContext,
   turn: Turn,
   input: BackupInput,
   reason: string,
 ): Promise<boolean> {
+  const attempts = await context.catalog.attempts(input.operationId)
+  const begun = [...new Set(attempts.flatMap(attempt => attempt.destinations))]
   // Nothing was ever opened there: then the destination may be the very thing that is broken, and is left alone.
-  if ((await context.catalog.attempts(input.operationId)).length === 0) return false
-  const destination = await context.destination(input.destination)
-  const state = await settled(destination, input.connection, input.backupId)
-  if (state.state === 'committed') return true
-  turn.assertLease()
-  const locked = await abandon(destination, input.connection, input.backupId, {
+  if (begun.length === 0) return false
+  const { done } = await atEach(turn, begun, async name =>
+    settled(await context.destination(name), input.connection, input.backupId),
+  )
+  if ([...done.values()].some(({ state }) => state === 'committed')) return true
+  const failures: unknown[] = []
+  for (const name of begun) {
+    turn.assertLease()
+    await abandonIn(context, input, name, reason).catch(error => failures.push(error))
+  }
+  if (failures.length > 0) throw failures[0]
+  return false
+}
+
+async function abandonIn(
+  context: WorkerContext,
+  input: BackupInput,
+  name: string,
+  reason: string,
+): Promise<void> {
+  const locked = await abandon(await context.destination(name), input.connection, input.backupId, {
     by: `operation ${input.operationId}`,
     reason,
   })
-  if (locked) {
-    const text = `${locked.keys.length} objects of the backup that was given up stay: ${locked.error.message} \`holdfast sweep\` removes them afterwards.`
-    await logOf(context, input.operationId, {})(input.destination, text, `locked ${input.backupId}`)
-  }
-  return false
+  if (!locked) return
+  const text = `${locked.keys.length} objects of the backup that was given up stay: ${locked.error.message} \`holdfast sweep\` removes them afterwards.`
+  await logOf(context, input.operationId, {})(name, text, `locked ${input.backupId}`)
 }
 
 /**

@@ -3,12 +3,13 @@
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { Manifest } from '../model/manifest.ts'
-import type { BackupFacts, BackupInput } from '../model/records.ts'
+import type { BackupFacts, BackupInput, Lost } from '../model/records.ts'
 import { backupPrefix, commitManifest, committedAtOf, putKeySidecar, settled } from '../storage/backups.ts'
-import { committedAttempt, type Made } from './attempt.ts'
+import { committedAttempt, committedPlaces, type Made } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { writerEpoch } from './epoch.ts'
+import { atEach, placesOf } from './places.ts'
 import { methodOf, storedPlan } from './plan.ts'
 import { showCommand } from './steps.ts'
 import { expectStored } from './transfer.ts'
@@ -17,64 +18,92 @@ export interface Committed {
   attemptId: string
   storedBytes: number
   toolBytes: number
+  /** Where it could not be. */
+  lost: Lost[]
 }
 
-const summary = (manifest: Pick<Manifest, 'attemptId' | 'artifacts'>): Committed => ({
+const summary = (manifest: Pick<Manifest, 'attemptId' | 'artifacts'>): Omit<Committed, 'lost'> => ({
   attemptId: manifest.attemptId,
   storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0),
   toolBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.toolBytes, 0),
 })
 
-/** Looks at every artifact in the store: there, and of the length that was sent. */
+/** Looks at every artifact in the stores: there, and of the length that was sent. Answers where all of it is. */
 export async function verifyArtifacts(
   context: WorkerContext,
   turn: Turn,
   input: BackupInput,
   made: Made,
-): Promise<void> {
-  if (await committedAttempt(context, input)) return
-  const destination = await context.destination(input.destination)
-  for (const artifact of made.artifacts) {
-    turn.signal.throwIfAborted()
-    await expectStored(
-      destination,
-      `${backupPrefix(input.connection, input.backupId)}${artifact.object}`,
-      artifact.storedBytes,
-    )
-  }
+): Promise<{ destinations: string[]; lost: Lost[] }> {
+  const committed = await committedAttempt(context, turn, input)
+  if (committed) return { destinations: made.destinations, lost: [] }
+  const { done, lost } = await atEach(turn, made.destinations, async name => {
+    const destination = await context.destination(name)
+    for (const artifact of made.artifacts) {
+      turn.signal.throwIfAborted()
+      await expectStored(
+        destination,
+        `${backupPrefix(input.connection, input.backupId)}${artifact.object}`,
+        artifact.storedBytes,
+      )
+    }
+  })
+  return { destinations: [...done.keys()], lost }
 }
 
+/**
+ * The same keys and the same manifest wherever the artifacts are, one destination after the other. What an earlier run has
+ * committed anywhere is what is committed everywhere else, or nowhere.
+ */
 export async function commitBackup(
   context: WorkerContext,
   turn: Turn,
   input: BackupInput,
   made: Made,
 ): Promise<Committed> {
-  const done = await committedAttempt(context, input)
-  if (done) return summary(done)
-  const plan = await storedPlan(context, input.operationId, 'backup')
-  const destination = await context.destination(input.destination)
-  const { writer, epoch } = await writerEpoch(context, input.destination)
+  const [winner] = (await committedPlaces(context, turn, input)).values()
+  if (winner && winner.attemptId !== made.attemptId) return { ...summary(winner), lost: [] }
   const attempt = (await context.catalog.attempts(input.operationId)).find(
     one => one.attemptId === made.attemptId,
   )
   if (!attempt) throw new HoldfastError('internal', `Attempt ${made.attemptId} is not recorded.`)
+  const epochs = await atEach(turn, made.destinations, name => writerEpoch(context, name))
+  const [first] = epochs.done.values()
+  const signed =
+    winner ?? (await context.catalog.signManifest(await manifestOf(context, input, made, first?.epoch ?? 1)))
   const keys = attempt.artifacts.flatMap(({ name, encryption }) =>
     encryption ? [{ name, jwe: encryption.jwe }] : [],
   )
-  if (keys.length > 0) {
+  const { done, lost } = await atEach(turn, [...epochs.done.keys()], async name => {
+    const destination = await context.destination(name)
+    if (keys.length > 0) {
+      turn.assertLease()
+      await putKeySidecar(destination, input.connection, {
+        format: 'holdfast-keys/1',
+        backupId: input.backupId,
+        attemptId: made.attemptId,
+        artifacts: keys,
+      })
+    }
     turn.assertLease()
-    await putKeySidecar(destination, input.connection, {
-      format: 'holdfast-keys/1',
-      backupId: input.backupId,
-      attemptId: made.attemptId,
-      artifacts: keys,
-    })
-  }
-  const manifest: Manifest = {
+    return await commitManifest(destination, signed)
+  })
+  const [committed] = done.values()
+  return { ...summary(committed ?? signed), lost: [...epochs.lost, ...lost] }
+}
+
+async function manifestOf(
+  context: WorkerContext,
+  input: BackupInput,
+  made: Made,
+  epoch: number,
+): Promise<Manifest> {
+  const plan = await storedPlan(context, input.operationId, 'backup')
+  const { installationId } = await context.catalog.writer()
+  return {
     format: 'holdfast-manifest/1',
     backupId: input.backupId,
-    installationId: writer.installationId,
+    installationId,
     epoch,
     attemptId: made.attemptId,
     connection: input.connection,
@@ -93,32 +122,53 @@ export async function commitBackup(
     endedAt: made.endedAt,
     labels: input.labels,
   }
-  const signed = await context.catalog.signManifest(manifest)
-  turn.assertLease()
-  return summary(await commitManifest(destination, signed))
 }
 
-async function committedManifest(context: WorkerContext, input: BackupInput): Promise<Manifest> {
-  const destination = await context.destination(input.destination)
-  const state = await settled(destination, input.connection, input.backupId)
-  if (state.state !== 'committed') {
-    throw new HoldfastError(
-      'manifest.missing',
-      `Backup ${input.backupId} is not committed in ${destination.uri}.`,
-    )
+export interface Recorded {
+  /** Where it is. */
+  destinations: string[]
+  /** Where it was asked to be and is not: it is copied there by itself until then. */
+  missing: { destination: string; trouble: string; wantedUntil: string }[]
+}
+
+/**
+ * The catalog's rows follow the manifests, never the other way round. Where it was asked to be and no manifest is seen, it is
+ * missing: a copying finds out what is there, and brings it.
+ */
+export async function recordBackup(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  lost: readonly Lost[],
+): Promise<Recorded> {
+  const { done, lost: away } = await atEach(turn, placesOf(input), async name => {
+    const destination = await context.destination(name)
+    const state = await settled(destination, input.connection, input.backupId)
+    if (state.state !== 'committed') return undefined
+    const { signature: _signature, ...manifest } = state.signed
+    return { manifest, committedAt: await committedAtOf(destination, input.connection, input.backupId) }
+  })
+  const found = [...done].flatMap(([destination, there]) => (there ? [{ destination, ...there }] : []))
+  const [first] = found
+  if (!first) {
+    throw new HoldfastError('manifest.missing', `Backup ${input.backupId} is not committed anywhere.`)
   }
-  const { signature: _signature, ...manifest } = state.signed
-  return manifest
-}
-
-/** The catalog's row follows the manifest, never the other way round. */
-export async function recordBackup(context: WorkerContext, _turn: Turn, input: BackupInput): Promise<void> {
-  const manifest = await committedManifest(context, input)
-  const destination = await context.destination(input.destination)
-  const committedAt = await committedAtOf(destination, input.connection, input.backupId)
-  await context.catalog.recordBackup(backupFacts(manifest, input.operationId), [
-    { destination: input.destination, committedAt },
+  const copies = found.filter(({ manifest }) => manifest.attemptId === first.manifest.attemptId)
+  const wantedUntil = new Date(Date.now() + input.parkSeconds * 1000).toISOString()
+  const missing = input.destinations
+    .filter(name => !copies.some(({ destination }) => destination === name))
+    .map(destination => ({
+      destination,
+      trouble:
+        [...lost, ...away].findLast(one => one.destination === destination)?.detail ??
+        'It was not written there.',
+      wantedUntil,
+    }))
+  await context.catalog.recordBackup(backupFacts(first.manifest, input.operationId), [
+    ...copies.map(({ destination, committedAt }) => ({ destination, committedAt })),
+    ...missing.map(one => ({ ...one, committedAt: null })),
   ])
+  return { destinations: copies.map(({ destination }) => destination), missing }
 }
 
 export const backupFacts = (manifest: Manifest, operationId: string | null): BackupFacts => ({

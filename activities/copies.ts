@@ -88,7 +88,7 @@ export const isAway = (error: HoldfastError): boolean =>
   (error.code.startsWith('destination.') && errorClass(error.code) !== 'permanent')
 
 /** What is tried again or mended comes before what stays as it is. */
-function mostHopeful(errors: readonly HoldfastError[]): HoldfastError {
+export function mostHopeful(errors: readonly HoldfastError[]): HoldfastError {
   const hopes = ['transient', 'throttled', 'needs-operator'] as const
   for (const hope of hopes) {
     const found = errors.find(error => errorClass(error.code) === hope)

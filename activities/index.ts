@@ -5,6 +5,7 @@ import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 import type {
   BackupInput,
   CopyInput,
+  Lost,
   RestoreInput,
   RotateInput,
   ScrubInput,
@@ -92,23 +93,24 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       }),
     precheck: (input: BackupInput) =>
       onHost('precheck', input.operationId, (context, t) => precheckBackup(context, t, input)),
-    stream: (input: BackupInput) =>
+    stream: (input: BackupInput, to: string[]) =>
       onHost('upload', input.operationId, (context, t) =>
-        streamArtifacts(pacing(context, t, input.operationId), t, input),
+        streamArtifacts(pacing(context, t, input.operationId), t, input, to),
       ),
     runTool: (input: BackupInput) =>
       onHost('run tool', input.operationId, (context, t) => runTool(context, t, input)),
-    upload: (input: BackupInput) =>
+    upload: (input: BackupInput, to: string[]) =>
       onHost('upload', input.operationId, (context, t) =>
         pausable(context, t, input.operationId, pt =>
-          uploadArtifacts(pacing(context, t, input.operationId), pt, input),
+          uploadArtifacts(pacing(context, t, input.operationId), pt, input, to),
         ),
       ),
     verify: (input: BackupInput, made: Made) =>
       step('verify', (context, t) => verifyArtifacts(context, t, input, made)),
     commit: (input: BackupInput, made: Made) =>
       step('commit', (context, t) => commitBackup(context, t, input, made)),
-    record: (input: BackupInput) => step('record', (context, t) => recordBackup(context, t, input)),
+    record: (input: BackupInput, lost: Lost[]) =>
+      step('record', (context, t) => recordBackup(context, t, input, lost)),
     cleanup: (input: BackupInput, attemptId: string) =>
       onHost('cleanup', input.operationId, (context, t) => cleanupBackup(context, t, input, attemptId)),
     abandon: (input: BackupInput, reason: string) =>

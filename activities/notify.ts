@@ -10,6 +10,8 @@ export type Notification = {
   | { event: 'operation.parked'; error: ErrorFacts }
   /** A verification found what cannot be restored. */
   | { event: 'backup.damaged'; error: ErrorFacts }
+  /** The work is done and stands, and something of it is not. */
+  | { event: 'operation.partial'; error: ErrorFacts }
   /** It was approved without the second person that the connection demands. */
   | { event: 'approval.break-glass'; by: string; reason: string }
 )

@@ -5,13 +5,14 @@
 import type { Command, Step } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
-import type { BackupInput, RestoreInput } from '../model/records.ts'
+import type { BackupInput, Lost, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
 import { hostOfDestination } from '../storage/index.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { neededEncoder } from './encoder.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
+import { standIns } from './places.ts'
 import {
   methodOf,
   probeServer,
@@ -29,12 +30,15 @@ export interface ChecksSummary {
   warnings: string[]
 }
 
-export async function precheckBackup(
-  context: WorkerContext,
-  turn: Turn,
-  input: BackupInput,
-): Promise<ChecksSummary> {
+/** And where the backup goes: to whatever of its destinations is ready, or stands in for one that is not. */
+export interface Ready extends ChecksSummary {
+  to: string[]
+  lost: Lost[]
+}
+
+export async function precheckBackup(context: WorkerContext, turn: Turn, input: BackupInput): Promise<Ready> {
   const plan = await storedPlan(context, input.operationId, 'backup')
+  const { checks: places, to, lost } = await destinationChecks(context, turn, input)
   const checks: CheckResult[] = [
     ...(await toolChecks(context, plan.steps, neededEncoder(input.compression))),
     ...(await engineChecks(context, turn, input, plan)),
@@ -42,18 +46,8 @@ export async function precheckBackup(
       context,
       plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0,
     ),
-    await attempt(
-      'destination',
-      `Destination "${input.destination}" takes and gives back objects`,
-      async () => {
-        const destination = await context.destination(input.destination)
-        const notes = await destination.check({ signal: turn.signal })
-        if (input.dryRun) await expectWriter(context, input.destination)
-        else await writerEpoch(context, input.destination)
-        return [destination.uri, ...notes].join('. ')
-      },
-    ),
-    ...(await apartCheck(context, input.destination)),
+    ...places,
+    ...(await apartChecks(context, to)),
   ]
   if (input.recipients.length > 0) {
     checks.push(
@@ -63,7 +57,48 @@ export async function precheckBackup(
       }),
     )
   }
-  return await settle(context, input.operationId, checks)
+  return { ...(await settle(context, input.operationId, checks)), to, lost }
+}
+
+async function apartChecks(context: WorkerContext, to: readonly string[]): Promise<CheckResult[]> {
+  const checks: CheckResult[] = []
+  for (const name of to) checks.push(...(await apartCheck(context, name)))
+  return checks
+}
+
+/** One that fails only warns where another one is ready. */
+async function destinationChecks(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+): Promise<{ checks: CheckResult[]; to: string[]; lost: Lost[] }> {
+  const check = (name: string) =>
+    attempt(`destination-${name}`, `Destination "${name}" takes and gives back objects`, async () => {
+      const destination = await context.destination(name)
+      const notes = await destination.check({ signal: turn.signal })
+      if (input.dryRun) await expectWriter(context, name)
+      else await writerEpoch(context, name)
+      return [destination.uri, ...notes].join('. ')
+    })
+  const checks: CheckResult[] = []
+  const to: string[] = []
+  const lost: Lost[] = []
+  const ask = async (names: readonly string[]) => {
+    for (const name of names) {
+      const answer = await check(name)
+      checks.push(answer)
+      if (answer.answer === 'pass') to.push(name)
+      else lost.push({ destination: name, code: answer.code ?? 'internal', detail: answer.detail })
+    }
+  }
+  await ask(input.destinations)
+  await ask(standIns(input, lost, input.destinations))
+  if (to.length === 0) return { checks, to, lost }
+  return {
+    checks: checks.map(one => (one.answer === 'fail' ? { ...one, answer: 'warn' as const } : one)),
+    to,
+    lost: lost.filter(({ destination }) => input.destinations.includes(destination)),
+  }
 }
 
 export async function precheckRestore(

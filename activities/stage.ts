@@ -14,7 +14,7 @@ export async function runTool(
   turn: Turn,
   input: BackupInput,
 ): Promise<{ stagedBytes: number }> {
-  if (await committedAttempt(context, input)) return { stagedBytes: 0 }
+  if (await committedAttempt(context, turn, input)) return { stagedBytes: 0 }
   const plan = await storedPlan(context, input.operationId, 'backup')
   const engine = engineOf(input.engine)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)

@@ -15,21 +15,32 @@ import type { WorkerContext } from './context.ts'
 import { chooseEncoder } from './encoder.ts'
 import { stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream, succeeded } from './steps.ts'
-import { completeObject, entryFor, expectWhole, sendParts } from './transfer.ts'
+import { completeObjects, entryFor, expectWhole, sendParts } from './transfer.ts'
 
-export async function streamArtifacts(context: WorkerContext, turn: Turn, input: BackupInput): Promise<Made> {
-  const done = await committedAttempt(context, input)
+export async function streamArtifacts(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  to: readonly string[],
+): Promise<Made> {
+  const done = await committedAttempt(context, turn, input)
   if (done) return done
   const plan = await storedPlan(context, input.operationId, 'backup')
   const engine = engineOf(input.engine)
-  const destination = await context.destination(input.destination)
   // An earlier run of this step may have left its tool behind (a suspended worker keeps its pipes open).
   turn.assertLease()
   await context.host.stopOperation(input.operationId)
   const encoder = await chooseEncoder(context, input.compression)
-  const attempt = await openAttempt(context, turn, input, plan.artifacts, encoder)
+  const { attempt, destinations, lost } = await openAttempt(context, turn, input, to, plan.artifacts, encoder)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-  const made: Made = { attemptId: attempt.attemptId, artifacts: [], endedAt: '', sentBytes: 0 }
+  const made: Made = {
+    attemptId: attempt.attemptId,
+    artifacts: [],
+    endedAt: '',
+    sentBytes: 0,
+    destinations,
+    lost: [...lost],
+  }
   for (const [index, spec] of plan.artifacts.entries()) {
     const artifact = attempt.artifacts[index]
     const from = spec.from
@@ -38,8 +49,9 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
       throw new HoldfastError('internal', `Artifact "${spec.name}" has no step to come from.`)
     const running = await startStream(steps, step, encoder.stage)
     const command = pipeOf(step, encoder.stage)
+    const places = made.destinations.map(name => ({ name }))
     try {
-      const written = await sendParts(context, destination, {
+      const written = await sendParts(context, places, {
         source: running.stdout,
         encoder,
         artifact,
@@ -48,14 +60,18 @@ export async function streamArtifacts(context: WorkerContext, turn: Turn, input:
       })
       await succeeded(steps, step, command, await running.result)
       expectWhole(spec, written)
-      await completeObject(destination, artifact, written, turn)
+      const completed = await completeObjects(context, artifact, written, turn)
+      made.destinations = completed.destinations
+      made.lost.push(...written.lost, ...completed.lost)
       made.artifacts.push(entryFor(attempt, spec, artifact, written))
       made.sentBytes += written.sentBytes
     } catch (error) {
       const ended = await endedByItself(running)
       await running.stop()
       // An attempt that failed holds no space any longer.
-      if (artifact.uploadId !== null) await giveBack(destination, artifact.key, artifact.uploadId)
+      for (const [name, uploadId] of Object.entries(artifact.uploads)) {
+        await giveBack(await context.destination(name), artifact.key, uploadId)
+      }
       // A tool that failed closes its pipe: what it said is the cause, not the short stream it left. Where the destination
       // failed it is the other way round: the programs complain that nobody reads any more.
       const ours = error instanceof HoldfastError && error.code.startsWith('destination.')

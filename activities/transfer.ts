@@ -7,14 +7,15 @@ import type { ArtifactSpec } from '../engines/engine.ts'
 import { codecOf } from '../model/compression.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
-import type { AttemptArtifact, AttemptRecord } from '../model/records.ts'
+import type { AttemptArtifact, AttemptRecord, Lost } from '../model/records.ts'
 import type { Destination, PartInfo } from '../storage/destination.ts'
-import type { PartJournal } from '../storage/journal.ts'
-import { type WrittenArtifact, writeArtifact } from '../storage/writer.ts'
+import type { Target } from '../storage/fan-out.ts'
+import { type WrittenArtifacts, writeArtifacts } from '../storage/writer.ts'
 import { objectName, sealOf } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import type { Encoder } from './encoder.ts'
+import { atEach, lostOf } from './places.ts'
 
 export interface TransferOptions {
   source: Readable
@@ -23,34 +24,43 @@ export interface TransferOptions {
   turn: Turn
   /** Expected size of the tool's bytes, for progress and for stores that want equal parts. */
   sizeBytes: number
-  /** Staged data only. */
-  journal?: PartJournal
-  existingParts?: PartInfo[]
   /** Stops between two parts; for what can be made again. */
   pausing?: AbortSignal
 }
 
-/** Sends every part; does not make the object. */
+/** An upload of an artifact at one destination. */
+export interface Place extends Pick<Target, 'journal' | 'existingParts'> {
+  name: string
+}
+
+/** Of each destination that has all parts. */
+export type SentParts = Record<string, PartInfo[]>
+
+export interface SentArtifact extends Omit<WrittenArtifacts, 'sent'> {
+  parts: SentParts
+  lost: Lost[]
+  sentBytes: number
+}
+
+/** Sends every part to every place in one pass; does not make the objects. */
 export async function sendParts(
   context: WorkerContext,
-  destination: Destination,
+  places: readonly Place[],
   options: TransferOptions,
-): Promise<WrittenArtifact> {
+): Promise<SentArtifact> {
   const { artifact, turn, encoder } = options
-  if (artifact.uploadId === null)
-    throw new HoldfastError('internal', `The upload of ${artifact.key} is not open.`)
-  return await writeArtifact({
-    destination,
-    key: artifact.key,
-    uploadId: artifact.uploadId,
+  const targets: Target[] = []
+  for (const { name, ...known } of places) {
+    const destination = await context.destination(name)
+    targets.push({ ...known, destination, key: artifact.key, uploadId: uploadOf(artifact, name) })
+  }
+  const { sent, ...written } = await writeArtifacts(targets, {
     source: options.source,
     framing: encoder.framing,
     compression: artifact.compression,
     expectedBytes: options.sizeBytes,
     seal: await sealOf(context, artifact),
-    ...(options.journal ? { journal: options.journal } : {}),
     ...(options.pausing ? { pausing: options.pausing } : {}),
-    ...(options.existingParts ? { existingParts: options.existingParts } : {}),
     signal: turn.signal,
     onProgress: ({ storedBytes, toolBytes }) =>
       turn.progress({
@@ -60,10 +70,30 @@ export async function sendParts(
           : {}),
       }),
   })
+  const parts: SentParts = {}
+  const failures = new Map<string, HoldfastError>()
+  let sentBytes = 0
+  for (const [index, one] of sent.entries()) {
+    const name = places[index]?.name ?? ''
+    if ('error' in one) failures.set(name, one.error)
+    else {
+      parts[name] = one.parts
+      sentBytes += one.sentBytes
+    }
+  }
+  return { ...written, parts, lost: lostOf(failures), sentBytes }
+}
+
+function uploadOf(artifact: AttemptArtifact, name: string): string {
+  const uploadId = artifact.uploads[name]
+  if (uploadId === undefined) {
+    throw new HoldfastError('internal', `The upload of ${artifact.key} is not open at ${name}.`)
+  }
+  return uploadId
 }
 
 /** The tool's bytes must look like what the format promises, from the first byte to the trailer. */
-export function expectWhole(spec: ArtifactSpec, written: Pick<WrittenArtifact, 'head' | 'tail'>): void {
+export function expectWhole(spec: ArtifactSpec, written: Pick<WrittenArtifacts, 'head' | 'tail'>): void {
   if (
     spec.header !== undefined &&
     !written.head.subarray(0, Buffer.byteLength(spec.header)).equals(Buffer.from(spec.header))
@@ -78,18 +108,27 @@ export function expectWhole(spec: ArtifactSpec, written: Pick<WrittenArtifact, '
   }
 }
 
-/** Makes the object of its parts and looks at what the store has. */
-export async function completeObject(
-  destination: Destination,
+/** Makes the objects of their parts and looks at what the stores have. */
+export async function completeObjects(
+  context: WorkerContext,
   artifact: AttemptArtifact,
-  written: Pick<WrittenArtifact, 'parts' | 'storedBytes'>,
+  { parts, storedBytes }: { parts: SentParts; storedBytes: number },
   turn: Turn,
-): Promise<void> {
-  if (artifact.uploadId === null)
-    throw new HoldfastError('internal', `The upload of ${artifact.key} is not open.`)
-  turn.assertLease()
-  await destination.completeUpload(artifact.key, artifact.uploadId, written.parts, { signal: turn.signal })
-  await expectStored(destination, artifact.key, written.storedBytes)
+): Promise<{ destinations: string[]; lost: Lost[] }> {
+  const { done, lost } = await atEach(turn, Object.keys(parts), async name => {
+    const destination = await context.destination(name)
+    turn.assertLease()
+    const uploadId = uploadOf(artifact, name)
+    try {
+      await destination.completeUpload(artifact.key, uploadId, parts[name] ?? [], { signal: turn.signal })
+    } catch (error) {
+      // Tried again after a lost answer: it may be the object already.
+      const isGone = error instanceof HoldfastError && error.code === 'destination.upload-gone'
+      if (!isGone || (await destination.stat(artifact.key))?.bytes !== storedBytes) throw error
+    }
+    await expectStored(destination, artifact.key, storedBytes)
+  })
+  return { destinations: [...done.keys()], lost }
 }
 
 export async function expectStored(
@@ -111,7 +150,7 @@ export async function expectStored(
   }
 }
 
-export type WrittenFacts = Omit<WrittenArtifact, 'parts' | 'head' | 'tail' | 'sentBytes'>
+export type WrittenFacts = Omit<WrittenArtifacts, 'sent' | 'head' | 'tail'>
 
 export const entryFor = (
   attempt: AttemptRecord,

@@ -9,94 +9,96 @@ import type { ArtifactSpec } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { AttemptArtifact, AttemptRecord, BackupInput } from '../model/records.ts'
-import type { Destination, PartInfo } from '../storage/destination.ts'
 import { openJournal } from '../storage/journal.ts'
 import { committedAttempt, type Made, openAttempt } from './attempt.ts'
 import type { WorkerContext } from './context.ts'
 import { chooseEncoder, type Encoder } from './encoder.ts'
 import type { PausableTurn } from './pausing.ts'
+import { atEach } from './places.ts'
 import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream } from './steps.ts'
 import {
-  completeObject,
+  completeObjects,
   entryFor,
-  expectStored,
   expectWhole,
+  type Place,
+  type SentParts,
   sendParts,
   type WrittenFacts,
 } from './transfer.ts'
 
-/** What is kept beside the staged data once every part of an artifact is in the store. */
-type Sent = WrittenFacts & { parts: PartInfo[] }
+/** What is kept beside the staged data once every part of an artifact is where it can be. */
+type Sent = WrittenFacts & { parts: SentParts }
 
 export async function uploadArtifacts(
   context: WorkerContext,
   turn: PausableTurn,
   input: BackupInput,
+  to: readonly string[],
 ): Promise<Made> {
-  const done = await committedAttempt(context, input)
+  const done = await committedAttempt(context, turn, input)
   if (done) return done
   const plan = await storedPlan(context, input.operationId, 'backup')
   const encoder = await chooseEncoder(context, input.compression)
-  const destination = await context.destination(input.destination)
-  const resumable = await findResumable(context, destination, input, plan, encoder)
-  const attempt = resumable ?? (await openAttempt(context, turn, input, plan.artifacts, encoder))
+  const resumable = await findResumable(context, turn, input, plan, encoder)
+  const begun = async () => await openAttempt(context, turn, input, to, plan.artifacts, encoder)
   try {
-    return await uploadAs(context, turn, input, plan, attempt, encoder)
+    return await uploadAs(context, turn, input, plan, resumable ?? (await begun()), encoder)
   } catch (error) {
     const over =
       error instanceof HoldfastError &&
       (error.code === 'staging.changed' || error.code === 'destination.upload-gone')
     if (!resumable || !over) throw error
     // The old attempt cannot go on. Its key is never used again; its upload is removed with all others at cleanup.
-    return await uploadAs(
-      context,
-      turn,
-      input,
-      plan,
-      await openAttempt(context, turn, input, plan.artifacts, encoder),
-      encoder,
-    )
+    return await uploadAs(context, turn, input, plan, await begun(), encoder)
   }
 }
 
 const attemptDirectory = (context: WorkerContext, input: BackupInput, attemptId: string) =>
   `${context.host.stagingDir(input.operationId)}/.holdfast-upload/${attemptId}`
 
-const journalPath = (
-  context: WorkerContext,
-  input: BackupInput,
-  attemptId: string,
-  artifact: string,
-  kind: 'parts' | 'sent',
-) => `${attemptDirectory(context, input, attemptId)}/${artifact}.${kind}`
+/** Of one artifact; the parts of each destination have a journal of their own. */
+const recordPath = (context: WorkerContext, input: BackupInput, attemptId: string, name: string) =>
+  `${attemptDirectory(context, input, attemptId)}/${name}`
+
+/** An attempt, and the destinations that it is for. */
+type Begun = Awaited<ReturnType<typeof openAttempt>>
 
 /**
- * The newest recorded attempt of which something lies in the store already, made by the same encoder from what is staged
+ * The newest recorded attempt of which something lies in a store already, made by the same encoder from what is staged
  * here: without the record of its parts beside that data nobody can tell which bytes its key has sealed.
  */
 async function findResumable(
   context: WorkerContext,
-  destination: Destination,
+  turn: PausableTurn,
   input: BackupInput,
   plan: StoredBackupPlan,
   encoder: Encoder,
-): Promise<AttemptRecord | undefined> {
+): Promise<Begun | undefined> {
   const attempts = await context.catalog.attempts(input.operationId)
   attempts.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   for (const attempt of attempts) {
     if (attempt.artifacts.length !== plan.artifacts.length) continue
     if (!(await context.host.files.stat(attemptDirectory(context, input, attempt.attemptId)))) continue
-    if (attempt.artifacts.some(one => one.uploadId === null || one.encoder !== encoder.name)) continue
+    if (attempt.artifacts.some(one => one.encoder !== encoder.name)) continue
     if (attempt.artifacts.some(one => !isDeepStrictEqual(one.compression, input.compression))) continue
-    let alive = true
-    for (const artifact of attempt.artifacts) {
-      const open = await destination.listParts(artifact.key, artifact.uploadId ?? '')
-      if (!open && !(await destination.stat(artifact.key))) alive = false
-    }
-    if (alive) return attempt
+    const opened = attempt.destinations.filter(name =>
+      attempt.artifacts.every(one => one.uploads[name] !== undefined),
+    )
+    const { done, lost } = await atEach(turn, opened, name => isAlive(context, attempt, name))
+    const destinations = [...done].flatMap(([name, alive]) => (alive ? [name] : []))
+    if (destinations.length > 0) return { attempt, destinations, lost }
   }
   return undefined
+}
+
+async function isAlive(context: WorkerContext, attempt: AttemptRecord, name: string): Promise<boolean> {
+  const destination = await context.destination(name)
+  for (const { key, uploads } of attempt.artifacts) {
+    const open = await destination.listParts(key, uploads[name] ?? '')
+    if (!open && !(await destination.stat(key))) return false
+  }
+  return true
 }
 
 async function uploadAs(
@@ -104,7 +106,7 @@ async function uploadAs(
   turn: PausableTurn,
   input: BackupInput,
   plan: StoredBackupPlan,
-  attempt: AttemptRecord,
+  { attempt, destinations, lost }: Begun,
   encoder: Encoder,
 ): Promise<Made> {
   await context.host.files.ensureDirectory(attemptDirectory(context, input, attempt.attemptId))
@@ -113,72 +115,72 @@ async function uploadAs(
     artifacts: [],
     endedAt: new Date().toISOString(),
     sentBytes: 0,
+    destinations,
+    lost: [...lost],
   }
   for (const [index, spec] of plan.artifacts.entries()) {
     const artifact = attempt.artifacts[index]
     if (!artifact) throw new HoldfastError('internal', `Attempt ${attempt.attemptId} lacks "${spec.name}".`)
-    const { sent, sentBytes } = await uploadOne(context, turn, input, plan, attempt, spec, artifact, encoder)
+    const { sent, sentBytes } = await sendOrGoOn(context, turn, input, plan, made, spec, artifact, encoder)
+    const completed = await completeObjects(context, artifact, sent, turn)
+    made.destinations = completed.destinations
+    made.lost.push(...completed.lost)
     made.artifacts.push(entryFor(attempt, spec, artifact, sent))
     made.sentBytes += sentBytes
   }
   return made
 }
 
-async function uploadOne(
+async function sendOrGoOn(
   context: WorkerContext,
   turn: PausableTurn,
   input: BackupInput,
   plan: StoredBackupPlan,
-  attempt: AttemptRecord,
+  made: Made,
   spec: ArtifactSpec,
   artifact: AttemptArtifact,
   encoder: Encoder,
 ): Promise<{ sent: Sent; sentBytes: number }> {
-  const destination = await context.destination(input.destination)
   const files = context.host.files
-  const sentPath = journalPath(context, input, attempt.attemptId, spec.name, 'sent')
-  const known = await files.readSmall(sentPath)
-  const existingParts = await destination.listParts(artifact.key, artifact.uploadId ?? '')
-  if (known !== undefined) {
-    const sent = JSON.parse(known) as Sent
-    if (existingParts) await completeObject(destination, artifact, sent, turn)
-    else await expectStored(destination, artifact.key, sent.storedBytes)
-    return { sent, sentBytes: 0 }
-  }
-  if (!existingParts) {
+  const path = recordPath(context, input, made.attemptId, spec.name)
+  const known = await files.readSmall(`${path}.sent`)
+  if (known !== undefined) return { sent: JSON.parse(known) as Sent, sentBytes: 0 }
+  const { done: listed, lost } = await atEach(turn, made.destinations, async name => {
+    const destination = await context.destination(name)
+    const parts = await destination.listParts(artifact.key, artifact.uploads[name] ?? '')
+    if (parts) return parts
     throw new HoldfastError(
       'destination.upload-gone',
       `The upload of ${artifact.key} is gone; a new attempt is made.`,
     )
+  })
+  made.lost.push(...lost)
+  const places: Place[] = []
+  for (const [name, existingParts] of listed) {
+    places.push({ name, existingParts, journal: await openJournal(files, `${path}.${name}.parts`) })
   }
   const steps = stepContext(context, turn, input.operationId, engineOf(input.engine), plan.token)
   const step = {
-    id: `encode-${attempt.attemptId}`,
+    id: `encode-${made.attemptId}`,
     title: `read ${spec.name} from staging`,
     run: readCommand(spec),
   }
   const command = pipeOf(step, encoder.stage)
   const running = await startStream(steps, step, encoder.stage)
   try {
-    const journal = await openJournal(
-      context.host.files,
-      journalPath(context, input, attempt.attemptId, spec.name, 'parts'),
-    )
-    const written = await sendParts(context, destination, {
+    const written = await sendParts(context, places, {
       source: running.stdout,
       encoder,
       artifact,
       turn,
       sizeBytes: plan.facts.sizeBytes,
-      journal,
-      existingParts,
       pausing: turn.pausing,
     })
     expectSuccess(steps, { title: step.title, writesTo: 'staging' }, command, await running.result)
     expectWhole(spec, written)
-    const { head: _head, tail: _tail, sentBytes, ...sent } = written
-    await files.write(sentPath, JSON.stringify(sent))
-    await completeObject(destination, artifact, sent, turn)
+    const { head: _head, tail: _tail, sentBytes, lost: dropped, ...sent } = written
+    made.lost.push(...dropped)
+    await files.write(`${path}.sent`, JSON.stringify(sent))
     return { sent, sentBytes }
   } catch (error) {
     await running.stop()

@@ -1,11 +1,14 @@
-/** Accepting that a backup is copied: asked for by somebody. */
+/** Accepting that a backup is copied: asked for by somebody, or to where it is missing. */
+import { readBackup } from '../catalog/backups.ts'
+import { beginCopying, wantedCopies, wantNoMore } from '../catalog/copies.ts'
 import { listDestinations } from '../catalog/destinations.ts'
+import { findOperation, insertOperation, isClosed } from '../catalog/operations.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { copyWorkflowId } from '../model/ids.ts'
 import type { BackupRecord, CopyInput, OperationRecord, Patience } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import { InvalidRequest } from './problem.ts'
-import { newOperation, newOperationId, patienceOf } from './submit.ts'
+import { newOperation, newOperationId, patienceOf, startWorkflow } from './submit.ts'
 
 /** Destinations to read a committed backup from, the best first; only the one that was asked for. Throws `backup.not-found`. */
 export function copiesToRead(backup: BackupRecord, from: string | undefined): [string, ...string[]] {
@@ -65,5 +68,40 @@ function newCopy(
     input,
     warnings: [],
     createdAt: new Date().toISOString(),
+  }
+}
+
+/**
+ * Copies what is missing where it was asked to be, one operation for each. It waits out what is away, with longer and longer
+ * pauses, as whatever nobody watches; what ends early begins anew, until its time is over. What somebody cancelled stays so.
+ */
+export async function copyWhatIsMissing(context: ApiContext): Promise<void> {
+  const { catalog, settings, log } = context
+  const now = new Date()
+  for (const { backupId, destination, operationId } of await wantedCopies(catalog, now.toISOString())) {
+    const former = operationId === null ? undefined : await findOperation(catalog, operationId)
+    if (former && !isClosed(former.state)) continue
+    if (former?.state === 'cancelled') {
+      await wantNoMore(catalog, backupId, destination, 'Its copying was cancelled.')
+      continue
+    }
+    const pauseMs = settings.parkRetrySeconds * 1000
+    if (former?.endedAt && now.getTime() - Date.parse(former.endedAt) < pauseMs) continue
+    const backup = await readBackup(catalog, backupId)
+    if (backup.state !== 'committed') continue
+    const patience = { ...patienceOf(context, { unattended: true }), persistent: true }
+    const operation = newCopy(backup, destination, copiesToRead(backup, undefined), patience)
+    // Somebody copies it there already.
+    if (await context.temporal.holder(operation.workflowId)) continue
+    try {
+      await insertOperation(catalog, operation, null, tx =>
+        beginCopying(tx, { backupId, destination, operationId }, operation.id),
+      )
+      await startWorkflow(context, operation)
+      log.info('a missing copy is being made', { operation: operation.id, backup: backupId, destination })
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error
+      log.warn('a missing copy could not be begun', { backup: backupId, destination, reason: error.message })
+    }
   }
 }

@@ -24,13 +24,13 @@ const attempt = z.strictObject({
   operationId: id,
   backupId: id,
   connection: name,
-  destination: name,
+  destinations: z.array(name).min(1).max(64),
   createdAt: z.iso.datetime(),
   artifacts: z.array(
     z.strictObject({
       name: z.string().min(1).max(1024),
       key: z.string().min(1).max(2048),
-      uploadId: z.string().max(4096).nullable(),
+      uploads: z.record(name, z.string().max(4096)),
       encryption: z
         .strictObject({
           jwe: jsonRecord,
@@ -75,7 +75,15 @@ const backup = z.strictObject({
   labels: z.record(z.string(), z.string()),
   manifest: manifestSchema,
 })
-const foundCopy = z.strictObject({ destination: name, committedAt: z.iso.datetime() })
+const foundCopy = z.union([
+  z.strictObject({ destination: name, committedAt: z.iso.datetime() }),
+  z.strictObject({
+    destination: name,
+    committedAt: z.null(),
+    trouble: z.string().max(10_000),
+    wantedUntil: z.iso.datetime(),
+  }),
+])
 
 const phases = [
   'probe',

@@ -18,6 +18,7 @@ import { giveRunBack } from '../catalog/schedule-runs.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
+import { copyWhatIsMissing } from './copying.ts'
 import { endHolder, preempts } from './preempt.ts'
 import { tellDecision } from './routes/approvals.ts'
 import { keepSchedules } from './schedules/rounds.ts'
@@ -59,6 +60,7 @@ async function catchUp(context: ApiContext): Promise<void> {
     await tellDecision(context, await readOperation(catalog, approval.operationId), approval)
   }
   for (const kept of await listKept(catalog)) await temporal.retire(kept.operationId)
+  await copyWhatIsMissing(context)
 }
 
 async function settle(

@@ -124,7 +124,10 @@ const unknown = (what: string, detail: string): Swept['skipped'][number] => ({
 
 async function isKnown(catalog: Catalog, name: string, { backupId }: Folder): Promise<boolean> {
   const attempts = await listAttempts(catalog, { backup: backupId })
-  return attempts.some(attempt => attempt.destination === name) || (await isInUse(catalog.db, name, backupId))
+  return (
+    attempts.some(attempt => attempt.destinations.includes(name)) ||
+    (await isInUse(catalog.db, name, backupId))
+  )
 }
 
 /** Asked once more: whoever wrote there may have come to its end since it was listed. */

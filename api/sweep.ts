@@ -4,6 +4,7 @@
  */
 
 import { listAttempts } from '../catalog/attempts.ts'
+import { findBackup } from '../catalog/backups.ts'
 import { listDestinations, markReadOnly, readDestination } from '../catalog/destinations.ts'
 import { rememberedEpoch } from '../catalog/epochs.ts'
 import { listHosts } from '../catalog/hosts.ts'
@@ -101,6 +102,7 @@ async function sweepDestination(
     const [{ connection, backupId }] = attempts as [AttemptRecord]
     const there = present.get(prefix) ?? { keys: [], uploads: [] }
     const names = new Set(there.keys.map(key => key.slice(prefix.length)))
+    const elsewhere = await isElsewhere(context, backupId, name)
     let goes: (key: string) => boolean
     let remove: () => Promise<Locked | undefined>
     if (names.has('manifest.json') && !names.has('deleted.json')) {
@@ -109,6 +111,10 @@ async function sweepDestination(
       const { attemptId } = state.signed
       goes = key => key.slice(prefix.length).includes('/') && !key.startsWith(`${prefix}${attemptId}/`)
       remove = () => removeOtherAttempts(opened, connection, backupId, attemptId)
+    } else if (elsewhere && !names.has('deleted.json')) {
+      // No marker: it may be copied here yet.
+      goes = key => key.slice(prefix.length).includes('/')
+      remove = () => removeOtherAttempts(opened, connection, backupId, '')
     } else {
       goes = key => key !== `${prefix}deleted.json`
       remove = () => abandon(opened, connection, backupId, { by: 'sweep', reason: 'its operation is closed' })
@@ -118,7 +124,8 @@ async function sweepDestination(
       ...there.uploads.filter(goes).map(key => `upload ${name}/${key}`),
     ]
     // Ended from outside before anybody could say that it was given up: a late commit must find the marker.
-    const unmarked = !names.has('manifest.json') && !names.has('deleted.json') && attempts.some(isRecent)
+    const unmarked =
+      !elsewhere && !names.has('manifest.json') && !names.has('deleted.json') && attempts.some(isRecent)
     if (leftovers.length === 0 && !unmarked) continue
     // Asked now: a copy of it may have begun since, or is to come.
     if (await isInUse(context.catalog.db, name, backupId)) continue
@@ -137,6 +144,12 @@ async function sweepDestination(
   const purged = result.dryRun ? await purgeable(opened) : await purgeDeleted(opened, new Date())
   result.removed.push(...purged.map(id => `marker ${name}/${id}`))
 }
+
+/** Lost here, and not at its other destinations. */
+const isElsewhere = async ({ catalog }: ApiContext, backupId: string, name: string): Promise<boolean> =>
+  ((await findBackup(catalog, backupId))?.copies ?? []).some(
+    copy => copy.destination !== name && copy.state === 'committed',
+  )
 
 const isRecent = ({ createdAt }: AttemptRecord): boolean => Date.now() - Date.parse(createdAt) < thirtyDaysMs
 

@@ -334,7 +334,8 @@ function summaryOf(operation: OperationRecord): string {
   const dry = 'dryRun' in input && input.dryRun ? 'dry run: ' : ''
   if (kind === 'backup') {
     const type = 'type' in input ? input.type : 'full'
-    return `${dry}backup ${connection} (${engine}, ${type}) → ${destination}`
+    const to = 'destinations' in input ? input.destinations.join(', ') : destination
+    return `${dry}backup ${connection} (${engine}, ${type}) → ${to}`.slice(0, 200)
   }
   if (kind === 'restore') {
     return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)

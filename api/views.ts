@@ -66,6 +66,8 @@ export const destinationViewOf = (destination: StoredDestination): DestinationVi
   secrets: destination.secretFields,
   encryptTo: destination.encryptTo,
   readOnly: destination.readOnly,
+  failover: destination.failover,
+  offSite: destination.offSite,
   createdAt: destination.createdAt,
 })
 
@@ -137,6 +139,12 @@ export const operationViewOf = (
   engine: operation.engine ?? '',
   backup: operation.backupId ?? '',
   destination: operation.destination ?? '',
+  destinations:
+    'destinations' in operation.input
+      ? operation.input.destinations
+      : operation.destination === null
+        ? []
+        : [operation.destination],
   target: operation.targetDatabase,
   workflowId: operation.workflowId,
   runId: operation.runId,

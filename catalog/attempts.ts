@@ -27,12 +27,18 @@ export async function recordAttempt(catalog: Catalog, attempt: AttemptRecord): P
         operation_id: attempt.operationId,
         backup_id: attempt.backupId,
         connection: attempt.connection,
-        destination: attempt.destination,
         artifacts,
         created_at: attempt.createdAt,
       })
       .onConflict(conflict => conflict.column('attempt_id').doUpdateSet({ artifacts }))
       .execute()
+    for (const destination of attempt.destinations) {
+      await tx
+        .insertInto('attempt_destinations')
+        .values({ attempt_id: attempt.attemptId, destination })
+        .onConflict(conflict => conflict.columns(['attempt_id', 'destination']).doNothing())
+        .execute()
+    }
   })
 }
 
@@ -47,18 +53,35 @@ export async function listAttempts(
       ? query.where('operation_id', '=', by.operation)
       : 'backup' in by
         ? query.where('backup_id', '=', by.backup)
-        : query.where('destination', '=', by.destination)
+        : query.where('attempt_id', 'in', ({ selectFrom }) =>
+            selectFrom('attempt_destinations')
+              .select('attempt_destinations.attempt_id')
+              .where('attempt_destinations.destination', '=', by.destination),
+          )
   const rows = await chosen.orderBy('created_at').orderBy('attempt_id').execute()
-  return rows.map(toAttempt)
+  const places = new Map<string, string[]>()
+  const ids = rows.map(row => row.attempt_id)
+  for (let start = 0; start < ids.length; start += 500) {
+    const some = await catalog.db
+      .selectFrom('attempt_destinations')
+      .selectAll()
+      .where('attempt_id', 'in', ids.slice(start, start + 500))
+      .orderBy('destination')
+      .execute()
+    for (const { attempt_id, destination } of some) {
+      places.set(attempt_id, [...(places.get(attempt_id) ?? []), destination])
+    }
+  }
+  return rows.map(row => toAttempt(row, places.get(row.attempt_id) ?? []))
 }
 
-function toAttempt(row: Selectable<CatalogTables['attempts']>): AttemptRecord {
+function toAttempt(row: Selectable<CatalogTables['attempts']>, destinations: string[]): AttemptRecord {
   return {
     attemptId: row.attempt_id,
     operationId: row.operation_id,
     backupId: row.backup_id,
     connection: row.connection,
-    destination: row.destination,
+    destinations,
     createdAt: row.created_at,
     artifacts: JSON.parse(row.artifacts),
   }

@@ -17,13 +17,18 @@ export async function putCopy(tx: CatalogDatabase, backupId: string, found: Foun
     .where('destination', '=', destination)
     .executeTakeFirst()
   if (known?.state === 'deleted') return false
-  const there = { state: 'committed', committed_at: committedAt, wanted_until: null, trouble: null }
+  // What was there may be away for the moment; only its store says that it is gone.
+  if (committedAt === null && known?.state === 'committed') return false
+  const there =
+    committedAt === null
+      ? { state: 'missing', committed_at: null, wanted_until: found.wantedUntil, trouble: found.trouble }
+      : { state: 'committed', committed_at: committedAt, wanted_until: null, trouble: null }
   await tx
     .insertInto('copies')
     .values({ backup_id: backupId, destination, verified: null, operation_id: null, ...there })
     .onConflict(conflict => conflict.columns(['backup_id', 'destination']).doUpdateSet(there))
     .execute()
-  return known?.state !== 'committed'
+  return committedAt !== null && known?.state !== 'committed'
 }
 
 /** Of these backups, in the order in which they are to be used. */
@@ -109,6 +114,66 @@ export async function forgetCopiesAt(tx: CatalogDatabase, destination: string): 
         ),
       ),
     )
+    .execute()
+}
+
+export interface WantedCopy {
+  backupId: string
+  destination: string
+  /** The last operation that was to make it. */
+  operationId: string | null
+}
+
+/** Missing ones whose time is not over. */
+export async function wantedCopies(catalog: Catalog, now: string): Promise<WantedCopy[]> {
+  const rows = await catalog.db
+    .selectFrom('copies')
+    .select(['backup_id', 'destination', 'operation_id'])
+    .where('state', '=', 'missing')
+    .where('wanted_until', '>', now)
+    .orderBy('backup_id')
+    .orderBy('destination')
+    .execute()
+  return rows.map(row => ({
+    backupId: row.backup_id,
+    destination: row.destination,
+    operationId: row.operation_id,
+  }))
+}
+
+/** With the operation's row, in its transaction. Throws `operation.conflict` when another process was faster. */
+export async function beginCopying(
+  tx: CatalogDatabase,
+  { backupId, destination, operationId }: WantedCopy,
+  by: string,
+): Promise<void> {
+  const done = await tx
+    .updateTable('copies')
+    .set({ operation_id: by })
+    .where('backup_id', '=', backupId)
+    .where('destination', '=', destination)
+    .where('state', '=', 'missing')
+    .where('operation_id', operationId === null ? 'is' : '=', operationId)
+    .executeTakeFirst()
+  if (done.numUpdatedRows === 1n) return
+  throw new HoldfastError(
+    'operation.conflict',
+    `Backup ${backupId} is being copied to ${destination} already.`,
+  )
+}
+
+export async function wantNoMore(
+  catalog: Catalog,
+  backupId: string,
+  destination: string,
+  trouble: string,
+): Promise<void> {
+  await catalog.db
+    .updateTable('copies')
+    .set({ wanted_until: null, trouble })
+    .where('backup_id', '=', backupId)
+    .where('destination', '=', destination)
+    .where('state', '=', 'missing')
     .execute()
 }
 

@@ -36,6 +36,7 @@ const keys = {
   destructive_steps: ['operation_id', 'step'],
   kept_copies: ['operation_id'],
   attempts: ['attempt_id'],
+  attempt_destinations: ['attempt_id', 'destination'],
   backups: ['id'],
   copies: ['backup_id', 'destination'],
   pins: ['operation_id', 'backup_id', 'destination'],

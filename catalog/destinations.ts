@@ -19,6 +19,10 @@ export interface StoredDestination extends DestinationRecord {
   readOnly: boolean
   /** Names of the keys that backups there are encrypted for by default; null: every key in use. */
   encryptTo: string[] | null
+  /** Name of the one that takes its place while it is away. */
+  failover: string | null
+  /** It lies elsewhere than the databases; null: nobody has said. */
+  offSite: boolean | null
   requestKey: string | null
 }
 
@@ -49,6 +53,8 @@ export async function insertDestination(
         settings: JSON.stringify(destination.settings),
         read_only: destination.readOnly ? 1 : 0,
         encrypt_to: destination.encryptTo === null ? null : JSON.stringify(destination.encryptTo),
+        failover: destination.failover,
+        off_site: destination.offSite === null ? null : destination.offSite ? 1 : 0,
         request_key: destination.requestKey,
         created_at: destination.createdAt,
       })
@@ -117,7 +123,12 @@ export async function markReadOnly(catalog: Catalog, name: string, readOnly: boo
 export async function changeDestination(
   catalog: Catalog,
   name: string,
-  { settings, encryptTo }: Pick<StoredDestination, 'settings' | 'encryptTo'>,
+  {
+    settings,
+    encryptTo,
+    failover,
+    offSite,
+  }: Pick<StoredDestination, 'settings' | 'encryptTo' | 'failover' | 'offSite'>,
   secrets: Record<string, string | null>,
   check: (current: StoredDestination, usedBy: string | undefined) => void,
 ): Promise<StoredDestination> {
@@ -129,6 +140,8 @@ export async function changeDestination(
     const columns = {
       settings: JSON.stringify(settings),
       encrypt_to: encryptTo === null ? null : JSON.stringify(encryptTo),
+      failover,
+      off_site: offSite === null ? null : offSite ? 1 : 0,
     }
     await tx.updateTable('destinations').set(columns).where('name', '=', name).execute()
     await changeSecrets(tx, catalog.box, ownerOf(name), secrets)
@@ -146,6 +159,14 @@ export async function removeDestination(catalog: Catalog, name: string): Promise
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses destination ${name}.`)
     const [schedule] = await schedulesUsing(tx, { destination: name })
     if (schedule) throw new HoldfastError('request.in-use', `Schedule ${schedule} uses destination ${name}.`)
+    const first = await tx
+      .selectFrom('destinations')
+      .select('name')
+      .where('failover', '=', name)
+      .executeTakeFirst()
+    if (first) {
+      throw new HoldfastError('request.in-use', `Destination ${name} is the failover of ${first.name}.`)
+    }
     const gone = await tx.deleteFrom('destinations').where('name', '=', name).executeTakeFirst()
     if (gone.numDeletedRows === 0n) {
       throw new HoldfastError('request.not-found', `There is no destination named ${name}.`)
@@ -173,6 +194,8 @@ async function toDestination(
     createdAt: row.created_at,
     readOnly: row.read_only === 1,
     encryptTo: row.encrypt_to === null ? null : JSON.parse(row.encrypt_to),
+    failover: row.failover,
+    offSite: row.off_site === null ? null : row.off_site === 1,
     requestKey: row.request_key,
   }
 }

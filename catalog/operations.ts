@@ -94,7 +94,7 @@ export async function openSafetyBackup(catalog: Catalog, restoreId: string, runI
     connection: input.connection,
     engine: input.engine,
     backupId: input.backupId,
-    destination: input.destination,
+    destination: input.destinations[0] ?? '',
     targetDatabase: null,
     workflowId: restore.workflowId,
     runId,

@@ -8,7 +8,11 @@ import type { CatalogDatabase } from './dialect.ts'
 export async function pin(tx: CatalogDatabase, { id, backupId, destination, input }: OperationRecord) {
   // About the whole installation: it finds out itself what it uses.
   if (backupId === null || destination === null) return
-  const destinations = new Set([destination, ...('copies' in input ? input.copies : [])])
+  const destinations = new Set([
+    destination,
+    ...('copies' in input ? input.copies : []),
+    ...('destinations' in input ? [...input.destinations, ...Object.values(input.failover)] : []),
+  ])
   const values = [...destinations].map(one => ({
     operation_id: id,
     backup_id: backupId,

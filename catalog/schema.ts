@@ -48,6 +48,10 @@ export interface CatalogTables {
     uri: string
     settings: string
     read_only: number
+    /** Name of the one that takes its place while it is away. */
+    failover: string | null
+    /** 0 or 1; null: nobody has said. */
+    off_site: number | null
     /** JSON list of key names; null: every key that is current. */
     encrypt_to: string | null
     request_key: string | null
@@ -156,10 +160,10 @@ export interface CatalogTables {
     operation_id: string
     backup_id: string
     connection: string
-    destination: string
     artifacts: string
     created_at: string
   }
+  attempt_destinations: { attempt_id: string; destination: string }
   backups: {
     id: string
     connection: string

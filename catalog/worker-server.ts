@@ -65,6 +65,8 @@ export function workerCatalog(
       const {
         readOnly: _readOnly,
         encryptTo: _default,
+        failover: _failover,
+        offSite: _offSite,
         requestKey: _key,
         ...record
       } = await readDestination(catalog, name)
@@ -132,7 +134,9 @@ export function workerCatalog(
 
     async recordBackup(backup, copies) {
       await recordBackup(catalog, backup, copies)
-      for (const { destination } of copies) await recordOwnOpeners(catalog, backup, destination)
+      for (const { destination, committedAt } of copies) {
+        if (committedAt !== null) await recordOwnOpeners(catalog, backup, destination)
+      }
     },
     recordVerification: (backupId, destination, verified) =>
       recordVerification(catalog, backupId, destination, verified),

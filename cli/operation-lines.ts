@@ -13,7 +13,7 @@ const colours = { done: 'green', running: 'cyan', failed: 'red', skipped: 'dim' 
 export function heading(operation: OperationView): string {
   const where =
     operation.kind === 'backup'
-      ? `${operation.connection} → ${operation.destination}`
+      ? `${operation.connection} → ${operation.destinations.join(', ')}`
       : operation.kind === 'restore'
         ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
         : operation.kind === 'rotateKeys'

@@ -64,7 +64,7 @@ const commands: readonly ((program: Command) => void)[] = [
 ]
 
 const examples = `
-Exit codes: 0 done · 1 failed · 2 usage · 3 refused · 4 not found · 5 conflict · 6 parked · 7 cancelled · 8 unreachable
+Exit codes: 0 done · 1 failed · 2 usage · 3 refused · 4 not found · 5 conflict · 6 parked · 7 cancelled · 8 unreachable · 9 partial
 
 Example:
   holdfast up                                  # in one terminal

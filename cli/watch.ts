@@ -118,11 +118,12 @@ export async function follow(
 export const start = async (context: Context, path: string, body: unknown): Promise<OperationView> =>
   (await context.client.post(accepted, path, body)).operation
 
-/** 0 done · by the error's code when failed · 6 parked · 7 cancelled. */
+/** 0 done · by the error's code when failed · 6 parked · 7 cancelled · 9 partial. */
 export function exitOf(operation: OperationView): number {
   if (operation.state === 'succeeded') return 0
   if (operation.state === 'cancelled') return 7
   if (operation.state === 'parked') return 6
+  if (operation.state === 'partial') return 9
   const code = operation.error?.code
   return isErrorCode(code) ? errorTable[code].exit : 1
 }

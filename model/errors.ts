@@ -338,6 +338,13 @@ export const errorTable = {
     'List backups with `holdfast backups list`.',
   ),
   'backup.deleted': row('permanent', 410, 4, 'This backup was given up or deleted', 'Choose another backup.'),
+  'backup.partial': row(
+    'permanent',
+    500,
+    9,
+    'The backup exists, but not at every destination that it was asked for',
+    'It is copied to the others by itself; see to what is away.',
+  ),
   'backup.incomplete': row(
     'permanent',
     500,

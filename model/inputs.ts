@@ -128,6 +128,10 @@ export const destinationInput = z.strictObject({
   legalHold: z.boolean().optional(),
   /** Names of keys that backups there are encrypted for, where a request or schedule does not say otherwise. */
   encryptTo: z.array(slug).min(1).max(16).nullable().optional(),
+  /** Destination that takes its place while it is away; the backup is copied home afterwards. */
+  failover: slug.nullable().optional(),
+  /** It lies elsewhere than the databases. */
+  offSite: z.boolean().nullable().optional(),
   accessKeyId: secretValue.optional(),
   secretAccessKey: secretValue.optional(),
   sessionToken: secretValue.optional(),
@@ -154,6 +158,8 @@ export const destinationChange = z.strictObject({
   objectLock: destinationInput.shape.objectLock.nullable(),
   legalHold: destinationInput.shape.legalHold.nullable(),
   encryptTo: destinationInput.shape.encryptTo,
+  failover: destinationInput.shape.failover,
+  offSite: destinationInput.shape.offSite,
   accessKeyId: destinationInput.shape.accessKeyId.nullable(),
   secretAccessKey: destinationInput.shape.secretAccessKey.nullable(),
   sessionToken: destinationInput.shape.sessionToken.nullable(),
@@ -204,8 +210,13 @@ const compressionInput = z
 
 export const backupInput = z.strictObject({
   connection: slug,
-  /** Exactly one so far. */
-  destinations: z.array(slug).length(1).optional(),
+  /** All of them in one pass; absent: the only one there is. */
+  destinations: z
+    .array(slug)
+    .min(1)
+    .max(8)
+    .refine(names => new Set(names).size === names.length, 'names must differ')
+    .optional(),
   type: z.literal('full').optional(),
   /** What the tool writes; see the engine's page. */
   format: z

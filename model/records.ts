@@ -84,6 +84,8 @@ export interface Patience {
   parkSeconds: number
   /** What may pass by itself is tried again this long after it was parked for it. */
   parkRetrySeconds: number
+  /** Nobody asked for it and nobody waits: also what an operator has to mend is tried again by itself. */
+  persistent?: boolean
 }
 
 /** How an operation may run; bound when it is accepted. Goes to the workflow as its input. Version it when it changes. */
@@ -95,7 +97,10 @@ export interface BackupInput extends Patience {
   engine: EngineName
   method: MethodName
   serverIdentity: string
-  destination: string
+  /** Where it is to be, all of them in one pass of the tool. */
+  destinations: string[]
+  /** By one of these: what takes its place while it is away. */
+  failover: Record<string, string>
   type: BackupType
   toolFormat: string
   jobs: number
@@ -335,8 +340,17 @@ export interface CopyRecord {
   operationId: string | null
 }
 
-/** A copy that was found at its destination. */
-export type FoundCopy = { destination: string; committedAt: string }
+/** A copy that was found at its destination, or is to be there and is not yet. */
+export type FoundCopy =
+  | { destination: string; committedAt: string }
+  | { destination: string; committedAt: null; trouble: string; wantedUntil: string }
+
+/** A destination that a pass goes on without, and why. */
+export interface Lost {
+  destination: string
+  code: string
+  detail: string
+}
 
 /** DESIGN: written before part 1, kept in the catalog, and beside the file for staged data. */
 export interface AttemptRecord {
@@ -344,7 +358,7 @@ export interface AttemptRecord {
   operationId: string
   backupId: string
   connection: string
-  destination: string
+  destinations: string[]
   createdAt: string
   artifacts: AttemptArtifact[]
 }
@@ -353,8 +367,8 @@ export interface AttemptArtifact {
   name: string
   /** Key of the object relative to the destination's prefix. */
   key: string
-  /** Set once the upload is open. */
-  uploadId: string | null
+  /** By destination, once the upload is open there. */
+  uploads: Record<string, string>
   /** null: not encrypted. */
   encryption: {
     /** JWE (general JSON) of the 32-byte data key for the recipients: what goes into the destination. */

@@ -80,6 +80,10 @@ export const destinationView = z.object({
   encryptTo: z.array(z.string()).nullable(),
   /** Another installation holds the prefix: backups there can be restored, none can be made until takeover. */
   readOnly: z.boolean(),
+  /** Name of the one that takes its place while it is away; the backup is copied home afterwards. */
+  failover: z.string().nullable(),
+  /** It lies elsewhere than the databases; null: nobody has said. */
+  offSite: z.boolean().nullable(),
   createdAt: z.string(),
 })
 
@@ -146,6 +150,8 @@ export const operationView = z.object({
   engine: z.string(),
   backup: z.string(),
   destination: z.string(),
+  /** Of a backup: all that were asked for. */
+  destinations: z.array(z.string()),
   target: z.string().nullable(),
   workflowId: z.string(),
   runId: z.string().nullable(),

@@ -40,7 +40,7 @@ export function partSizeAt(
 
 const wholeMebibytes = (bytes: number): number => Math.ceil(bytes / mebibyte) * mebibyte
 
-interface SenderOptions {
+export interface SenderOptions {
   destination: Destination
   key: string
   uploadId: string

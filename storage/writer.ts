@@ -5,21 +5,17 @@
 import type { Readable } from 'node:stream'
 import { type Compression, longWindows } from '../model/compression.ts'
 import { letGo } from '../model/let-go.ts'
-import type { Destination, PartInfo } from './destination.ts'
+import type { PartInfo } from './destination.ts'
+import { fanOut, type Sent, type Target } from './fan-out.ts'
 import { announcedFrames, type FrameSummary, type Frames } from './frames.ts'
-import type { PartJournal } from './journal.ts'
 import { longFrame } from './long-frame.ts'
 import { bareBytes, ownFrames } from './own-frames.ts'
-import { partSender } from './parts.ts'
 import { createSealer, type SealSecrets } from './tink.ts'
 
 export type Framing = 'pzstd' | 'zstd' | 'raw'
 
-export interface WriteOptions {
-  destination: Destination
-  /** Key of the object, relative to the destination's prefix, and the upload opened for it. */
-  key: string
-  uploadId: string
+/** What is written, whatever the number of uploads. */
+interface Written {
   /**
    * `pzstd`: its output. `zstd`: that of zstd in long mode. `raw`: the tool's bytes. Is read to its end, or destroyed when
    * writing fails; its chunks are let go of, so nobody else may hold them.
@@ -29,10 +25,6 @@ export interface WriteOptions {
   compression: Compression
   /** null: not encrypted. */
   seal: SealSecrets | null
-  /** For artifacts made from staged data, whose bytes can be made again. */
-  journal?: PartJournal
-  /** What the store lists for this upload. */
-  existingParts?: readonly PartInfo[]
   parallelParts?: number
   /** Whole MiB. Kept in the attempt: another size makes other parts. */
   partBytes?: number
@@ -47,21 +39,41 @@ export interface WriteOptions {
   onProgress?: (progress: { storedBytes: number; toolBytes: number }) => void
 }
 
-export interface WrittenArtifact extends FrameSummary {
-  parts: PartInfo[]
+export type WriteOptions = Written & Target
+
+export interface WrittenArtifacts extends FrameSummary {
   storedBytes: number
   /** Hex SHA-256 of the whole object. */
   storedSha256: string
+  /** Of each target; at least one has it all. */
+  sent: Sent[]
+}
+
+export interface WrittenArtifact extends Omit<WrittenArtifacts, 'sent'> {
+  parts: PartInfo[]
   /** Bytes sent in this call; less than stored when a resumed upload had parts already. */
   sentBytes: number
 }
 
+/** Into one upload. */
+export async function writeArtifact(options: WriteOptions): Promise<WrittenArtifact> {
+  const {
+    sent: [sent],
+    ...written
+  } = await writeArtifacts([options], options)
+  if (sent === undefined || 'error' in sent) throw sent?.error ?? new Error('Nothing was sent.')
+  return { ...written, ...sent }
+}
+
 /**
- * Holds at most `parallelParts` parts and the one that is being filled. Throws what the destination or the source throws,
+ * Into several uploads in one pass. For each it holds at most `parallelParts` parts and the one that is being filled. Throws what the destination or the source throws,
  * `backup.incomplete` for malformed compressor output, `staging.changed` when bytes differ from the journal's: then nothing
  * that differs has been sent. The upload stays open in each case.
  */
-export async function writeArtifact(options: WriteOptions): Promise<WrittenArtifact> {
+export async function writeArtifacts(
+  targets: readonly Target[],
+  options: Written,
+): Promise<WrittenArtifacts> {
   const { source, seal } = options
   const stop = new AbortController()
   const fail = (error: unknown) => {
@@ -74,7 +86,7 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
   options.signal?.throwIfAborted()
   options.signal?.addEventListener('abort', cancelled, { once: true })
 
-  const sender = partSender({ ...options, signal: stop.signal }, fail)
+  const sender = fanOut(targets, { ...options, signal: stop.signal }, fail)
   const frames = framesOf(options, sender.compressed)
   const send = async (sealed: Buffer[]) => {
     for (const piece of sealed) {
@@ -102,7 +114,7 @@ export async function writeArtifact(options: WriteOptions): Promise<WrittenArtif
   }
 }
 
-function framesOf({ source, framing, compression }: WriteOptions, told: (bytes: number) => void): Frames {
+function framesOf({ source, framing, compression }: Written, told: (bytes: number) => void): Frames {
   if (framing === 'pzstd') return announcedFrames(source, told)
   if (framing === 'zstd') return longFrame(source, compression.longWindow ?? longWindows.most, told)
   return compression.method === 'none' ? bareBytes(source, told) : ownFrames(source, compression, told)

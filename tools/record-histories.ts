@@ -120,6 +120,18 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
   )
   found.verify = await expectState(stack, operation.id, 'succeeded')
 
+  await stack.expectOk('POST', '/v1/destinations', { name: 'attic', uri: await directory(stack, 'attic') })
+  const copying = await stack.expectOk<{ operation: OperationView }>('POST', `/v1/backups/${backup}/copy`, {
+    to: 'attic',
+  })
+  found.copy = await expectState(stack, copying.operation.id, 'succeeded')
+
+  const attic = join(stack.directory, 'attic')
+  await rename(attic, `${attic}-away`)
+  const partly = await stack.backup({ connection: 'copied', destinations: ['vault', 'attic'] })
+  found['backup-partial'] = await expectState(stack, partly.id, 'partial')
+  await rename(`${attic}-away`, attic)
+
   await stack.expectOk('POST', '/v1/keys', { name: 'next' })
   const rotation = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/keys/default/rotate', {
     to: 'next',

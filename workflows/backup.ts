@@ -1,8 +1,10 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
+import type { Recorded } from '../activities/commit.ts'
+import type { Ready } from '../activities/precheck.ts'
 import { compressionAdvice } from '../model/compression.ts'
 import type { ErrorFacts } from '../model/errors.ts'
-import type { BackupInput } from '../model/records.ts'
+import type { BackupInput, Lost } from '../model/records.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
 import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
@@ -14,7 +16,7 @@ import { bytes, counted } from './words.ts'
 export async function backup(input: BackupInput): Promise<Told> {
   const story = tell(
     input,
-    `${input.dryRun ? 'dry run: ' : ''}backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destination}`,
+    `${input.dryRun ? 'dry run: ' : ''}backup ${input.connection} (${input.engine}, ${input.type}) → ${input.destinations.join(', ')}`,
   )
   return await toItsEnd(
     input.operationId,
@@ -40,60 +42,88 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
   const hooks = hooksOf(story, input.operationId, plan.hooks)
   let begun: Promise<void> | undefined
   const begin = async () => {
-    const checks = await precheck()
+    const ready = await precheck()
     // Once, also where the work begins anew on another machine.
     begun ??= hooks.before()
     await begun
-    return checks
+    return ready
   }
-  const { checks, made } =
+  const work = async () => {
+    const ready = await begin()
+    const made = plan.shape === 'streamed' ? streamed(story, input, ready) : staged(story, input, ready)
+    return { ready, made: await made }
+  }
+  const { ready, made } =
     plan.shape === 'streamed'
-      ? { checks: await begin(), made: await streamed(story, input) }
-      : await onOneMachine(
-          warning => story.warnings.push(warning),
-          async () => ({ checks: await begin(), made: await staged(story, input) }),
-        )
-  await story.phase('verify', () => quick.verify(input, made))
+      ? await work()
+      : await onOneMachine(warning => story.warnings.push(warning), work)
+  const { destinations, lost } = await story.phase('verify', () => quick.verify(input, made))
+  const without = [...ready.lost, ...made.lost, ...lost]
   // From here on the backup may exist: what was asked to stop too late is finished.
-  await CancellationScope.nonCancellable(() => finish(story, input, made, hooks))
+  await CancellationScope.nonCancellable(() =>
+    finish(story, input, { ...made, destinations }, without, hooks),
+  )
   const advice = made.artifacts.flatMap(artifact => compressionAdvice(artifact) ?? [])
-  return [...plan.warnings, ...checks.warnings, ...advice]
+  return [...plan.warnings, ...ready.warnings, ...advice]
 }
 
 /** Answers true when the backup exists after all. */
 export async function giveUpBackup(input: BackupInput, reason: ErrorFacts): Promise<boolean> {
   await leaveMachines(input.operationId)
   const { committed } = await patient.abandon(input, `${reason.code}: ${reason.detail}`)
-  if (committed) await patient.record(input)
+  if (committed) await patient.record(input, [])
   return committed
 }
 
-/** Tool → destination; run again from the start after a crash. */
-const streamed = (story: Story, input: BackupInput): Promise<Made> =>
-  story.phase('upload', () => long.stream(input), stored)
+/** Tool → destinations; run again from the start after a crash. */
+const streamed = (story: Story, input: BackupInput, { to }: Ready): Promise<Made> =>
+  story.phase('upload', () => long.stream(input, to), stored)
 
-/** Tool → staging, re-attached after a crash; then staging → destination, continued after a crash. */
-async function staged(story: Story, input: BackupInput): Promise<Made> {
+/** Tool → staging, re-attached after a crash; then staging → destinations, continued after a crash. */
+async function staged(story: Story, input: BackupInput, { to }: Ready): Promise<Made> {
   await story.phase(
     'run tool',
     () => long.runTool(input),
     ({ stagedBytes }) => `${bytes(stagedBytes)} staged`,
   )
-  return await story.phase('upload', () => long.upload(input), stored)
+  return await story.phase('upload', () => long.upload(input, to), stored)
 }
 
-async function finish(story: Story, input: BackupInput, made: Made, hooks: Hooks): Promise<void> {
+async function finish(
+  story: Story,
+  input: BackupInput,
+  made: Made,
+  without: readonly Lost[],
+  hooks: Hooks,
+): Promise<void> {
   const committed = await story.phase(
     'commit',
     () => quick.commit(input, made),
     ({ toolBytes, storedBytes }) => `${bytes(toolBytes)} as ${bytes(storedBytes)}`,
   )
-  await story.phase('record', () => patient.record(input))
+  const recorded = await story.phase(
+    'record',
+    () => patient.record(input, [...without, ...committed.lost]),
+    ({ destinations }) => `at ${destinations.join(', ')}`,
+  )
+  story.flaw ??= flawOf(recorded)
   await hooks.after()
   await story.phase('cleanup', async () => {
     await leaveMachines(input.operationId)
     await patient.cleanup(input, committed.attemptId)
   })
+}
+
+/** It exists, and not everywhere. */
+function flawOf({ destinations, missing }: Recorded): ErrorFacts | null {
+  const [first] = missing
+  if (!first) return null
+  const where = missing.map(({ destination, trouble }) => `${destination} (${trouble})`).join(', ')
+  return {
+    code: 'backup.partial',
+    detail: `The backup is at ${destinations.join(', ')}, and not at ${where}. It is copied there by itself until ${first.wantedUntil}.`,
+    hint: 'See to what is away; `holdfast backups show` tells when the copy is there. To copy it now: `holdfast backups copy BACKUP --to DESTINATION`.',
+  }
 }
 
 const checked = ({ passed, warnings }: { passed: number; warnings: string[] }) =>

@@ -94,8 +94,9 @@ export async function held<T>(work: () => Promise<T>): Promise<T> {
         await holder?.told()
         continue
       }
-      const passing = mayPass(error, facts)
-      if (!(passing || classOf(error) === 'needs-operator') || !worthKeeping()) throw error
+      const mendable = classOf(error) === 'needs-operator'
+      const passing = mayPass(error, facts) || (mendable && patience.persistent === true)
+      if (!(passing || mendable) || !worthKeeping()) throw error
       until ??= Date.now() + patience.parkSeconds * 1000
       const retryMs = passing ? retryAfterMs(retried) : undefined
       const how = await park(facts, until, retryMs, retried > 0)

@@ -10,7 +10,7 @@ import type { ErrorFacts } from '../model/errors.ts'
 import type { Phase } from '../model/types.ts'
 import { factsOf, failureOf } from './facts.ts'
 import { reasonOfCancel } from './holding.ts'
-import { patient } from './steps.ts'
+import { attempted, patient } from './steps.ts'
 import type { Story } from './story.ts'
 
 const cancelledFacts = (): ErrorFacts => ({
@@ -72,12 +72,24 @@ export async function toItsEnd(
     return told(story)
   }
   const state = story.flaw ? 'partial' : 'succeeded'
-  await CancellationScope.nonCancellable(() => close(operationId, story, state, story.flaw, warnings))
+  await CancellationScope.nonCancellable(async () => {
+    await close(operationId, story, state, story.flaw, warnings)
+    if (story.flaw) await notifyOf(operationId, story.title, story.flaw)
+  })
   return told(story)
 }
 
 const told = (story: Story): Told =>
   Object.fromEntries(story.phases.map(({ phase, summary }) => [phase, summary ?? 'done']))
+
+/** Somebody may want to know that something of it is left to do. */
+async function notifyOf(operation: string, title: string, error: ErrorFacts): Promise<void> {
+  try {
+    await attempted.notify({ event: 'operation.partial', operation, title, error })
+  } catch {
+    // Said in the operation's log.
+  }
+}
 
 async function close(
   operationId: string,

@@ -115,6 +115,7 @@ const proven = ({ passed }: { passed: number }) => `${counted(passed, 'proof')} 
 async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInput): Promise<void> {
   // Of its own row only how it ended is told: its phases would be taken for those of the restore.
   const unseen: Story = {
+    title: story.title,
     phases: [],
     warnings: [],
     flaw: null,

@@ -21,6 +21,7 @@ export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[]; tr
 )
 
 export interface Story {
+  title: string
   phases: PhaseRecord[]
   /** Shown with the outcome. */
   warnings: string[]
@@ -137,6 +138,7 @@ export function tell(
     input,
   )
   return {
+    title,
     phases,
     warnings: [],
     flaw: null,

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
-import { listDestinations } from '../../catalog/destinations.ts'
+import { listDestinations, type StoredDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -175,16 +175,18 @@ export async function newBackup(
       { path: 'format', message: `${engine.title}, ${method.name}, has: ${method.toolFormats.join(', ')}` },
     ])
   }
-  const destination = await destinationOf(context, request.destinations)
-  if (!method.destinations.includes(destination.kind)) {
+  const destinations = await destinationsOf(context, request.destinations)
+  const odd = destinations.findIndex(({ kind }) => !method.destinations.includes(kind))
+  if (odd >= 0) {
     throw new InvalidRequest([
       {
-        path: 'destinations.0',
-        message: `${engine.title} cannot be backed up to a ${destination.kind} destination`,
+        path: `destinations.${odd}`,
+        message: `${engine.title} cannot be backed up to a ${destinations[odd]?.kind} destination`,
       },
     ])
   }
-  const recipients = await recipientsOf(context, request.encryptTo ?? destination.encryptTo ?? undefined)
+  const names = destinations.map(({ name }) => name)
+  const recipients = await recipientsOf(context, request.encryptTo ?? encryptToOf(destinations))
   const at = new Date()
   const input: BackupInput = {
     version: 1,
@@ -194,7 +196,8 @@ export async function newBackup(
     engine: connection.engine,
     method: connection.method,
     serverIdentity: connection.serverIdentity,
-    destination: destination.name,
+    destinations: names,
+    failover: failoverOf(destinations),
     type: request.type ?? 'full',
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
@@ -212,7 +215,7 @@ export async function newBackup(
     connection: connection.name,
     engine: connection.engine,
     backupId: input.backupId,
-    destination: destination.name,
+    destination: names[0] ?? null,
     targetDatabase: null,
     workflowId: input.dryRun ? dryRunWorkflowId(input.operationId) : serverLock(connection.serverIdentity),
     input,
@@ -224,21 +227,48 @@ export async function newBackup(
 /** Parallel jobs where a tool has them: enough to keep a disk busy, not all the cores of a production machine. */
 export const defaultJobs = (): number => Math.min(4, availableParallelism())
 
-async function destinationOf({ catalog }: ApiContext, names: readonly string[] | undefined) {
+async function destinationsOf(
+  { catalog }: ApiContext,
+  names: readonly string[] | undefined,
+): Promise<StoredDestination[]> {
   const all = await listDestinations(catalog)
-  const [name] = names ?? []
-  if (name !== undefined) {
-    const found = all.find(destination => destination.name === name)
-    if (found) return found
-    throw new InvalidRequest([{ path: 'destinations.0', message: `there is no destination named ${name}` }])
+  if (names !== undefined) {
+    const found = names.map(name => all.find(destination => destination.name === name))
+    const problems = found.flatMap((one, index) =>
+      one
+        ? []
+        : [{ path: `destinations.${index}`, message: `there is no destination named ${names[index]}` }],
+    )
+    if (problems.length > 0) throw new InvalidRequest(problems)
+    return found.filter(one => one !== undefined)
   }
   const [only, ...others] = all
-  if (only && others.length === 0) return only
+  if (only && others.length === 0) return [only]
   const there = all.map(destination => destination.name).join(', ')
   throw new InvalidRequest([
     { path: 'destinations', message: only ? `name one of: ${there}` : 'there is no destination yet' },
   ])
 }
+
+/** What all of them say, since what lies there is the same everywhere; absent: every key there is. */
+function encryptToOf(destinations: readonly StoredDestination[]): string[] | undefined {
+  const said = destinations.map(({ encryptTo }) => encryptTo)
+  if (said.some(names => names === null)) return undefined
+  const names = [...new Set(said.flatMap(some => some ?? []))]
+  if (names.length === 0 || said.every(some => some?.length)) return names
+  throw new InvalidRequest([
+    {
+      path: 'encryptTo',
+      message: 'say whom for: of these destinations some are for encrypted backups, some are not',
+    },
+  ])
+}
+
+/** As it is set now: what becomes of the settings later changes no backup that was accepted. */
+const failoverOf = (destinations: readonly StoredDestination[]): Record<string, string> =>
+  Object.fromEntries(
+    destinations.flatMap(({ name, failover }) => (failover === null ? [] : [[name, failover]])),
+  )
 
 export function newVerify(
   context: ApiContext,

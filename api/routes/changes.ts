@@ -42,7 +42,7 @@ import { requires } from '../roles.ts'
 import { connectionViewOf, destinationViewOf } from '../views.ts'
 import { body, json, nameParam, problems } from './answers.ts'
 import { assertSecretFields, methodOf } from './connections.ts'
-import { using } from './destinations.ts'
+import { assertFailover, using } from './destinations.ts'
 
 const connection = createRoute({
   method: 'patch',
@@ -81,16 +81,22 @@ export function changeRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   app.openapi(destination, async c => {
     const before = await readDestination(catalog, c.req.valid('param').name)
     assertMatch(c, destinationViewOf(before))
-    const { encryptTo = before.encryptTo, ...asked } = c.req.valid('json')
+    const {
+      encryptTo = before.encryptTo,
+      failover = before.failover,
+      offSite = before.offSite,
+      ...asked
+    } = c.req.valid('json')
     const { settings, secrets, moved, changed: otherwise } = changedDestination(before, asked)
     if (encryptTo !== before.encryptTo) await assertKeys(context, encryptTo)
+    await assertFailover(context, { name: before.name, failover })
     const known = await destinationSecrets(catalog, before.name)
     await using(context, { ...before, settings }, applied(known, secrets), async opened => {
       // Before anything is written there.
       if (moved) await assertSamePlace(context, before, opened)
       await opened.check()
     })
-    const changes = { settings, encryptTo }
+    const changes = { settings, encryptTo, failover, offSite }
     const changed = await changeDestination(catalog, before.name, changes, secrets, (current, usedBy) => {
       assertSame(destinationViewOf(before), destinationViewOf(current), before.name)
       if (otherwise) assertUnused(usedBy, before.name)
@@ -185,7 +191,10 @@ async function changedConnection(context: ApiContext, before: StoredConnection, 
   return { changes, secrets, moved }
 }
 
-function changedDestination(before: StoredDestination, change: Omit<DestinationChange, 'encryptTo'>) {
+function changedDestination(
+  before: StoredDestination,
+  change: Omit<DestinationChange, 'encryptTo' | 'failover' | 'offSite'>,
+) {
   const { extras, credentials } = splitExtras(change)
   const { settings: now } = before
   const asked = Object.entries({ ...now, ...extras }).map(([name, value]) => [

@@ -108,6 +108,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     }
     const { destination, secrets } = await readInput(input, requestKey)
     await assertKeys(context, destination.encryptTo)
+    await assertFailover(context, destination)
     await expectHost(catalog, destination)
     const { epoch } = await using(context, destination, secrets, async opened => {
       await opened.check()
@@ -224,11 +225,26 @@ async function afterTakeover(
   ]
 }
 
+/** Throws when it is the destination itself, or none. */
+export async function assertFailover(
+  { catalog }: ApiContext,
+  { name, failover }: Pick<StoredDestination, 'name' | 'failover'>,
+): Promise<void> {
+  if (failover === null) return
+  const message =
+    failover === name
+      ? 'must be another destination'
+      : (await findDestination(catalog, failover)) === undefined
+        ? `there is no destination named ${failover}`
+        : undefined
+  if (message !== undefined) throw new InvalidRequest([{ path: 'failover', message }])
+}
+
 async function readInput(
   input: DestinationInput,
   requestKey: string | null,
 ): Promise<{ destination: StoredDestination; secrets: Record<string, string> }> {
-  const { name, uri, encryptTo = null, ...said } = input
+  const { name, uri, encryptTo = null, failover = null, offSite = null, ...said } = input
   const { extras, credentials } = splitExtras(said)
   const secrets = Object.fromEntries(
     Object.entries(credentials).filter((entry): entry is [string, string] => entry[1] !== undefined),
@@ -248,6 +264,8 @@ async function readInput(
     createdAt: new Date().toISOString(),
     readOnly: false,
     encryptTo,
+    failover,
+    offSite,
     requestKey,
   }
   return { destination, secrets }

@@ -22,6 +22,7 @@ import { up as moves } from './0008-moves.ts'
 import { up as hosts } from './0010-hosts.ts'
 import { up as keys } from './0013-keys.ts'
 import { up as copies } from './0014-copies.ts'
+import { up as severalDestinations } from './0015-several-destinations.ts'
 import { up as bandwidth } from './0016-bandwidth.ts'
 import { up as scrub } from './0017-scrub.ts'
 
@@ -42,6 +43,7 @@ export const migrations: readonly Migration[] = [
   { version: 10, up: hosts },
   { version: 13, up: keys },
   { version: 14, up: copies },
+  { version: 15, up: severalDestinations },
   { version: 16, up: bandwidth },
   { version: 17, up: scrub },
 ]

@@ -6,7 +6,7 @@ import { showDryRun } from '../dry-run.ts'
 import { follow, start } from '../watch.ts'
 
 interface BackupOptions {
-  to?: string
+  to?: string[]
   type?: string
   format?: string
   jobs?: number
@@ -26,6 +26,8 @@ export const wholeNumber = (text: string): number => {
   return Number(text)
 }
 
+const several = (text: string, before: string[] = []): string[] => [...before, text]
+
 export const label = (text: string, before: Record<string, string> = {}): Record<string, string> => {
   const at = text.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('It must be NAME=VALUE.')
@@ -36,7 +38,7 @@ export function backupCommand(program: Command): void {
   program
     .command('backup <connection>')
     .description('make a backup and watch it (Ctrl-C stops the watching, not the backup)')
-    .option('--to <destination>', 'where to; not needed when there is only one')
+    .option('--to <destination>', 'where to; may be given again, for copies at several', several)
     .option('--type <type>', 'full')
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
@@ -51,13 +53,13 @@ export function backupCommand(program: Command): void {
     .option('--no-wait', 'only start it')
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast backup shop --to vault\n  holdfast backup shop --format directory --jobs 4 --label reason=upgrade --no-wait --json',
+      '\nExamples:\n  holdfast backup shop --to vault\n  holdfast backup shop --to vault --to offsite\n  holdfast backup shop --format directory --jobs 4 --label reason=upgrade --no-wait --json',
     )
     .action(async (connection: string, options: BackupOptions, command: Command) => {
       const context = contextOf(command)
       const operation = await start(context, '/v1/backups', {
         connection,
-        ...(options.to === undefined ? {} : { destinations: [options.to] }),
+        ...(options.to === undefined ? {} : { destinations: options.to }),
         ...(options.type === undefined ? {} : { type: options.type }),
         ...(options.format === undefined ? {} : { format: options.format }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),

@@ -24,6 +24,8 @@ interface WritingOptions {
   lock?: ObjectLock | null
   legalHold?: boolean
   encryptTo?: string[]
+  failover?: string
+  offSite?: boolean
 }
 
 interface AddOptions extends CredentialOptions, SecretRefOptions, WritingOptions, StoreOptions {}
@@ -72,6 +74,9 @@ function withWritingOptions(command: Command): Command {
       '--encrypt-to <key...>',
       'keys that backups there are encrypted for by default; all: every key in use',
     )
+    .option('--failover <destination>', 'where backups go while this one is away; none: nowhere')
+    .option('--off-site', 'it lies elsewhere than the databases')
+    .option('--no-off-site', 'it lies where the databases are')
     .option('--max-parts <n>', 'S3: parts that the store takes for one object, if under 10,000', wholeNumber)
     .option('--checksums <mode>', 'S3: none, for stores that refuse checksum headers')
 }
@@ -86,6 +91,10 @@ const writingFields = (options: WritingOptions): Record<string, unknown> => ({
   ...(options.lock === undefined ? {} : { objectLock: options.lock }),
   ...(options.legalHold === undefined ? {} : { legalHold: options.legalHold }),
   ...(options.encryptTo === undefined ? {} : encryptTo(options.encryptTo)),
+  ...(options.failover === undefined
+    ? {}
+    : { failover: options.failover === 'none' ? null : options.failover }),
+  ...(options.offSite === undefined ? {} : { offSite: options.offSite }),
   ...(options.maxParts === undefined ? {} : { maxParts: options.maxParts }),
   ...(options.checksums === undefined ? {} : { checksums: options.checksums }),
 })

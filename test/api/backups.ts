@@ -27,15 +27,17 @@ export async function attemptOf(
   const attemptId = readable(randomBytes(10))
   const key = `${backupPrefix(names.connection, names.backupId)}${attemptId}/items.zst`
   const body = randomBytes(100)
+  const { destination, ...rest } = names
   await workerOf(t).recordAttempt({
-    ...names,
+    ...rest,
+    destinations: [destination],
     attemptId,
     createdAt: new Date().toISOString(),
     artifacts: [
       {
         name: 'items',
         key,
-        uploadId: null,
+        uploads: {},
         encryption: null,
         encoder: 'none',
         compression: wholeCompression({}),

@@ -17,7 +17,7 @@ const attempt = (attemptId: string, operationId: string) => ({
   operationId,
   backupId: '20261121T031400Z-full-9f3kabcd',
   connection: 'shop',
-  destination: 'vault',
+  destinations: ['vault'],
   createdAt: new Date().toISOString(),
   artifacts: [],
 })
@@ -122,6 +122,8 @@ test('what an open operation uses is not removed', () =>
       createdAt: new Date().toISOString(),
       readOnly: false,
       encryptTo: null,
+      failover: null,
+      offSite: null,
       requestKey: null,
     }
     await insertDestination(catalog, vault, {}, 1)

@@ -25,5 +25,7 @@ export const vault = {
   createdAt: new Date().toISOString(),
   readOnly: false,
   encryptTo: null,
+  failover: null,
+  offSite: null,
   requestKey: null,
 }

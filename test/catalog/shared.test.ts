@@ -158,7 +158,7 @@ describe('several processes on one catalog', () => {
           operationId: id,
           backupId: 'b',
           connection: 'shop',
-          destination: 'vault',
+          destinations: ['vault'],
           createdAt: new Date().toISOString(),
           artifacts: [],
         }).catch(codeOf)

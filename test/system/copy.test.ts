@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import type { BackupView, OperationView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
@@ -26,6 +25,7 @@ describe('kill -9 while a backup is copied', () => {
   let cloud: Destination
   let home: Destination
   let worker: Process
+  let connection = 'large'
   let backup = ''
 
   before(async () => {
@@ -37,6 +37,9 @@ describe('kill -9 while a backup is copied', () => {
     const path = join(stack.directory, 'large.db')
     makeRandomSqlite(path, 120)
     await stack.expectOk('POST', '/v1/connections', { name: 'large', url: `sqlite:${path}` })
+    const little = join(stack.directory, 'small.db')
+    makeRandomSqlite(little, 40)
+    await stack.expectOk('POST', '/v1/connections', { name: 'small', url: `sqlite:${little}` })
     const made = await stack.backup({ connection: 'large', destinations: ['cellar'], format: 'copy' })
     const ended = await stack.ended(made.id)
     assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
@@ -68,12 +71,12 @@ describe('kill -9 while a backup is copied', () => {
     worker = stack.startWorker()
     const view = await stack.ended(operation.id)
     assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
-    await expectOneBackup(cloud, 'large', backup)
+    await expectOneBackup(cloud, connection, backup)
     await expectEqual()
     return seenAtKill
   }
   const expectEqual = async () => {
-    const prefix = `large/backups/${backup}/`
+    const prefix = `${connection}/backups/${backup}/`
     const keys = await objectsOf(home, prefix)
     assert.deepEqual(await objectsOf(cloud, prefix), keys)
     for (const key of keys) {
@@ -96,15 +99,16 @@ describe('kill -9 while a backup is copied', () => {
     )
     assert.equal((await stack.ended(verified.operation.id)).state, 'succeeded')
   }
-  /** As if it had never been there. */
-  const forget = async () => {
-    for (const key of await objectsOf(cloud, `large/backups/${backup}/`)) await cloud.remove(key)
-    const db = new DatabaseSync(join(stack.home, 'catalog.db'))
-    db.exec("PRAGMA busy_timeout = 10000; DELETE FROM copies WHERE destination = 'vault'")
-    db.close()
+  /** A backup that was never copied. */
+  const another = async () => {
+    connection = 'small'
+    const made = await stack.backup({ connection, destinations: ['cellar'], format: 'copy' })
+    const ended = await stack.ended(made.id)
+    assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
+    backup = ended.backup
   }
   const isPart = (number: number | string) => (method: string, url: string) =>
-    method === 'PUT' && url.includes('/large/') && new RegExp(`[?&]partNumber=${number}(&|$)`).test(url)
+    method === 'PUT' && /\/(large|small)\//.test(url) && new RegExp(`[?&]partNumber=${number}(&|$)`).test(url)
 
   test('at the tenth part: only what was in flight is sent again', async () => {
     const seenAtKill = await killed('before', isPart(10))
@@ -118,20 +122,20 @@ describe('kill -9 while a backup is copied', () => {
 
   const isManifest = (method: string, url: string) => method === 'PUT' && url.includes('manifest.json')
   const isComplete = (method: string, url: string) =>
-    method === 'POST' && url.includes('uploadId=') && url.includes('/large/')
+    method === 'POST' && url.includes('uploadId=') && url.includes('/small/')
   for (const [name, moment, matches] of [
     ['completed, answer lost', 'after', isComplete],
     ['manifest on its way', 'before', isManifest],
     ['manifest stored, answer lost', 'after', isManifest],
   ] as const) {
     test(name, async () => {
-      await forget()
+      await another()
       await killed(moment, matches)
     })
   }
 
   test('cancelled in its middle: no upload stays open, and it can be copied again', async () => {
-    await forget()
+    await another()
     const held = front.hold('before', isPart(5))
     const operation = await copy()
     await held.reached
@@ -139,16 +143,16 @@ describe('kill -9 while a backup is copied', () => {
     held.release()
     assert.equal((await stack.ended(operation.id)).state, 'cancelled')
     const open = []
-    for await (const upload of cloud.listUploads(`large/backups/${backup}/`)) open.push(upload.key)
+    for await (const upload of cloud.listUploads(`${connection}/backups/${backup}/`)) open.push(upload.key)
     assert.deepEqual(open, [])
-    assert.equal(await cloud.stat(`large/backups/${backup}/deleted.json`), undefined)
+    assert.equal(await cloud.stat(`${connection}/backups/${backup}/deleted.json`), undefined)
     const again = await copy()
     assert.equal((await stack.ended(again.id)).state, 'succeeded')
     await expectEqual()
   })
 
   test('two of the same to the same place: the second is refused, naming the first', async () => {
-    await forget()
+    await another()
     const held = front.hold('before', isPart(3))
     const first = await copy()
     await held.reached
