@@ -8,7 +8,7 @@ import {
 } from '@temporalio/workflow'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { Phase } from '../model/types.ts'
-import { factsOf, failureOf } from './facts.ts'
+import { classOf, factsOf, failureOf } from './facts.ts'
 import { reasonOfCancel } from './holding.ts'
 import { attempted, patient } from './steps.ts'
 import type { Story } from './story.ts'
@@ -21,12 +21,13 @@ const cancelledFacts = (): ErrorFacts => ({
 
 /**
  * A step that was asked to stop may end otherwise: its worker dies or shuts down, or it meets what would have been tried
- * again. It is not tried again then, and the error is not why the operation ends.
+ * again, or waited for an operator. It is not tried again then, and the error is not why the operation ends.
  */
 function endedByCancel(error: unknown): boolean {
   if (!CancellationScope.current().consideredCancelled || !(error instanceof ActivityFailure)) return false
   const { cause } = error
-  return cause instanceof TimeoutFailure || (cause instanceof ApplicationFailure && !cause.nonRetryable)
+  if (cause instanceof TimeoutFailure) return true
+  return cause instanceof ApplicationFailure && (!cause.nonRetryable || classOf(error) === 'needs-operator')
 }
 
 /** What work answers when another workflow goes on with the operation. */
