@@ -34,7 +34,7 @@ describe('the command line', () => {
       ['connection', 'add', 'a', 'postgres://h/d', '--secret-file', '/nowhere/x'],
     ],
     ['credentials that are not set', ['destination', 'add', 'a', 's3://bucket', '--credentials-env']],
-    ['a choice that is none', ['backups', 'verify', 'shop:latest', '--level', 'deep']],
+    ['a choice that is none', ['backups', 'verify', 'shop:latest', '--level', 'thorough']],
     ['a profile without an address', ['profile', 'add', 'prod']],
     ['two tokens', ['profile', 'add', 'prod', '--url', 'http://h', '--token-env', 'A', '--token-file', 'b']],
     ['recovering without saying what', ['recover', '/tmp/nowhere']],
