@@ -249,7 +249,7 @@ describe('rotation of keys', () => {
     await rename(`${disk}-away`, disk)
 
     const again = await holdfast(['keys', 'rotate', 'third', '--to', 'fourth'], { env: cli() })
-    assert.equal(again.code, 1, again.stdout)
+    assert.equal(again.code, 9, again.stdout)
     assert.match(again.stdout, new RegExp(`disk: lite/${damaged}: manifest.forged`))
     await restored(good, 'the-good-one.db')
     const refused = await stack.refused('POST', '/v1/keys/third/retire', {})
