@@ -85,7 +85,9 @@ describe('access', () => {
           // What is somebody else's may still be refused, further in.
           const refused = answer.body?.detail?.startsWith(`${method} ${path} needs the role`)
           assert.notEqual(refused, true, `${one} may ask ${method} ${path}`)
-          assert.ok(answer.status < 500, `${method} ${path}: ${answer.status}`)
+          // No Temporal runs here, which is all that may still be missing.
+          const away = answer.body?.code === 'temporal.unreachable'
+          assert.ok(answer.status < 500 || away, `${method} ${path}: ${answer.status}`)
         } else {
           assert.equal(answer.status, 403, `${one} may not ask ${method} ${path}`)
           assert.equal(answer.body?.code, 'request.forbidden')

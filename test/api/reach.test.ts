@@ -93,6 +93,7 @@ describe('tokens that are limited to connections', () => {
     if (path.startsWith('/v1/destinations/')) return to('vault')
     if (path.startsWith('/v1/hosts/')) return to('box')
     if (path.startsWith('/v1/keys/')) return to('default')
+    if (path.startsWith('/v1/bandwidth/')) return ['/v1/bandwidth/destination/vault']
     if (path.startsWith('/v1/users/')) return to('anna')
     if (path.startsWith('/v1/tokens/')) return to('tok-ABCDEFGH')
     if (path.startsWith('/v1/sessions/')) return to('ses-ABCDEFGH')
