@@ -12,11 +12,12 @@ import { type ArtifactEntry, associatedDataFor, type SignedManifest } from '../m
 import type { AttemptArtifact, AttemptRecord, BackupInput, Lost } from '../model/records.ts'
 import { backupPrefix, settled } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
+import { isOfDestination } from '../storage/retry.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import type { Encoder } from './encoder.ts'
 import { writerEpoch } from './epoch.ts'
-import { atEach, isOfThePlace, placesOf, standIns } from './places.ts'
+import { atEach, placesOf, standIns } from './places.ts'
 
 /** What one attempt made: everything the manifest needs to know of its artifacts. */
 export interface Made {
@@ -132,7 +133,7 @@ async function openSomewhere(
   try {
     first = await atEach(turn, record.destinations, open)
   } catch (error) {
-    if (!isOfThePlace(error) || instead.length === 0) throw error
+    if (!isOfDestination(error) || instead.length === 0) throw error
     const { code, message: detail } = error
     first = {
       done: new Map(),
@@ -148,7 +149,7 @@ async function openSomewhere(
     const second = await atEach(turn, others, open)
     return { done: [...done, ...second.done.keys()], lost: [...first.lost, ...second.lost] }
   } catch (error) {
-    if (!isOfThePlace(error) || done.length === 0) throw error
+    if (!isOfDestination(error) || done.length === 0) throw error
     return { done, lost: first.lost }
   }
 }

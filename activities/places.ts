@@ -2,9 +2,9 @@
  * Several destinations of one backup. Whoever asks does so at each; one that cannot is lost for this pass and gets its copy
  * afterwards, as long as another one can.
  */
-import { HoldfastError } from '../model/errors.ts'
+import type { HoldfastError } from '../model/errors.ts'
 import type { BackupInput, Lost } from '../model/records.ts'
-import { patience } from '../storage/retry.ts'
+import { borne, isOfDestination } from '../storage/retry.ts'
 import type { Turn } from './boundary.ts'
 import { mostHopeful } from './copies.ts'
 
@@ -23,35 +23,19 @@ export async function atEach<T>(
     try {
       done.set(
         destination,
-        await (destinations.length > 1 ? borne(turn, destination, act) : act(destination)),
+        await (destinations.length > 1
+          ? borne(patienceSeconds, turn.signal, () => act(destination))
+          : act(destination)),
       )
     } catch (error) {
       turn.signal.throwIfAborted()
-      if (!isOfThePlace(error)) throw error
+      if (!isOfDestination(error)) throw error
       failures.set(destination, error)
     }
   }
   if (done.size === 0 && failures.size > 0) throw mostHopeful([...failures.values()])
   return { done, lost: lostOf(failures) }
 }
-
-async function borne<T>(
-  turn: Pick<Turn, 'signal'>,
-  destination: string,
-  act: (destination: string) => Promise<T>,
-): Promise<T> {
-  const trouble = patience(patienceSeconds, turn.signal)
-  for (;;) {
-    try {
-      return await act(destination)
-    } catch (error) {
-      await trouble.after(error)
-    }
-  }
-}
-
-export const isOfThePlace = (error: unknown): error is HoldfastError =>
-  error instanceof HoldfastError && error.code.startsWith('destination.')
 
 export const lostOf = (failures: ReadonlyMap<string, HoldfastError>): Lost[] =>
   [...failures].map(([destination, { code, message }]) => ({ destination, code, detail: message }))

@@ -7,6 +7,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { Destination, PartInfo } from './destination.ts'
 import type { PartJournal } from './journal.ts'
 import { type PartSender, partSender, type SenderOptions } from './parts.ts'
+import { isOfDestination } from './retry.ts'
 
 /** An upload that is open, and what is known of it. */
 export interface Target {
@@ -48,7 +49,7 @@ export function fanOut(
     const lose = (error: unknown) => {
       if (branch.lost !== undefined) return
       const others = branches.some(one => one !== branch && one.lost === undefined)
-      if (!others || !isOfTheStore(error)) {
+      if (!others || !isOfDestination(error)) {
         fail(error)
         return
       }
@@ -135,9 +136,6 @@ interface Branch {
   done: number
   stop: AbortController
 }
-
-const isOfTheStore = (error: unknown): error is HoldfastError =>
-  error instanceof HoldfastError && error.code.startsWith('destination.')
 
 async function inTime(acting: Promise<void>, { lose }: Branch, seconds: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined

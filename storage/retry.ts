@@ -39,3 +39,23 @@ export function patience(seconds: number, signal?: AbortSignal): Patience {
     },
   }
 }
+
+/** Acts until it succeeds, or the patience is used up, or the error is none that passes by itself. */
+export async function borne<T>(
+  seconds: number,
+  signal: AbortSignal | undefined,
+  act: () => Promise<T>,
+): Promise<T> {
+  const trouble = patience(seconds, signal)
+  for (;;) {
+    try {
+      return await act()
+    } catch (error) {
+      await trouble.after(error)
+    }
+  }
+}
+
+/** It is this destination that is in trouble; another one may do. */
+export const isOfDestination = (error: unknown): error is HoldfastError =>
+  error instanceof HoldfastError && error.code.startsWith('destination.')

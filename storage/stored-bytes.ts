@@ -5,7 +5,7 @@
 import { HoldfastError } from '../model/errors.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import type { Destination } from './destination.ts'
-import { patience } from './retry.ts'
+import { borne, patience } from './retry.ts'
 
 export type Expected = Pick<ArtifactEntry, 'name' | 'storedBytes' | 'storedSha256' | 'encryption'>
 
@@ -21,13 +21,17 @@ export interface ReadOptions {
   patienceSeconds?: number
 }
 
+const usualPatienceSeconds = 60
+
 /** With `readsAtOnce` of them under way or waiting, this bounds what a read holds in memory. */
 export const pieceBytes = 8 * 1024 * 1024
 
 /** What the store says of the object agrees with the manifest: it is there and has its length. Reads no bytes of it. */
 export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): Promise<void> {
   const { destination, key, entry, signal } = options
-  const stat = await borne(options, () => destination.stat(key, signal === undefined ? {} : { signal }))
+  const stat = await borne(options.patienceSeconds ?? usualPatienceSeconds, signal, () =>
+    destination.stat(key, signal === undefined ? {} : { signal }),
+  )
   if (stat === undefined) {
     throw new HoldfastError(
       'destination.object-missing',
@@ -124,7 +128,7 @@ function fetchPiece(options: ReadOptions, from: number, end: number): Piece {
 
 async function* range(options: ReadOptions, from: number, end: number): AsyncGenerator<Buffer> {
   const { destination, key, signal } = options
-  const trouble = patience(options.patienceSeconds ?? 60, signal)
+  const trouble = patience(options.patienceSeconds ?? usualPatienceSeconds, signal)
   let offset = from
   while (offset < end) {
     try {
@@ -158,14 +162,3 @@ const cut = (key: string, offset: number, cause?: unknown): HoldfastError =>
     `Reading ${key}: the connection ended after ${offset} bytes${cause instanceof Error ? ` (${cause.message})` : ''}.`,
     { cause },
   )
-
-async function borne<T>(options: Omit<ReadOptions, 'onProgress'>, act: () => Promise<T>): Promise<T> {
-  const trouble = patience(options.patienceSeconds ?? 60, options.signal)
-  for (;;) {
-    try {
-      return await act()
-    } catch (error) {
-      await trouble.after(error)
-    }
-  }
-}
