@@ -147,7 +147,7 @@ async function fill(path: string, bytes: number): Promise<void> {
 }
 
 async function crypt(place: string): Promise<Record<string, string>> {
-  const { stdout } = await promisify(execFile)('rclone', ['obscure', randomBytes(18).toString('base64url')])
+  const { stdout } = await promisify(execFile)('rclone', ['obscure', randomBytes(18).toString('hex')])
   return {
     // No configuration but this.
     RCLONE_CONFIG: '',

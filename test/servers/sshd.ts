@@ -222,7 +222,10 @@ async function accounts(
   password: string,
   options: SshdOptions,
 ): Promise<void> {
-  const { stdout } = await run('openssl', ['passwd', '-6', password])
+  // Not as an argument: it may begin with a dash.
+  const hash = run('openssl', ['passwd', '-6', '-stdin'])
+  hash.child.stdin?.end(password)
+  const { stdout } = await hash
   const system = async (name: string) => await readFile(`/etc/${name}`, 'utf8')
   await writeFile(
     at('passwd'),
