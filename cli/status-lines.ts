@@ -100,6 +100,7 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
       lines.push(...wrapped(`restore time: ${restore.detail}`, '    ', screen.columns))
     }
   }
+  if (few || one.level !== 'healthy') lines.push(...copiesLines(one, screen))
   for (const { name, words, next } of few ? one.schedules : []) {
     if (next === null) continue
     lines.push(
@@ -117,6 +118,40 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
     if (!told.some(problem => problem.command === operation.command)) {
       lines.push(...commandLines(operation.command, screen))
     }
+  }
+  return lines
+}
+
+const shortWords = {
+  copies: 'too few copies',
+  media: 'all on disks',
+  'off-site': 'none off-site',
+  immutable: 'none immutable',
+} as const
+
+/** One line; where there is room, what mends each of it. */
+function copiesLines({ copies }: DatabaseStatus, { columns, detailed, flags }: Screen): string[] {
+  if (copies === null) return []
+  const { missing, since, arriving, count, offSite, immutable } = copies
+  if (missing.length === 0) {
+    const words = `3-2-1: kept, ${count} copies; off-site ${offSite.join(', ')}; immutable ${immutable.join(', ')}`
+    return detailed ? wrapped(clean(words), '    ', columns) : []
+  }
+  const short = missing.map(({ rule }) => shortWords[rule]).join(', ')
+  const from = since === null ? '' : ` since ${time(since).slice(0, 16)}`
+  const lines = wrapped(`3-2-1: ${short}${from}`, '    ', columns)
+  if (arriving.length > 0) {
+    lines.push(...wrapped(`it is being copied to ${clean(arriving.join(', '))}`, '      ', columns))
+  }
+  if (!detailed) return lines
+  for (const [index, { detail, hint, command }] of missing.entries()) {
+    lines.push(...wrapped(clean(detail), '      ', columns))
+    // What the same command mends is said together.
+    if (missing[index + 1]?.command === command) continue
+    lines.push(
+      ...wrapped(`→ ${clean(hint)}`, '      ', columns),
+      ...commandLines(command, { columns, flags }),
+    )
   }
   return lines
 }
@@ -140,7 +175,7 @@ function problemLines(problem: StatusProblem, indent: string, screen: Screen): s
 }
 
 /** For copying: a line that is too long goes on behind a backslash, as the shell reads it. */
-function commandLines(command: string, { columns, flags }: Screen): string[] {
+function commandLines(command: string, { columns, flags }: Pick<Screen, 'columns' | 'flags'>): string[] {
   const words = `${clean(command)}${flags}`
   if (words.length + 6 <= columns) return [`    $ ${words}`]
   const at = words.search(/ --(?!to\b)/)

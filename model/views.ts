@@ -428,6 +428,30 @@ export const databaseStatusView = z.object({
       command: z.string(),
     })
     .nullable(),
+  /** Of the newest backup that can be restored, by the rule of three copies, on two media, one off-site and one immutable. */
+  copies: z
+    .object({
+      /** Whole ones; the database itself is the first. */
+      count: z.int(),
+      media: z.array(z.enum(['disk', 'object store'])),
+      /** Destinations whose copies are. */
+      offSite: z.array(z.string()),
+      immutable: z.array(z.string()),
+      /** Destinations that it is copied to by itself. */
+      arriving: z.array(z.string()),
+      /** What the rule wants beside that; empty: nothing. */
+      missing: z.array(
+        z.object({
+          rule: z.enum(['copies', 'media', 'off-site', 'immutable']),
+          detail: z.string(),
+          hint: z.string(),
+          command: z.string(),
+        }),
+      ),
+      /** The latest backups fell short since then, as far as the last ones tell; null: nothing is missing. */
+      since: z.string().nullable(),
+    })
+    .nullable(),
   operations: z.array(openOperationView),
   /** Of backups. */
   schedules: z.array(

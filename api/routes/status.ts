@@ -59,6 +59,7 @@ async function statusNow(context: ApiContext): Promise<StatusView> {
     const round: Round = {
       context,
       now,
+      destinations,
       looks,
       keyring,
       measured: await measuredRestores(context),

@@ -1,6 +1,7 @@
 /** One database on the status screen: what can be restored, how long it takes, what is wrong, what runs. */
 import { listBackups } from '../../catalog/backups.ts'
 import type { StoredConnection } from '../../catalog/connections.ts'
+import type { StoredDestination } from '../../catalog/destinations.ts'
 import { findOperation, listOperations } from '../../catalog/operations.ts'
 import { engineOf } from '../../engines/index.ts'
 import type { BackupRecord, CopyRecord, OperationRecord } from '../../model/records.ts'
@@ -9,6 +10,7 @@ import { shellWord } from '../../model/shell.ts'
 import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
 import { type Keyring, keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext } from '../context.ts'
+import { copiesStatus } from './copies.ts'
 import { estimate, type Measured } from './estimate.ts'
 import type { Look } from './look.ts'
 import { brokenPromises, scheduledBackups, shownSchedule } from './schedules.ts'
@@ -17,6 +19,7 @@ import { brokenPromises, scheduledBackups, shownSchedule } from './schedules.ts'
 export interface Round {
   context: ApiContext
   now: Date
+  destinations: readonly StoredDestination[]
   looks: ReadonlyMap<string, Look>
   keyring: Keyring
   measured: readonly Measured[]
@@ -75,6 +78,16 @@ export async function statusOf(
     latestBackup: latest === undefined ? null : shown(latest, ageSeconds ?? 0),
     ageSeconds: ageSeconds ?? null,
     restore: found === undefined ? null : await restoreOf(round, found),
+    copies:
+      latest === undefined
+        ? null
+        : copiesStatus(
+            latest.backup,
+            latest.whole,
+            backups.slice(backups.indexOf(latest.backup) + 1),
+            round.destinations,
+            round.now,
+          ),
     operations: operations.map(openOperation),
     schedules: scheduled.map(one => shownSchedule(one, round.now)),
     problems,
@@ -89,13 +102,17 @@ interface Judged {
   keyAtHand: boolean | null
   /** Why it cannot be restored. */
   problem: StatusProblem | undefined
+  /** Every copy that can be restored as far as we know. */
+  whole: CopyRecord[]
   /** What is wrong with copies beside the one to read. */
   others: StatusProblem[]
 }
 
+type JudgedCopy = Omit<Judged, 'whole' | 'others'>
+
 /** By the best of its copies: one that was seen just now, else one that may be there. */
 async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
-  const judged: Omit<Judged, 'others'>[] = []
+  const judged: JudgedCopy[] = []
   for (const copy of backup.copies) {
     if (copy.state === 'committed') judged.push(await judgeCopy(round, backup, copy))
   }
@@ -105,14 +122,10 @@ async function judge(round: Round, backup: BackupRecord): Promise<Judged> {
   const others = judged.flatMap(({ problem }) =>
     problem === undefined || best.problem !== undefined ? [] : [{ ...problem, level: 'warning' as const }],
   )
-  return { ...best, others }
+  return { ...best, whole: whole.map(({ copy }) => copy), others }
 }
 
-async function judgeCopy(
-  round: Round,
-  backup: BackupRecord,
-  copy: CopyRecord,
-): Promise<Omit<Judged, 'others'>> {
+async function judgeCopy(round: Round, backup: BackupRecord, copy: CopyRecord): Promise<JudgedCopy> {
   const { id, encrypted } = backup
   const { destination, verified } = copy
   const look = round.looks.get(destination)

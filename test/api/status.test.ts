@@ -75,6 +75,18 @@ describe('status', () => {
     return { ...found, codes: found.problems.filter(one => one.level !== 'note').map(one => one.code) }
   }
 
+  test('what its copies lack is said, and makes no database unwell', async () => {
+    const { copies, level } = await ofShop()
+    assert.equal(level, 'healthy')
+    assert.equal(copies?.count, 2)
+    assert.deepEqual(
+      copies.missing.map(({ rule }) => rule),
+      ['copies', 'media', 'off-site', 'immutable'],
+    )
+    assert.equal(copies.missing[1]?.command, `holdfast backups copy ${backupId} --to vault`)
+    assert.equal(copies.missing[2]?.command, 'holdfast destination change disk --off-site')
+  })
+
   test('what is parked or waits for approval is said with the command that takes it on', async () => {
     const error = { code: 'destination.full', detail: 'No room is left.', hint: 'Make room.' } as const
     await enter(

@@ -33,6 +33,28 @@ const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus 
     detail: 'measured: 3 restores of this database',
     command: `holdfast restore 20261121T031400Z-full-9f3kq2xa --target ${name} --database ${name}_20261121_031400`,
   },
+  copies: {
+    count: 2,
+    media: ['disk', 'object store'],
+    offSite: [],
+    immutable: ['vault'],
+    arriving: [],
+    missing: [
+      {
+        rule: 'copies',
+        detail: '2 of 3 copies, with the database itself.',
+        hint: 'Copy it to barn.',
+        command: 'holdfast backups copy 20261121T031400Z-full-9f3kq2xa --to barn',
+      },
+      {
+        rule: 'off-site',
+        detail: 'No copy is off-site.',
+        hint: 'Copy it to barn.',
+        command: 'holdfast backups copy 20261121T031400Z-full-9f3kq2xa --to barn',
+      },
+    ],
+    since: '2026-11-19T03:14:00.000Z',
+  },
   operations: [],
   schedules: [
     {
@@ -120,6 +142,25 @@ test('a few databases: each with its command; the flags that reach this Holdfast
     lines.some(line => /shop .* 2 d 7 h .*checksum .*~ 12 min 34 s/.test(line)),
     lines.join('\n'),
   )
+})
+
+test('what is missing of three copies: a line, and with room each with its command, which is said once', () => {
+  const status = fleet([database('shop', 'healthy')])
+  const short = /^ {4}3-2-1: too few copies, none off-site since 2026-11-1[89]/
+  const command = '    $ holdfast backups copy 20261121T031400Z-full-9f3kq2xa --to barn'
+  const plain = seen(status)
+  assert.ok(
+    plain.some(line => short.test(line)),
+    plain.join('\n'),
+  )
+  assert.ok(!plain.includes(command))
+  const detailed = seen(status, 80, true)
+  assert.equal(detailed.filter(line => line === command).length, 1, detailed.join('\n'))
+  assert.ok(detailed.includes('      No copy is off-site.'))
+  const [kept] = status.databases
+  if (kept?.copies) kept.copies = { ...kept.copies, offSite: ['barn'], missing: [], since: null }
+  assert.ok(!seen(status).some(line => line.includes('3-2-1')))
+  assert.ok(seen(status, 80, true).some(line => line.includes('3-2-1: kept, 2 copies; off-site barn')))
 })
 
 test('nothing of another server reaches the terminal as it is', () => {
