@@ -3,11 +3,13 @@
  * a byte, or with all that was begun from it begun anew from the next; and that is said.
  */
 import { errorClass, HoldfastError } from '../model/errors.ts'
+import { isForeignId } from '../model/foreign.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
 import { loadBackup } from '../storage/backups.ts'
 import { boundTo } from '../storage/bound.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { loadForeign } from './foreign.ts'
 import { logOf } from './log.ts'
 
 /** What says where a backup lies. */
@@ -62,6 +64,7 @@ export async function loadCopy(
   destination: string,
 ): Promise<{ manifest: Manifest; keys: KeySidecar[] }> {
   const opened = await context.destination(destination)
+  if (isForeignId(backupId)) return { manifest: await loadForeign(context, opened, backupId), keys: [] }
   const trusted = await context.catalog.trustedInstallations()
   if (copies.length === 1) return await loadBackup(opened, sourceConnection, backupId, trusted)
   const late = AbortSignal.timeout(answerSeconds * 1000)

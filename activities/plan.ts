@@ -19,6 +19,7 @@ import type {
 } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
+import { unsignedWords } from '../model/foreign.ts'
 import { readable } from '../model/ids.ts'
 import { canonical, type Manifest } from '../model/manifest.ts'
 import type { BackupInput, ConnectionRecord, RestoreInput } from '../model/records.ts'
@@ -46,6 +47,8 @@ export interface StoredRestorePlan extends RestorePlan {
   target: RestoreTarget
   targetFacts: ServerFacts
   manifest: Manifest
+  /** In words, that nobody signed the backup; null: its manifest is signed, and was checked. */
+  unsigned: string | null
   hooks: PlannedHook[]
 }
 
@@ -243,6 +246,7 @@ export async function planRestore(
     target,
     targetFacts,
     manifest,
+    unsigned: unsignedWords(manifest),
     hooks: await planHooks(context, 'restore', engine, connection, target.database),
     ...planned,
   })

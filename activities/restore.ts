@@ -1,15 +1,17 @@
 /** Restores beside: fetch, feed, prove, and only then the final name. */
 import { engineOf } from '../engines/index.ts'
 import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
+import { isForeignId, unsignedWords } from '../model/foreign.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
 import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
-import { backupPrefix } from '../storage/backups.ts'
+import { artifactKey } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
 import { dataKeyFrom } from '../storage/sidecars.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, loadCopy } from './copies.ts'
+import { expectRead } from './foreign.ts'
 import {
   methodOf,
   planRestore,
@@ -31,11 +33,17 @@ export async function planRestoreFrom(
 ): Promise<RestoreSummary & { warnings: string[]; frozen: Frozen | null }> {
   const { result, warnings } = await fromCopies(context, turn, input, async name => {
     const { manifest, keys } = await loadCopy(context, turn, input, name)
+    if (isForeignId(input.backupId)) expectRead(manifest)
     for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
     return manifest
   })
   const frozen = await lookForFrozen(context.destination, input, result)
-  return { ...(await planRestore(context, turn, input, result)), warnings, frozen }
+  const unsigned = unsignedWords(result) ?? []
+  return {
+    ...(await planRestore(context, turn, input, result)),
+    warnings: warnings.concat(unsigned),
+    frozen,
+  }
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */
@@ -77,7 +85,6 @@ async function runStepsFrom(
   const engine = engineOf(input.targetEngine)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const destination = await context.destination(from)
-  const prefix = backupPrefix(input.sourceConnection, input.backupId)
   await context.host.files.ensureDirectory(context.host.stagingDir(input.operationId))
   // An earlier run of this step may live on (a suspended worker): its programs end before ours begin.
   turn.assertLease()
@@ -89,7 +96,7 @@ async function runStepsFrom(
       throw new HoldfastError('manifest.invalid', `Backup ${input.backupId} has no artifact "${name}".`)
     return {
       destination,
-      key: `${prefix}${entry.object}`,
+      key: artifactKey(input.sourceConnection, input.backupId, entry),
       entry,
       signal: turn.signal,
       onProgress: (bytes: number) => turn.progress({ bytes, totalBytes: entry.storedBytes }),
@@ -137,7 +144,12 @@ async function runStepsFrom(
 
 /** The plan was made of one copy; another one is read in its place only where it is one of the same attempt. */
 function expectSame(planned: Manifest, there: Manifest, destination: string): void {
-  if (there.attemptId === planned.attemptId) return
+  // A foreign one has no attempt: it is the file that was read, by its hash.
+  const [one, other] = [planned, there].map(({ artifacts }) => artifacts.map(entry => entry.storedSha256))
+  const isSame = isForeignId(planned.backupId)
+    ? `${one}` === `${other}`
+    : there.attemptId === planned.attemptId
+  if (isSame) return
   throw new HoldfastError(
     'manifest.invalid',
     `Backup ${planned.backupId} at ${destination} is not the one that was planned for: it is of attempt ${there.attemptId}.`,

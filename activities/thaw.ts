@@ -1,7 +1,7 @@
 /** Bringing back from an archive what a restore or a verification is going to read. */
 import { HoldfastError } from '../model/errors.ts'
 import type { Manifest } from '../model/manifest.ts'
-import { backupPrefix } from '../storage/backups.ts'
+import { artifactKey } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
@@ -27,8 +27,7 @@ export async function lookForFrozen(
   manifest: Manifest,
   ask: (destination: Destination, key: string) => Promise<void> = async () => {},
 ): Promise<Frozen | null> {
-  const prefix = backupPrefix(sourceConnection, backupId)
-  const keys = manifest.artifacts.map(({ object }) => `${prefix}${object}`)
+  const keys = manifest.artifacts.map(entry => artifactKey(sourceConnection, backupId, entry))
   let first: { frozen: Frozen; opened: Destination; archived: string[] } | undefined
   for (const name of copies) {
     try {

@@ -2,6 +2,7 @@
 
 import { readerOf } from '../engines/index.ts'
 import { HoldfastError } from '../model/errors.ts'
+import { isForeignId } from '../model/foreign.ts'
 import type { ArtifactEntry, KeySidecar, Manifest } from '../model/manifest.ts'
 import type { VerifyInput } from '../model/records.ts'
 import type { Verified } from '../model/verified.ts'
@@ -15,6 +16,7 @@ import { fromCopies, isAway, loadCopy } from './copies.ts'
 import type { PausableTurn } from './pausing.ts'
 import { readWhole } from './reading.ts'
 import { dataKeyOf } from './restore.ts'
+import { lookAtForeign } from './verify-foreign.ts'
 
 type Verify = Pick<VerifyInput, 'operationId' | 'backupId' | 'copies' | 'sourceConnection' | 'level'>
 
@@ -77,6 +79,7 @@ async function look(
   input: Verify,
   name: string,
 ): Promise<string> {
+  if (isForeignId(input.backupId)) return await lookAtForeign(context, turn, input, name)
   const { manifest, keys } = await loadCopy(context, turn, input, name)
   const destination = await context.destination(name)
   // A hash cannot be carried over to another run: what was paused is read again from its beginning.

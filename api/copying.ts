@@ -29,6 +29,13 @@ export async function askedCopy(
   backup: BackupRecord,
   request: { to: string; from?: string | undefined; unattended?: boolean | undefined },
 ): Promise<OperationRecord> {
+  if (backup.foreign) {
+    throw new HoldfastError(
+      'request.invalid',
+      `Backup ${backup.id} is foreign: it has no manifest that could be copied along.`,
+      { hint: 'Copy the file with the tools of its place, then `holdfast catalog sync` where it lies.' },
+    )
+  }
   const names = (await listDestinations(context.catalog)).map(({ name }) => name)
   if (!names.includes(request.to)) {
     throw new InvalidRequest([{ path: 'to', message: `there is no destination named ${request.to}` }])

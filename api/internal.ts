@@ -5,6 +5,7 @@ import type { WorkerCatalog } from '../catalog/worker.ts'
 import { workerCatalog } from '../catalog/worker-server.ts'
 import { compressionMethods } from '../model/compression.ts'
 import { isErrorCode } from '../model/errors.ts'
+import { foreignWrappings } from '../model/foreign.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
@@ -174,6 +175,18 @@ const args = {
   signManifest: z.tuple([manifestSchema]),
   trustedInstallations: z.tuple([]),
   recordBackup: z.tuple([backup, z.array(foundCopy).min(1).max(64)]),
+  foreign: z.tuple([id]),
+  recordForeignReading: z.tuple([
+    id,
+    z.strictObject({
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+      contentBytes: z.int().nonnegative().optional(),
+      engine: z.string().min(1).max(100).optional(),
+      format: z.string().min(1).max(100).optional(),
+      wrapping: z.enum(foreignWrappings).nullable().optional(),
+      facts: jsonRecord.optional(),
+    }),
+  ]),
   recordVerification: z.tuple([id, name, verified]),
   wantApproval: z.tuple([
     id,

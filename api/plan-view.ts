@@ -20,6 +20,7 @@ export async function planViewOf(
     kind: plan.kind,
     digest: stored.digest,
     destroys: plan.kind === 'restore' ? plan.destroys : [],
+    unsigned: plan.kind === 'restore' ? plan.unsigned : null,
     preempts: 'preempt' in operation.input && operation.input.preempt,
     steps: steps.map(stepView),
     hooks: plan.hooks.map(({ connection: _connection, run, ...hook }) => ({

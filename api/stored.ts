@@ -3,7 +3,7 @@ import { destinationSecrets, readDestination } from '../catalog/destinations.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupRecord } from '../model/records.ts'
 import type { BackupShown } from '../model/views.ts'
-import { backupPrefix } from '../storage/backups.ts'
+import { artifactKey, backupPrefix } from '../storage/backups.ts'
 import { boundTo } from '../storage/bound.ts'
 import type { ObjectStat } from '../storage/destination.ts'
 import { openDestination } from '../storage/index.ts'
@@ -22,7 +22,7 @@ export async function lookAtStored(context: ApiContext, backup: BackupRecord): P
 
 async function lookAt(
   { catalog, shellOn }: ApiContext,
-  { id, connection, manifest }: BackupRecord,
+  { id, connection, manifest, foreign }: BackupRecord,
   destination: string,
 ): Promise<Stored | undefined> {
   const late = AbortSignal.timeout(lookSeconds * 1000)
@@ -32,13 +32,15 @@ async function lookAt(
     try {
       if (!opened.capabilities.objectLock) return undefined
       const bound = boundTo(late, opened)
-      const prefix = backupPrefix(connection, id)
       const objects = await Promise.all(
-        manifest.artifacts.map(artifact => bound.stat(`${prefix}${artifact.object}`)),
+        manifest.artifacts.map(artifact => bound.stat(artifactKey(connection, id, artifact))),
       )
       return summed(
         destination,
-        [...objects, await bound.stat(`${prefix}manifest.json`)].filter(one => one !== undefined),
+        [
+          ...objects,
+          ...(foreign ? [] : [await bound.stat(`${backupPrefix(connection, id)}manifest.json`)]),
+        ].filter(one => one !== undefined),
       )
     } finally {
       await opened.close()

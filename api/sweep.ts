@@ -5,7 +5,7 @@
 
 import { listAttempts } from '../catalog/attempts.ts'
 import { findBackup } from '../catalog/backups.ts'
-import { listDestinations, markReadOnly, readDestination } from '../catalog/destinations.ts'
+import { listDestinations, markReadOnly, readOwnDestination } from '../catalog/destinations.ts'
 import { rememberedEpoch } from '../catalog/epochs.ts'
 import { listHosts } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
@@ -54,7 +54,7 @@ export async function sweep(
   const names =
     only === undefined
       ? (await listDestinations(context.catalog)).map(({ name }) => name)
-      : [(await readDestination(context.catalog, only)).name]
+      : [(await readOwnDestination(context.catalog, only)).name]
   for (const name of names) {
     try {
       await withDestination(context, name, async opened => {

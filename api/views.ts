@@ -4,6 +4,7 @@ import type { StoredDestination } from '../catalog/destinations.ts'
 import type { StoredHost } from '../catalog/hosts.ts'
 import { fingerprint, keyType } from '../hosts/ssh/index.ts'
 import { compressionAdvice, compressionWords } from '../model/compression.ts'
+import type { ForeignFile } from '../model/foreign.ts'
 import type {
   ApprovalRecord,
   BackupRecord,
@@ -86,7 +87,7 @@ export function backupViewOf(backup: BackupRecord, uris: ReadonlyMap<string, str
     uri: first?.uri ?? '',
     database: backup.database,
     serverVersion: backup.manifest.server.version,
-    consistency: backup.manifest.consistency,
+    consistency: backup.foreign ? 'unknown' : backup.manifest.consistency,
     state: backup.state,
     encrypted: backup.encrypted,
     toolBytes: backup.toolBytes,
@@ -95,10 +96,19 @@ export function backupViewOf(backup: BackupRecord, uris: ReadonlyMap<string, str
     startedAt: backup.startedAt,
     endedAt: backup.endedAt,
     labels: backup.labels,
+    foreign: backup.foreign && foreignViewOf(backup.foreign),
     verified: first?.verified ?? null,
     copies,
   }
 }
+
+const foreignViewOf = ({ key, wrapping, modifiedAt, tag, sha256 }: ForeignFile) => ({
+  file: key,
+  wrapping,
+  modifiedAt,
+  tag,
+  sha256,
+})
 
 const artifactViewsOf = ({ manifest }: BackupRecord): BackupView['artifacts'] =>
   manifest.artifacts.map(artifact => ({
@@ -113,12 +123,12 @@ const artifactViewsOf = ({ manifest }: BackupRecord): BackupView['artifacts'] =>
   }))
 
 const copyViewOf = (
-  { id, connection }: BackupRecord,
+  { id, connection, foreign }: BackupRecord,
   { destination, state, committedAt, verified, wantedUntil, trouble, operationId }: CopyRecord,
   destinationUri = destination,
 ): BackupView['copies'][number] => ({
   destination,
-  uri: `${destinationUri.replace(/\/+$/, '')}/${connection}/backups/${id}`,
+  uri: `${destinationUri.replace(/\/+$/, '')}/${foreign ? foreign.key : `${connection}/backups/${id}`}`,
   state,
   committedAt,
   verified,

@@ -94,6 +94,7 @@ export async function connectionsOfBackups(catalog: Catalog): Promise<string[]> 
     .selectFrom('backups')
     .select('connection')
     .distinct()
+    .where('foreign_file', 'is', null)
     .where(({ exists, selectFrom }) => exists(committedCopy(selectFrom)))
     .orderBy('connection')
     .execute()
@@ -118,6 +119,7 @@ function toBackup(row: Selectable<CatalogTables['backups']>, copies: CopyRecord[
     endedAt: row.ended_at,
     labels: JSON.parse(row.labels),
     manifest: JSON.parse(row.manifest),
+    foreign: row.foreign_file === null ? null : JSON.parse(row.foreign_file),
     copies,
   }
 }

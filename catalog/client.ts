@@ -59,6 +59,8 @@ export function catalogClient(options: {
     signManifest: method('signManifest'),
     trustedInstallations: method('trustedInstallations'),
     recordBackup: method('recordBackup'),
+    foreign: method('foreign'),
+    recordForeignReading: method('recordForeignReading'),
     recordVerification: method('recordVerification'),
     wantApproval: method('wantApproval'),
     weighApproval: method('weighApproval'),

@@ -23,6 +23,8 @@ export interface StoredDestination extends DestinationRecord {
   failover: string | null
   /** It lies elsewhere than the databases; null: nobody has said. */
   offSite: boolean | null
+  /** A directory that foreign backups were found in: nothing is ever written there. */
+  foreignOnly: boolean
   requestKey: string | null
 }
 
@@ -55,6 +57,7 @@ export async function insertDestination(
         encrypt_to: destination.encryptTo === null ? null : JSON.stringify(destination.encryptTo),
         failover: destination.failover,
         off_site: destination.offSite === null ? null : destination.offSite ? 1 : 0,
+        foreign_only: destination.foreignOnly ? 1 : 0,
         request_key: destination.requestKey,
         created_at: destination.createdAt,
       })
@@ -84,6 +87,17 @@ export async function destinationsOn(tx: CatalogDatabase, host: string): Promise
   return rows.filter(({ uri }) => hostOfDestination({ kind: 'server', uri }) === host).map(({ name }) => name)
 }
 
+/** One to write to. Throws `request.not-found`, `request.invalid`. */
+export async function readOwnDestination(catalog: Catalog, name: string): Promise<StoredDestination> {
+  const found = await readDestination(catalog, name)
+  if (!found.foreignOnly) return found
+  throw new HoldfastError(
+    'request.invalid',
+    `${name} is a directory that only foreign backups are read from (${found.uri}); nothing is written there.`,
+    { hint: 'To keep backups there, too: remove it, then add it with `holdfast destination add`.' },
+  )
+}
+
 /** Throws `request.not-found`. */
 export async function readDestination(catalog: Catalog, name: string): Promise<StoredDestination> {
   const found = await findDestination(catalog, name)
@@ -103,7 +117,11 @@ export async function findDestination(
   return row && (await toDestination(catalog.db, row))
 }
 
-export async function listDestinations(catalog: Catalog): Promise<StoredDestination[]> {
+/** Where backups are kept: all but directories that foreign ones were found in. */
+export const listDestinations = async (catalog: Catalog): Promise<StoredDestination[]> =>
+  (await listPlaces(catalog)).filter(({ foreignOnly }) => !foreignOnly)
+
+export async function listPlaces(catalog: Catalog): Promise<StoredDestination[]> {
   const rows = await catalog.db.selectFrom('destinations').selectAll().orderBy('name').execute()
   return await Promise.all(rows.map(row => toDestination(catalog.db, row)))
 }
@@ -196,6 +214,7 @@ async function toDestination(
     encryptTo: row.encrypt_to === null ? null : JSON.parse(row.encrypt_to),
     failover: row.failover,
     offSite: row.off_site === null ? null : row.off_site === 1,
+    foreignOnly: row.foreign_only === 1,
     requestKey: row.request_key,
   }
 }

@@ -52,6 +52,8 @@ export interface CatalogTables {
     failover: string | null
     /** 0 or 1; null: nobody has said. */
     off_site: number | null
+    /** 0 or 1: only foreign backups are read from it, and nothing is written. */
+    foreign_only: Generated<number>
     /** JSON list of key names; null: every key that is current. */
     encrypt_to: string | null
     request_key: string | null
@@ -180,6 +182,10 @@ export interface CatalogTables {
     ended_at: string
     labels: string
     manifest: string
+    /** JSON of `ForeignFile`; null: made by a Holdfast. */
+    foreign_file: Generated<string | null>
+    /** Its key, to find it by. */
+    foreign_key: Generated<string | null>
   }
   /** Where a backup lies, or is to lie. */
   copies: {

@@ -18,6 +18,8 @@ export async function planScrub(
     .select(['copies.destination', 'copies.verified'])
     .where('copies.state', '=', 'committed')
   if (destination !== null) query = query.where('copies.destination', '=', destination)
+  // Files of no format that is known have nothing to be parsed.
+  if (level === 'deep') query = query.where('backups.engine', '!=', '')
   const rows = (await query.execute()).map(row => ({
     backupId: row.id,
     connection: row.connection,

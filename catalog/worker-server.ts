@@ -22,6 +22,7 @@ import { recordVerification } from './copies.ts'
 import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
+import { readForeign, recordForeignReading } from './foreign.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
 import { hostSecrets, readHost } from './hosts.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
@@ -67,6 +68,7 @@ export function workerCatalog(
         encryptTo: _default,
         failover: _failover,
         offSite: _offSite,
+        foreignOnly: _foreignOnly,
         requestKey: _key,
         ...record
       } = await readDestination(catalog, name)
@@ -138,6 +140,8 @@ export function workerCatalog(
         if (committedAt !== null) await recordOwnOpeners(catalog, backup, destination)
       }
     },
+    foreign: backupId => readForeign(catalog, backupId),
+    recordForeignReading: (backupId, reading) => recordForeignReading(catalog, backupId, reading),
     recordVerification: (backupId, destination, verified) =>
       recordVerification(catalog, backupId, destination, verified),
     wantApproval: (operationId, wanted) => wantApproval(catalog, operationId, wanted),

@@ -3,6 +3,7 @@
  * token, called through catalog/client.ts. A worker never holds the installation's keys: it asks for the act.
  * Methods throw HoldfastError; `api.unreachable` is transient. All are idempotent: a lost answer is asked for again.
  */
+import type { ForeignFile, ForeignReading } from '../model/foreign.ts'
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
   ApprovalVerdict,
@@ -87,6 +88,10 @@ export interface WorkerCatalog {
 
   /** Upserts the backup by its id, and these of its copies by their destination. */
   recordBackup(backup: BackupFacts, copies: readonly FoundCopy[]): Promise<void>
+  /** Description of a foreign backup. Throws `backup.not-found`. */
+  foreign(backupId: string): Promise<ForeignFile>
+  /** What is known stays: throws `artifact.corrupted` where a hash is known and is another one. */
+  recordForeignReading(backupId: string, reading: ForeignReading): Promise<void>
   recordVerification(backupId: string, destination: string, found: Verified): Promise<void>
 
   /** The plan of a destructive operation is stored: from now on it may be approved. */

@@ -3,6 +3,7 @@
  * readers for its formats; they know nothing of stores, compression and encryption, and keep little in memory.
  */
 import { HoldfastError } from '../model/errors.ts'
+import type { Json } from '../model/types.ts'
 import type { Command, CommandResult } from './engine.ts'
 
 /** The bytes of one dump, in order. */
@@ -70,6 +71,10 @@ export interface FormatReader {
   readonly title: string
   /** Whether something that begins with these bytes (up to 64 KiB) claims to be of this format. */
   claims(head: Buffer): boolean
+  /** What the beginning of one says that a restore has to know and no manifest tells. Integers and strings. */
+  facts?(head: Buffer): Record<string, Json>
+  /** Suffixes of files that belong to one while it is in use: it is nothing whole without them. */
+  readonly beside?: readonly string[]
   /**
    * Reads to the end. Throws `artifact.truncated` and `artifact.malformed`, with the place in the message and in the context.
    * Where it throws, not all bytes may have been taken.

@@ -75,6 +75,13 @@ export const errorTable = {
     'It is the last user with the role admin',
     'Give another user the role admin first.',
   ),
+  'request.mismatch': row(
+    'permanent',
+    422,
+    2,
+    'What was named does not go together',
+    'Name the place without its destination, or a place that lies in it.',
+  ),
   'request.not-found': row(
     'permanent',
     404,
@@ -592,6 +599,13 @@ export const errorTable = {
     2,
     'Backup and target do not fit each other',
     'Choose a target of the same engine and method.',
+  ),
+  'restore.unread': row(
+    'permanent',
+    409,
+    3,
+    'Nobody has read this foreign backup to its end yet',
+    'Read it once: holdfast backups verify BACKUP --level deep; then restore it.',
   ),
   'restore.roles-missing': row(
     'permanent',

@@ -397,6 +397,16 @@ export const takeoverInput = z.strictObject({ reason: z.string().max(1000).optio
 /** Absent destination: all of them. */
 export const rebuildInput = z.strictObject({ destination: slug.optional() })
 
+/** What does not exist in the catalog yet: dumps and archives of other programs. */
+export const syncInput = z.strictObject({
+  /** Name of a destination, the URI of one or of a place in it, or an absolute path on the machine of the API. */
+  source: z.string().min(1).max(4096),
+  /** The destination that `source` has to lie in. */
+  destination: slug.optional(),
+  /** Goes on behind this file: `next` of the answer before. */
+  after: z.string().min(1).max(4096).optional(),
+})
+
 export const sweepInput = z.strictObject({
   /** Only this one, and no machine's staging. */
   destination: slug.optional(),

@@ -3,6 +3,7 @@
  */
 import type { Compression } from './compression.ts'
 import type { ErrorFacts } from './errors.ts'
+import type { ForeignFile } from './foreign.ts'
 import type { Manifest } from './manifest.ts'
 import type {
   BackupType,
@@ -316,12 +317,14 @@ export interface BackupRecord {
   endedAt: string
   labels: Record<string, string>
   manifest: Manifest
+  /** Not made by a Holdfast: `manifest` says what this does, and is signed by nobody. */
+  foreign: ForeignFile | null
   /** The one to use first comes first: whole as far as we know, then by age. */
   copies: CopyRecord[]
 }
 
 /** A backup without where it lies: the same in every copy. */
-export type BackupFacts = Omit<BackupRecord, 'state' | 'copies'>
+export type BackupFacts = Omit<BackupRecord, 'state' | 'copies' | 'foreign'>
 
 /** A backup at one destination: the same manifest, artifacts and keys as in every other one. */
 export interface CopyRecord {

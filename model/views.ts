@@ -182,6 +182,8 @@ export const planView = z.object({
   digest: z.string(),
   /** In words, what of the target is destroyed. */
   destroys: z.array(z.string()),
+  /** The backup is foreign: nobody signed it, in words; null: its manifest is signed. */
+  unsigned: z.string().nullable(),
   /** A backup that holds the server then is ended for it. */
   preempts: z.boolean(),
   steps: z.array(
@@ -272,6 +274,17 @@ export const backupView = z.object({
   startedAt: z.string(),
   endedAt: z.string(),
   labels: z.record(z.string(), z.string()),
+  /** Not made by a Holdfast, and signed by nobody; null: a backup of ours. */
+  foreign: z
+    .object({
+      file: z.string(),
+      wrapping: z.string().nullable(),
+      modifiedAt: z.string(),
+      tag: z.string().nullable(),
+      /** null: nobody has read it to its end yet; a restore needs that. */
+      sha256: z.string().nullable(),
+    })
+    .nullable(),
   verified: verified.nullable(),
   /** The one to use first comes first: `destination`, `uri` and `verified` are of that one. */
   copies: z.array(
@@ -356,6 +369,23 @@ export const rebuildView = z.object({
   refused: z.array(
     z.object({ backup: z.string(), destination: z.string(), code: z.string(), detail: z.string() }),
   ),
+})
+
+export const syncView = z.object({
+  /** Where they lie. */
+  destination: z.string(),
+  /** Foreign backups that are there. */
+  found: z.int(),
+  /** Of these: not known before, or another file than before; and there again after they were gone. */
+  added: z.int(),
+  back: z.int(),
+  /** Known, and not there any more as they were. */
+  gone: z.int(),
+  /** Files that do not look like a dump or an archive. */
+  skipped: z.int(),
+  /** Not all could be looked at in this request: ask again with this as `after`. null: that was all. */
+  next: z.string().nullable(),
+  refused: z.array(z.object({ file: z.string(), code: z.string(), detail: z.string() })),
 })
 
 export const sweepView = z.object({
@@ -525,5 +555,6 @@ export type DatabaseStatus = z.infer<typeof databaseStatusView>
 export type StatusView = z.infer<typeof statusView>
 export type StatusProblem = z.infer<typeof statusProblem>
 export type ApprovalView = z.infer<typeof approvalView>
+export type SyncView = z.infer<typeof syncView>
 export type KeyView = z.infer<typeof keyView>
 export type Problem = z.infer<typeof problem>

@@ -3,6 +3,7 @@
  * and `deleted.json` is not; both are put once. Everything else of a backup lies in attempts' folders beside them.
  */
 import { HoldfastError, hasCode } from '../model/errors.ts'
+import { isForeignId } from '../model/foreign.ts'
 import {
   canonical,
   type DeletedMarker,
@@ -25,6 +26,10 @@ const manifestKey = (connection: string, backupId: string) =>
   `${backupPrefix(connection, backupId)}manifest.json`
 const deletedKey = (connection: string, backupId: string) =>
   `${backupPrefix(connection, backupId)}deleted.json`
+
+/** Of an artifact; a foreign backup is one object that lies where it lies. */
+export const artifactKey = (connection: string, backupId: string, { object }: { object: string }): string =>
+  isForeignId(backupId) ? object : `${backupPrefix(connection, backupId)}${object}`
 
 export type Settled =
   | { state: 'absent' }

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
-import { listDestinations, type StoredDestination } from '../../catalog/destinations.ts'
+import { listDestinations, listPlaces, type StoredDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -145,13 +145,20 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
 
 /** Addresses of destinations by name. */
 async function urisOf({ catalog }: ApiContext): Promise<Map<string, string>> {
-  return new Map((await listDestinations(catalog)).map(({ name, uri }) => [name, uri]))
+  return new Map((await listPlaces(catalog)).map(({ name, uri }) => [name, uri]))
 }
 
 /** Throws `backup.not-found`, `backup.deleted`. */
 export async function readCommitted({ catalog }: ApiContext, id: string): Promise<BackupRecord> {
   const backup = await readBackup(catalog, id)
-  if (backup.state === 'deleted') throw new HoldfastError('backup.deleted', `Backup ${id} was deleted.`)
+  if (backup.state === 'deleted') {
+    throw new HoldfastError(
+      'backup.deleted',
+      backup.foreign
+        ? `Foreign backup ${id} (${backup.foreign.key}) was gone, or another file, when somebody last looked.`
+        : `Backup ${id} was deleted.`,
+    )
+  }
   return backup
 }
 
@@ -291,8 +298,9 @@ export function newVerify(
     ...newOperation(),
     id: input.operationId,
     kind: 'verify',
-    connection: backup.connection,
-    engine: backup.engine,
+    // Of a foreign one there may be neither.
+    connection: backup.connection || null,
+    engine: backup.engine || null,
     backupId: backup.id,
     destination: copies[0],
     targetDatabase: null,

@@ -3,9 +3,10 @@ import {
   destinationSecrets,
   findDestination,
   insertDestination,
-  listDestinations,
+  listPlaces,
   markReadOnly,
   readDestination,
+  readOwnDestination,
   removeDestination,
   type StoredDestination,
 } from '../../catalog/destinations.ts'
@@ -120,7 +121,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   })
   app.openapi(list, async c => {
     const { kind, ...place } = c.req.valid('query')
-    const all = await listDestinations(catalog)
+    const all = await listPlaces(catalog)
     const chosen = kind === undefined ? all : all.filter(one => one.kind === kind)
     return c.json(
       pageByKey(chosen, place, one => one.name, destinationViewOf),
@@ -136,7 +137,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   })
   app.openapi(check, async c => {
     const { name } = c.req.valid('param')
-    const known = await readDestination(catalog, name)
+    const known = await readOwnDestination(catalog, name)
     const notes = await withDestination(context, name, async opened => {
       const found = await opened.check()
       const { epoch } = await claim(context, opened, await rememberedEpoch(catalog, name))
@@ -150,6 +151,7 @@ export function destinationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
   app.openapi(take, async c => {
     const { name } = c.req.valid('param')
     const { reason = 'takeover by request' } = c.req.valid('json')
+    await readOwnDestination(catalog, name)
     const { epoch, before } = await withDestination(context, name, async opened => ({
       before: await currentEpoch(opened),
       epoch: await takeover(opened, await writerIdentity(catalog), reason),
@@ -234,7 +236,7 @@ export async function assertFailover(
   const message =
     failover === name
       ? 'must be another destination'
-      : (await findDestination(catalog, failover)) === undefined
+      : ((await findDestination(catalog, failover))?.foreignOnly ?? true)
         ? `there is no destination named ${failover}`
         : undefined
   if (message !== undefined) throw new InvalidRequest([{ path: 'failover', message }])
@@ -266,6 +268,7 @@ async function readInput(
     encryptTo,
     failover,
     offSite,
+    foreignOnly: false,
     requestKey,
   }
   return { destination, secrets }

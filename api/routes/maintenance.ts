@@ -1,13 +1,15 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
-import { listDestinations, readDestination } from '../../catalog/destinations.ts'
-import { rebuildInput, sweepInput } from '../../model/inputs.ts'
-import { rebuildView, sweepView } from '../../model/views.ts'
+import { listDestinations, readOwnDestination } from '../../catalog/destinations.ts'
+import { rebuildInput, sweepInput, syncInput } from '../../model/inputs.ts'
+import { rebuildView, sweepView, syncView } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { rebuildFrom } from '../rebuild.ts'
 import { requires } from '../roles.ts'
 import { sweep } from '../sweep.ts'
+import { syncForeign } from '../sync.ts'
+import { rememberDirectory, syncPlaceOf } from '../sync-place.ts'
 import { body, json, problems } from './answers.ts'
-import { withDestination } from './destinations.ts'
+import { using, withDestination } from './destinations.ts'
 
 const rebuild = createRoute({
   method: 'post',
@@ -17,6 +19,16 @@ const rebuild = createRoute({
   summary: 'Read the backups of the destinations into the catalog again',
   request: { body: body(rebuildInput) },
   responses: { 200: json(rebuildView, 'What was found'), ...problems },
+})
+const sync = createRoute({
+  method: 'post',
+  path: '/v1/catalog/sync',
+  tags: ['catalog'],
+  ...requires('operator'),
+  summary:
+    'Catalogue dumps and archives that were not made here, where they lie; until nothing is left to read, ask again',
+  request: { body: body(syncInput) },
+  responses: { 200: json(syncView, 'What was found'), ...problems },
 })
 const sweeping = createRoute({
   method: 'post',
@@ -34,7 +46,7 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     const names =
       destination === undefined
         ? (await listDestinations(catalog)).map(({ name }) => name)
-        : [(await readDestination(catalog, destination)).name]
+        : [(await readOwnDestination(catalog, destination)).name]
     const total = { found: 0, added: 0, refused: [] as Awaited<ReturnType<typeof rebuildFrom>>['refused'] }
     for (const name of names) {
       const one = await withDestination(context, name, opened => rebuildFrom(context, name, opened))
@@ -43,6 +55,20 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
       total.refused.push(...one.refused)
     }
     return c.json(total, 200)
+  })
+  app.openapi(sync, async c => {
+    const { after, ...where } = c.req.valid('json')
+    const place = await syncPlaceOf(context, where, c.get('actor'))
+    const { destination, secrets, prefix } = place
+    const synced = await using(context, destination, secrets, async opened => {
+      if (place.isNew) {
+        // Not remembered before it answers: it throws for what is no directory.
+        for await (const _ of opened.list('')) break
+        await rememberDirectory(context, destination)
+      }
+      return await syncForeign(context, destination.name, opened, { prefix, after })
+    })
+    return c.json({ destination: destination.name, ...synced }, 200)
   })
   app.openapi(sweeping, async c => {
     const { dryRun = false, unknown = false, destination: only } = c.req.valid('json')

@@ -25,6 +25,7 @@ import { up as copies } from './0014-copies.ts'
 import { up as severalDestinations } from './0015-several-destinations.ts'
 import { up as bandwidth } from './0016-bandwidth.ts'
 import { up as scrub } from './0017-scrub.ts'
+import { up as foreign } from './0018-foreign.ts'
 
 export interface Migration {
   version: number
@@ -46,6 +47,7 @@ export const migrations: readonly Migration[] = [
   { version: 15, up: severalDestinations },
   { version: 16, up: bandwidth },
   { version: 17, up: scrub },
+  { version: 18, up: foreign },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -96,6 +96,10 @@ function showPlan(plan: PlanView, operation: OperationView): void {
     paint('bold', `restore ${operation.backup} → ${operation.connection}: ${clean(operation.target ?? '')}`),
   )
   print()
+  if (plan.unsigned !== null) {
+    print(paint('red', 'The backup is not signed:'))
+    print(`  ${clean(plan.unsigned)}`)
+  }
   if (plan.destroys.length > 0) print(paint('red', 'This replaces:'))
   for (const line of plan.destroys) print(`  ${clean(line)}`)
   if (plan.preempts) print(paint('red', 'A backup that holds the server then is cancelled for it.'))

@@ -4,7 +4,7 @@ import { verifyLevels } from '../../model/types.ts'
 import { type BackupShown, type BackupView, backupShownView, backupView, page } from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { byteCount } from '../schedule-options.ts'
-import { bytes, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
+import { bytes, clean, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
 import { wholeNumber } from './backup.ts'
 
@@ -45,12 +45,12 @@ export function backupsCommands(program: Command): void {
         ['BACKUP', 'CONNECTION', 'DESTINATION', 'ENDED', 'DATABASE', 'STORED', 'VERIFIED'],
         items.map(item => [
           item.id,
-          item.connection,
+          item.foreign ? `foreign: ${clean(item.foreign.file)}` : item.connection,
           places(item),
           time(item.endedAt),
-          bytes(item.toolBytes),
+          item.foreign && item.toolBytes === 0 ? '' : bytes(item.toolBytes),
           bytes(item.storedBytes),
-          item.state === 'deleted' ? 'deleted' : verified(item),
+          item.state === 'deleted' ? (item.foreign ? 'gone' : 'deleted') : verified(item),
         ]),
         ['DATABASE', 'STORED'],
       )
@@ -66,16 +66,12 @@ export function backupsCommands(program: Command): void {
       if (context.json) return printJson(item)
       fields([
         ['backup', item.id],
-        ['connection', item.connection],
-        ['database', `${item.database} (${item.engine} ${item.serverVersion})`],
-        ['made', `${item.method}, ${item.format}, ${item.type}; consistent as of: ${item.consistency}`],
+        ...(item.foreign ? foreignFields(item, item.foreign) : ownFields(item)),
         ...item.artifacts.flatMap((artifact): [string, string][] => [
           [artifact.name, sizesOf(artifact)],
           ...(artifact.advice === null ? [] : ([['', artifact.advice]] as [string, string][])),
         ]),
-        ['encrypted', item.encrypted ? 'yes' : 'no'],
-        ['began', time(item.startedAt)],
-        ['took', duration(Date.parse(item.endedAt) - Date.parse(item.startedAt))],
+        ...(item.foreign ? [] : timeFields(item)),
         ['verified', verified(item)],
         ['proven', proven(item)],
         [
@@ -85,7 +81,7 @@ export function backupsCommands(program: Command): void {
             .join(', '),
         ],
         ...item.stored.map((one): [string, string] => [`at ${one.destination}`, storedWords(one)]),
-        ['state', item.state === 'deleted' ? 'deleted' : ''],
+        ['state', item.state === 'deleted' ? (item.foreign ? 'gone' : 'deleted') : ''],
       ])
       print('')
       table(
@@ -143,6 +139,31 @@ export function backupsCommands(program: Command): void {
     })
   scrubCommand(group)
 }
+
+type Fields = [string, string][]
+
+const ownFields = (item: BackupView): Fields => [
+  ['connection', item.connection],
+  ['database', `${item.database} (${item.engine} ${item.serverVersion})`],
+  ['made', `${item.method}, ${item.format}, ${item.type}; consistent as of: ${item.consistency}`],
+]
+
+const timeFields = (item: BackupView): Fields => [
+  ['encrypted', item.encrypted ? 'yes' : 'no'],
+  ['began', time(item.startedAt)],
+  ['took', duration(Date.parse(item.endedAt) - Date.parse(item.startedAt))],
+]
+
+/** Nobody signed it; what is known of it was seen. */
+const foreignFields = (item: BackupView, foreign: NonNullable<BackupView['foreign']>): Fields => [
+  ['foreign', 'not made by Holdfast, signed by nobody'],
+  ['file', clean(foreign.file)],
+  ['format', item.engine === '' ? 'not known' : `${item.engine}, ${item.format}`],
+  ['wrapped in', foreign.wrapping ?? ''],
+  ['written', time(foreign.modifiedAt)],
+  ['sha256', foreign.sha256 ?? `not read yet: holdfast backups verify ${item.id} --level deep`],
+  ['tag', clean(foreign.tag ?? '')],
+]
 
 function scrubCommand(group: Command): void {
   group

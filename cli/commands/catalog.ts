@@ -1,12 +1,13 @@
 /** The catalog itself: read again from the destinations, or moved to another place while nobody uses it. */
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { expectCatalog, moveCatalog, placeOf, type Stage, takeCatalogBack } from '../../catalog/move.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { homePaths } from '../../model/settings.ts'
-import { rebuildView } from '../../model/views.ts'
-import { contextOf, settingsOf } from '../context.ts'
+import { rebuildView, type SyncView, syncView } from '../../model/views.ts'
+import { type Context, contextOf, settingsOf } from '../context.ts'
 import { clean, note, print, printJson } from '../terminal.ts'
 import type { GlobalOptions } from '../whom.ts'
 
@@ -41,6 +42,8 @@ export function catalogCommands(program: Command): void {
       // What is there and cannot be trusted or read needs somebody to look.
       if (done.refused.length > 0) process.exitCode = 1
     })
+
+  syncCommand(catalog)
 
   catalog
     .command('move')
@@ -108,6 +111,57 @@ Examples:
         `What is left at ${moved.from} starts no more; keep it until the first backups went well, then remove it.`,
       )
     })
+}
+
+function syncCommand(catalog: Command): void {
+  catalog
+    .command('sync')
+    .argument('<source>', 'a directory of the machine of the API, a destination, or a URI in one')
+    .description('catalogue dumps and archives that were not made by Holdfast, where they lie')
+    .option('--destination <destination>', 'the destination that the URI has to lie in')
+    .addHelpText(
+      'after',
+      `
+Only their beginnings are read. Run again it adds what is new or another file than before, and marks what is gone. A restore needs that
+a file was read to its end once: holdfast backups verify BACKUP --level deep.
+
+Examples:
+  holdfast catalog sync /srv/old-dumps
+  holdfast catalog sync s3://vault/before-holdfast --json`,
+    )
+    .action(async (source: string, options: { destination?: string }, command: Command) => {
+      const context = contextOf(command)
+      const { destination } = options
+      const body = {
+        source: /^\.{0,2}\//.test(source) ? resolve(source) : source,
+        ...(destination === undefined ? {} : { destination }),
+      }
+      const done = await syncToItsEnd(context, body)
+      if (context.json) printJson(done)
+      else {
+        const news = [`${done.added} new`, `${done.back} back`, `${done.gone} gone`].join(', ')
+        print(`${done.found} foreign backups at ${done.destination}: ${news}; ${done.skipped} other files.`)
+        for (const one of done.refused)
+          print(`  not taken: ${clean(one.file)}, ${one.code}: ${clean(one.detail)}`)
+      }
+      if (done.refused.length > 0) process.exitCode = 1
+    })
+}
+
+/** A request reads for a while, and says whether there is more. */
+async function syncToItsEnd(context: Context, body: object): Promise<SyncView> {
+  const total = { added: 0, back: 0, gone: 0, skipped: 0 }
+  const refused: SyncView['refused'] = []
+  for (let after: string | null = null; ; ) {
+    const now: SyncView = await context.client.post(syncView, '/v1/catalog/sync', {
+      ...body,
+      ...(after === null ? {} : { after }),
+    })
+    for (const count of ['added', 'back', 'gone', 'skipped'] as const) total[count] += now[count]
+    refused.push(...now.refused)
+    after = now.next
+    if (after === null) return { ...now, ...total, refused }
+  }
 }
 
 function targetOf(url: string | undefined, file: string | undefined): string {

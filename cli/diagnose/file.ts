@@ -1,13 +1,20 @@
 /** What a file or a directory is, and whether it is whole. */
 import { createReadStream } from 'node:fs'
-import { open, readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { readMembers, readWhole } from '../../activities/reading.ts'
+import {
+  beginningOf,
+  firstOf,
+  type Opening,
+  unwrapped,
+  type Wrapping,
+  wrappingOf,
+} from '../../activities/wrapping.ts'
 import { claimOf, directoryClaimOf } from '../../engines/index.ts'
 import type { Member } from '../../engines/reading.ts'
 import { type ErrorFacts, HoldfastError } from '../../model/errors.ts'
 import { documentOf } from './document.ts'
-import { type Opening, unwrapped, type Wrapping, wrappingOf } from './wrapping.ts'
 
 export interface Diagnosis {
   path: string
@@ -27,7 +34,6 @@ export interface Diagnosis {
   error: ErrorFacts | null
 }
 
-const headBytes = 64 << 10
 const documentBytes = 16 << 20
 
 export async function diagnose(path: string, deep: boolean, opening: Opening): Promise<Diagnosis> {
@@ -75,7 +81,7 @@ async function dump(
   const compression = blank.compression ?? undefined
   const packed = compression === undefined ? '' : `, compressed by ${compression}`
   try {
-    const begins = compression === undefined ? head : await beginsWith(unwrapped(path, compression, opening))
+    const begins = compression === undefined ? head : await firstOf(unwrapped(path, compression, opening))
     const claim = claimOf(begins)
     if (!claim) return unknown(blank, packed)
     const { engine, reader } = claim
@@ -160,30 +166,8 @@ const isFinding = (error: unknown): error is HoldfastError =>
 const damaged = (code: 'manifest.invalid' | 'artifact.unknown-format', detail: string): ErrorFacts =>
   new HoldfastError(code, detail).facts()
 
-async function beginningOf(path: string): Promise<Buffer> {
-  const file = await open(path, 'r')
-  try {
-    const head = Buffer.alloc(headBytes)
-    const { bytesRead } = await file.read(head, 0, headBytes, 0)
-    return head.subarray(0, bytesRead)
-  } finally {
-    await file.close()
-  }
-}
-
 const readText = async (path: string, head: Buffer): Promise<string> =>
   /^\s*\{/.test(head.toString('utf8', 0, 64)) ? await readFile(path, 'utf8') : ''
-
-async function beginsWith(source: AsyncIterable<Buffer>): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let held = 0
-  for await (const chunk of source) {
-    pieces.push(chunk)
-    held += chunk.length
-    if (held >= headBytes) break
-  }
-  return Buffer.concat(pieces).subarray(0, headBytes)
-}
 
 /** Its first byte is the length of its header; the rest is random. */
 const isSealed = (path: string, head: Buffer, bytes: number): boolean =>

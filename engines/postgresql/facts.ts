@@ -1,5 +1,7 @@
 /** What a PostgreSQL server and one of its databases say about themselves. Kept in the manifest; a restore reads it. */
 import { z } from 'zod'
+import { isForeignId } from '../../model/foreign.ts'
+import type { Manifest } from '../../model/manifest.ts'
 import { literal } from './client.ts'
 
 export const serverFacts = z.object({
@@ -78,6 +80,51 @@ export const databaseFacts = z.object({
 })
 export const postgresqlFacts = z.object({ server: serverFacts, database: databaseFacts })
 export type PostgresqlFacts = z.infer<typeof postgresqlFacts>
+/** Of a dump that was not made here: the defaults of the target's server are taken, and '' is not known. */
+const unknown: PostgresqlFacts = {
+  server: {
+    systemIdentifier: '',
+    versionNum: 0,
+    version: '',
+    inRecovery: false,
+    user: '',
+    superuser: false,
+    createDatabases: false,
+    tablespaces: [],
+    maxLocksPerTransaction: 0,
+    maxConnections: 0,
+    maxPreparedTransactions: 0,
+  },
+  database: {
+    encoding: '',
+    collate: '',
+    ctype: '',
+    localeProvider: '',
+    locale: null,
+    icuRules: null,
+    owner: '',
+    tablespace: 'pg_default',
+    tablespaces: [],
+    connectionLimit: -1,
+    isTemplate: false,
+    comment: null,
+    acl: null,
+    settings: [],
+    extensions: [],
+    roles: [],
+    neededRoles: [],
+    counts: Object.fromEntries(objectKinds.map(kind => [kind, 0])) as ObjectCounts,
+    lockableObjects: 0,
+    unreadable: { total: 0, names: [] },
+    rowSecurity: { total: 0, names: [] },
+    subscriptions: 0,
+  },
+}
+
+/** What the backup says of its server and database. */
+export const factsOf = ({ backupId, facts }: Manifest): PostgresqlFacts =>
+  isForeignId(backupId) ? unknown : postgresqlFacts.parse(facts)
+
 export type TargetServerFacts = z.infer<typeof serverFacts>
 
 /** Nobody's functions stand in for the catalog's. */

@@ -4,12 +4,12 @@
  */
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
-import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step, Swap } from '../engine.ts'
+import type { Command, RestorePlan, RestoreTarget, ServerFacts, Stage, Step, Swap } from '../engine.ts'
 import { checkedToken } from '../names.ts'
 import { conninfo, identifier, piped, psql, tool } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
 import { existingFacts } from './existing.ts'
-import { type PostgresqlFacts, postgresqlFacts, serverFacts, type TargetServerFacts } from './facts.ts'
+import { factsOf, type PostgresqlFacts, serverFacts, type TargetServerFacts } from './facts.ts'
 import {
   clearSql,
   createSql,
@@ -52,7 +52,7 @@ export function planRestore(
   if (problem !== undefined) {
     throw new HoldfastError('request.invalid', `target.database: the name "${target.database}" ${problem}.`)
   }
-  const facts = postgresqlFacts.parse(manifest.facts)
+  const facts = factsOf(manifest)
   const server = serverFacts.parse(targetFacts.facts.server)
   const temporary = temporaryName(target.token)
   const sql = (script: string): Command =>
@@ -69,7 +69,9 @@ export function planRestore(
     ),
     group: 'load',
   }
-  const load = loadSteps(settings, target, temporary, artifact, facts, server)
+  const { restrictKey } = manifest.facts
+  const key = typeof restrictKey === 'string' ? restrictKey : undefined
+  const load = loadSteps(settings, target, temporary, artifact, facts, server, key)
   return {
     steps: [...load.before, create, load.step],
     finish: swap ? [] : finishSteps(names, facts, target.noOwner, sql),
@@ -176,6 +178,33 @@ function options(noOwner: boolean, facts: PostgresqlFacts, server: TargetServerF
   ]
 }
 
+/**
+ * Commands of psql itself, which reach the shell, are refused from before the first line on; a psql that cannot refuse them
+ * fails at the first option. One transaction: what is cut or fails leaves nothing.
+ */
+const plainArgv = (token: string): [string, ...string[]] => [
+  'psql',
+  ...['-X', '-q', '-w', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '--single-transaction'],
+  ...['-o', '/dev/null', '-c', `\\restrict ${checkedToken(token)}`, '-f', '-'],
+]
+
+/**
+ * A dump that brings restrictions of its own would lift them at its end: those two lines, told by their random key, go. At any
+ * other word of lifting them sed ends with 3, and the load fails with it: psql before August 2026 runs what stands in
+ * backquotes behind that word.
+ */
+function scripted(psql: Stage, key: string | undefined): Command {
+  if (key !== undefined && !/^[A-Za-z0-9]+$/.test(key)) {
+    throw new HoldfastError(
+      'manifest.invalid',
+      'The key of the restriction is not one of letters and digits.',
+    )
+  }
+  const own = key === undefined ? [] : ['restrict', 'unrestrict'].map(word => `/^\\\\${word} ${key}$/d`)
+  const lines = [...own, '/\\\\unrestrict/Q3'].flatMap(line => ['-e', line])
+  return { stages: [{ argv: ['sed', ...lines], env: { LC_ALL: 'C' } }, psql] }
+}
+
 function loadSteps(
   settings: PostgresqlConnection,
   target: RestoreTarget,
@@ -183,6 +212,7 @@ function loadSteps(
   artifact: Manifest['artifacts'][number],
   facts: PostgresqlFacts,
   server: TargetServerFacts,
+  foreignKey: string | undefined,
 ): { before: Step[]; step: Step } {
   const restore = (...argv: string[]): Command => ({
     stages: [
@@ -195,11 +225,35 @@ function loadSteps(
       ]),
     ],
   })
-  if (artifact.format === 'pgdump-custom') {
+  const streamed = {
+    'pgdump-custom': ['custom format', '-Fc'],
+    // Never made here: it is slower to restore and no smaller.
+    'pgdump-tar': ['tar format', '-Ft'],
+  } as const
+  if (artifact.format === 'pgdump-custom' || artifact.format === 'pgdump-tar') {
+    const [title, option] = streamed[artifact.format]
     return {
       before: [],
       step: {
-        ...step('load', 'pg_restore, custom format', piped(restore('-Fc'))),
+        ...step('load', `pg_restore, ${title}`, piped(restore(option))),
+        group: 'load',
+        feeds: { artifact: artifact.name },
+      },
+    }
+  }
+  if (artifact.format === 'pgdump-plain') {
+    if (target.noOwner) {
+      throw new HoldfastError(
+        'restore.mismatch',
+        'Plain SQL gives its objects to their owners by itself; it cannot be restored without them.',
+        { hint: 'Make the roles first, or restore a dump of another format.' },
+      )
+    }
+    const run = scripted(tool(target.connection, settings, temporary, plainArgv(target.token)), foreignKey)
+    return {
+      before: [],
+      step: {
+        ...step('load', 'psql, plain SQL, restricted', run),
         group: 'load',
         feeds: { artifact: artifact.name },
       },
@@ -234,6 +288,6 @@ function loadSteps(
   }
   throw new HoldfastError(
     'restore.mismatch',
-    `The backup holds "${artifact.format}"; PostgreSQL restores pgdump-custom and pgdump-directory-tar.`,
+    `The backup holds "${artifact.format}"; PostgreSQL restores pgdump-custom, pgdump-directory-tar, pgdump-tar and pgdump-plain.`,
   )
 }

@@ -48,6 +48,7 @@ export const tryRenameSql = (names: RestoreNames, facts: PostgresqlFacts, noOwne
 
 function localeClause(facts: PostgresqlFacts, server: TargetServerFacts): string {
   const { encoding, collate, ctype, localeProvider, locale, icuRules } = facts.database
+  if (encoding === '') return ''
   const base = ` ENCODING ${literal(encoding)} LC_COLLATE ${literal(collate)} LC_CTYPE ${literal(ctype)}`
   if (server.versionNum < 150000) {
     if (localeProvider === 'c') return base
@@ -77,7 +78,7 @@ function finishStatements(names: RestoreNames, facts: PostgresqlFacts, noOwner: 
   const database = identifier(names.temporary)
   const { owner, connectionLimit, isTemplate, settings } = facts.database
   const statements = [
-    ...(noOwner ? [] : [`ALTER DATABASE ${database} OWNER TO ${identifier(owner)}`]),
+    ...(noOwner || owner === '' ? [] : [`ALTER DATABASE ${database} OWNER TO ${identifier(owner)}`]),
     ...grants(database, facts, noOwner),
     ...settings
       .filter(setting => setting.role === null || !noOwner)

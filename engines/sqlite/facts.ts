@@ -1,5 +1,7 @@
 /** What a SQLite database says about itself: read by the probe, kept in the manifest, compared after a restore. */
 import { z } from 'zod'
+import { isForeignId } from '../../model/foreign.ts'
+import type { Manifest } from '../../model/manifest.ts'
 
 export const sqliteFacts = z.object({
   /** Real path (symbolic links resolved). */
@@ -22,6 +24,18 @@ export const sqliteFacts = z.object({
   /** Permission bits of the file, octal, e.g. "644". */
   mode: z.string(),
 })
+
+/** What the header of a file that was not made here says; a dump says none of it. */
+const header = sqliteFacts.pick({ pageSize: true, journalMode: true, applicationId: true }).partial()
+
+/** What a restore has to know of the database. */
+export const restoreFactsOf = ({
+  backupId,
+  facts,
+}: Manifest): z.infer<typeof header> & { applicationId: number } => {
+  const known = isForeignId(backupId) ? header.parse(facts) : sqliteFacts.parse(facts)
+  return { ...known, applicationId: known.applicationId ?? 0 }
+}
 
 const count = (where: string) => `(SELECT count(*) FROM sqlite_schema WHERE ${where})`
 

@@ -1,5 +1,6 @@
 /** Reading SQLite's files and the shell's dumps: engines/reading.ts. */
 
+import type { Json } from '../../model/types.ts'
 import type { Command } from '../engine.ts'
 import {
   type Bytes,
@@ -22,7 +23,23 @@ const fileReader: FormatReader = {
   format: 'sqlite-file',
   title: 'SQLite database',
   claims: head => head.toString('latin1', 0, magic.length) === magic,
+  facts: headerFacts,
+  beside: ['-wal', '-journal'],
   read: readFile,
+}
+
+function headerFacts(head: Buffer): Record<string, Json> {
+  if (head.length < headerBytes) return {}
+  return {
+    pageSize: pageBytesOf(head),
+    journalMode: head[18] === 2 ? 'wal' : 'delete',
+    applicationId: head.readInt32BE(68),
+  }
+}
+
+function pageBytesOf(header: Buffer): number {
+  const said = header.readUInt16BE(16)
+  return said === 1 ? 65_536 : said
 }
 
 async function readFile(bytes: Bytes, scratch: Scratch): Promise<Findings> {
@@ -30,8 +47,7 @@ async function readFile(bytes: Bytes, scratch: Scratch): Promise<Findings> {
   const header = Buffer.from(await bytes.take(headerBytes))
   if (!fileReader.claims(header))
     throw malformed('It does not begin as a SQLite database does', { offset: 0 })
-  const said = header.readUInt16BE(16)
-  const pageBytes = said === 1 ? 65_536 : said
+  const pageBytes = pageBytesOf(header)
   if (pageBytes < 512 || (pageBytes & (pageBytes - 1)) !== 0) {
     throw malformed(`Its header says pages of ${pageBytes} bytes`, { offset: 16 })
   }

@@ -8,7 +8,7 @@ import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step } from '../engine.ts'
 import { checkedToken } from '../names.ts'
 import { pathProblem, replayed, sidecars, temporaryPath } from './connection.ts'
-import { sqliteFacts } from './facts.ts'
+import { restoreFactsOf } from './facts.ts'
 import { existingFacts, swapOf } from './swap.ts'
 
 export function planRestore(
@@ -38,7 +38,7 @@ export function planRestore(
       },
     )
   }
-  const facts = sqliteFacts.parse(manifest.facts)
+  const facts = restoreFactsOf(manifest)
   const temporary = temporaryPath(final, checkedToken(target.token))
   const load =
     artifact.format === 'sqlite-file'

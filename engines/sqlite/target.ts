@@ -1,12 +1,13 @@
 /** Questions around a SQLite restore: may the target be written, and is the copy what was backed up? */
 import { dirname } from 'node:path'
+import { isForeignId } from '../../model/foreign.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { CheckResult } from '../../model/types.ts'
 import type { Command, CommandResult, Probe, RestoreTarget } from '../engine.ts'
 import { checkedToken } from '../names.ts'
 import { immutableUri, pathProblem, replayed, temporaryPath } from './connection.ts'
 import { explain } from './explain.ts'
-import { factsSql, sqliteFacts } from './facts.ts'
+import { factsSql, restoreFactsOf, sqliteFacts } from './facts.ts'
 import { readOnlyShell } from './shell.ts'
 import { existingFacts, inodeOf, markOf } from './swap.ts'
 
@@ -130,8 +131,7 @@ function replaceable(
     ]
   }
   const page = { id: 'target.page-size', title: 'Page size' }
-  const facts = sqliteFacts.safeParse(manifest.facts)
-  const pageSize = facts.success ? facts.data.pageSize : planned.pageSize
+  const pageSize = restoreFactsOf(manifest).pageSize ?? planned.pageSize
   const fits = planned.journalMode !== 'wal' || pageSize === planned.pageSize
   return [
     { ...same, answer: 'pass', detail: `device and inode ${inode}` },
@@ -176,7 +176,9 @@ export function proofs(
   manifest: Manifest,
   place: 'temporary' | 'swapped' = 'temporary',
 ): Probe<CheckResult[]> {
-  const expected = sqliteFacts.parse(manifest.facts)
+  // Of a foreign backup nobody knows what its schema was.
+  const described = isForeignId(manifest.backupId) ? undefined : sqliteFacts.parse(manifest.facts)
+  const ownId = restoreFactsOf(manifest).applicationId
   const replaces = target.replaces && existingFacts.parse(target.replaces.facts)
   const swapped = place === 'swapped' ? replaces : undefined
   const path = replaces?.path ?? target.database
@@ -185,9 +187,7 @@ export function proofs(
     swapped
       ? readOnlyShell(path, input, { safe: true })
       : { stages: [{ argv: ['sqlite3', '-init', '/dev/null', '-batch', '-bail', '-safe', copy] }], input }
-  const applicationId = swapped
-    ? markOf(target.token, swapped.applicationId, expected.applicationId)
-    : expected.applicationId
+  const applicationId = swapped ? markOf(target.token, swapped.applicationId, ownId) : ownId
   return {
     commands: {
       integrity: shell('PRAGMA integrity_check(20);\n'),
@@ -197,7 +197,7 @@ export function proofs(
     read(outputs) {
       const results = [
         integrity(outputs.integrity),
-        shape(outputs.facts, { ...expected, applicationId }),
+        described ? shape(outputs.facts, { ...described, applicationId }) : readable(outputs.facts),
         foreignKeys(outputs.foreignKeys),
       ]
       if (!swapped) return results
@@ -217,6 +217,29 @@ function integrity(result: CommandResult | undefined): CheckResult {
     answer: 'fail',
     code: 'restore.proof-failed',
     detail: `integrity_check of the restored copy: ${said.slice(0, 600) || reason?.message || 'no answer'}`,
+  }
+}
+
+/** All that can be asked of a copy of which nothing is known: that its schema can be read, and what is in it. */
+function readable(result: CommandResult | undefined): CheckResult {
+  const base = { id: 'proof.schema', title: 'Schema; what it was is not known of a foreign backup' }
+  const found = sqliteFacts
+    .omit({ path: true, mode: true })
+    .safeParse(ok(result) ? JSON.parse(result?.stdout ?? '') : null)
+  if (!found.success) {
+    return {
+      ...base,
+      answer: 'fail',
+      code: 'restore.proof-failed',
+      detail: `The restored copy cannot be read: ${result?.stderrTail.trim().slice(0, 600)}`,
+    }
+  }
+  const kinds = ['tables', 'indexes', 'views', 'triggers'] as const
+  const isEmpty = kinds.every(kind => found.data[kind] === 0)
+  return {
+    ...base,
+    answer: isEmpty ? 'warn' : 'pass',
+    detail: kinds.map(kind => `${found.data[kind]} ${kind}`).join(', '),
   }
 }
 

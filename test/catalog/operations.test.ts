@@ -124,6 +124,7 @@ test('what an open operation uses is not removed', () =>
       encryptTo: null,
       failover: null,
       offSite: null,
+      foreignOnly: false,
       requestKey: null,
     }
     await insertDestination(catalog, vault, {}, 1)

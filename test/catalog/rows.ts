@@ -27,5 +27,6 @@ export const vault = {
   encryptTo: null,
   failover: null,
   offSite: null,
+  foreignOnly: false,
   requestKey: null,
 }

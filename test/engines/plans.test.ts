@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import type { Command, CommandResult, RestorePlan, ServerFacts } from '../../engines/engine.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import { type ForeignFile, manifestOfForeign } from '../../model/foreign.ts'
 import type { Manifest } from '../../model/manifest.ts'
 
 const postgresql = engineOf('postgresql')
@@ -205,6 +206,65 @@ describe('PostgreSQL plans', () => {
       .find(one => one.id === 'postgresql.tool-version')
     assert.equal(check?.code, 'host.tool-version')
     assert.match(check?.hint ?? '', /PostgreSQL 17 or newer/)
+  })
+})
+
+describe('PostgreSQL plans of foreign backups', () => {
+  const id = '20261121T031400Z-foreign-9f3kq2'
+  const foreign = (format: string, more: Partial<ForeignFile> = {}): Manifest =>
+    manifestOfForeign(id, {
+      key: 'old/shop.sql',
+      bytes: 10,
+      modifiedAt: '2026-11-21T03:14:00.000Z',
+      tag: 't',
+      sha256: 'a'.repeat(64),
+      contentBytes: 10,
+      engine: 'postgresql',
+      format,
+      wrapping: null,
+      facts: {},
+      ...more,
+    })
+  const loadOf = (manifest: Manifest, noOwner = false) =>
+    logical
+      .planRestore(settings, target('copy', noOwner), manifest, facts)
+      .steps.find(step => step.id === 'load')?.run.stages
+
+  test('nothing is made up of what is not known', () => {
+    const plan = logical.planRestore(settings, target('copy', false), foreign('pgdump-custom'), facts)
+    const sql = commandsOf(plan)
+      .map(command => command.input ?? '')
+      .join('')
+    assert.doesNotMatch(sql, /OWNER TO|ENCODING|LC_COLLATE|TABLESPACE/)
+    assert.match(sql, /TEMPLATE template0;/)
+  })
+  test('plain SQL: psql refuses its own commands from the beginning', () => {
+    const [sed, psql, ...more] = loadOf(foreign('pgdump-plain')) ?? []
+    assert.deepEqual(more, [])
+    assert.deepEqual(sed?.argv, ['sed', '-e', '/\\\\unrestrict/Q3'])
+    const restrict = psql?.argv.findIndex(word => /^\\restrict [A-Za-z0-9]+$/.test(word)) ?? -1
+    assert.ok(restrict > 0)
+    assert.equal(psql?.argv[restrict - 1], '-c')
+    assert.deepEqual(psql?.argv.slice(restrict + 1), ['-f', '-'])
+    assert.ok(psql?.argv.includes('--single-transaction'))
+  })
+  test("plain SQL: the dump's own restriction is taken out, and no other line", () => {
+    const key = 'k7'.repeat(10)
+    const [sed] = loadOf(foreign('pgdump-plain', { facts: { restrictKey: key } })) ?? []
+    assert.deepEqual(sed?.argv, [
+      'sed',
+      '-e',
+      `/^\\\\restrict ${key}$/d`,
+      '-e',
+      `/^\\\\unrestrict ${key}$/d`,
+      '-e',
+      '/\\\\unrestrict/Q3',
+    ])
+    assert.throws(() => loadOf(foreign('pgdump-plain', { facts: { restrictKey: 'a/d;e' } })), HoldfastError)
+    assert.throws(() => loadOf(foreign('pgdump-plain'), true), /owners/)
+  })
+  test('what cannot be unpacked on the way is refused', () => {
+    assert.throws(() => loadOf(foreign('pgdump-custom', { wrapping: 'xz' })), /pgdump-custom\+xz/)
   })
 })
 

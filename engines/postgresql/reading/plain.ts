@@ -13,6 +13,10 @@ export const plainReader: FormatReader = {
   format: 'pgdump-plain',
   title: 'PostgreSQL dump, plain SQL',
   claims: head => /^(\s*|--)*-- PostgreSQL database (cluster )?dump$/m.test(head.toString('latin1', 0, 4096)),
+  facts(head) {
+    const [, restrictKey] = /^\\restrict ([A-Za-z0-9]{16,128})$/m.exec(head.toString('latin1')) ?? []
+    return restrictKey === undefined ? {} : { restrictKey }
+  },
   read: readPlain,
 }
 

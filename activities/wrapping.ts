@@ -1,10 +1,12 @@
-/** What a file is wrapped in, by its first bytes, and its content without that. */
+/** What a file is wrapped in, by its first bytes, and its content without that. Knows no Temporal: `holdfast diagnose` uses it too. */
 import { createReadStream } from 'node:fs'
-import { createGunzip } from 'node:zlib'
-import type { Host } from '../../hosts/host.ts'
-import { HoldfastError } from '../../model/errors.ts'
+import { open } from 'node:fs/promises'
+import { createGunzip, createZstdDecompress } from 'node:zlib'
+import type { Host } from '../hosts/host.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { ForeignWrapping } from '../model/foreign.ts'
 
-export type Wrapping = 'gzip' | 'zstd' | 'lz4' | 'bzip2' | 'xz'
+export type Wrapping = ForeignWrapping
 
 const beginnings: readonly [Wrapping, RegExp][] = [
   ['gzip', /^1f8b08/],
@@ -16,6 +18,22 @@ const beginnings: readonly [Wrapping, RegExp][] = [
 
 export const wrappingOf = (head: Buffer): Wrapping | undefined =>
   beginnings.find(([, beginning]) => beginning.test(head.toString('hex', 0, 8)))?.[0]
+
+/** What the beginning of a wrapped file holds, as far as it goes; undefined where only a program can tell. */
+export async function beginningWithin(wrapping: Wrapping, head: Buffer): Promise<Buffer | undefined> {
+  if (wrapping !== 'gzip' && wrapping !== 'zstd') return undefined
+  const decoder = wrapping === 'gzip' ? createGunzip() : createZstdDecompress()
+  const pieces: Buffer[] = []
+  await new Promise<void>(resolve => {
+    decoder.on('data', (piece: Buffer) => pieces.push(piece))
+    // It is cut: that its end is missing is no news.
+    decoder.once('error', () => resolve())
+    decoder.once('end', () => resolve())
+    decoder.once('close', () => resolve())
+    decoder.end(head)
+  })
+  return Buffer.concat(pieces)
+}
 
 export interface Opening {
   host: Host
@@ -95,3 +113,28 @@ const broken = (by: Wrapping, short: boolean, given: number, said: string): Hold
     `Its compression (${by}) ${short ? 'ends too early' : 'is damaged'} after ${given} bytes of its content: ${said}.`,
     { context: { offset: given } },
   )
+
+/** A format is told by so much of the beginning. */
+export const headBytes = 64 << 10
+
+export async function beginningOf(path: string): Promise<Buffer> {
+  const file = await open(path, 'r')
+  try {
+    const head = Buffer.alloc(headBytes)
+    const { bytesRead } = await file.read(head, 0, headBytes, 0)
+    return head.subarray(0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
+export async function firstOf(source: AsyncIterable<Buffer>): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  let held = 0
+  for await (const chunk of source) {
+    pieces.push(chunk)
+    held += chunk.length
+    if (held >= headBytes) break
+  }
+  return Buffer.concat(pieces).subarray(0, headBytes)
+}
