@@ -1,98 +1,109 @@
-/** Azure Key Vault by its REST API: RSA keys, RSA-OAEP-256. */
-import { readFile } from 'node:fs/promises'
-import { HoldfastError } from '../../model/errors.ts'
+/** Azure Key Vault by its SDK: RSA keys, RSA-OAEP-256. */
+import { CryptographyClient, type CryptographyClientOptions, type KeyVaultKey } from '@azure/keyvault-keys'
+import { type ErrorCode, HoldfastError } from '../../model/errors.ts'
+import { entraTokens } from '../entra.ts'
 import type { Kms } from './kms.ts'
-import { type Answer, bytesOf, post } from './request.ts'
 
 /** With its version: another version of a key is another key. */
 const keyId =
-  /^https:\/\/[a-z0-9-]{1,60}\.(vault|managedhsm)\.(azure\.net|azure\.cn|usgovcloudapi\.net)\/keys\/[A-Za-z0-9-]{1,127}\/[0-9a-f]{32}$/
-const version = '7.4'
-const answerMs = 8000
+  /^(https:\/\/[a-z0-9-]{1,60}\.(?:vault|managedhsm)\.(?:azure\.net|azure\.cn|usgovcloudapi\.net))\/keys\/([A-Za-z0-9-]{1,127})\/([0-9a-f]{32})$/
+const algorithm = 'RSA-OAEP-256'
 
-/** How a test asks an address of its own: the key's, with the path kept. */
-export interface Way {
-  endpoint: string
-  token(): Promise<string>
-}
+/** With the SDK's own tries; a worker waits half a minute for the whole answer. */
+const answerSeconds = 8
+const tries = 3
 
-export function azureKey(key: string, way: Way = azure(key)): Kms {
-  if (!keyId.test(key)) {
+/** One client for each key and process: it keeps its token. */
+const clients = new Map<string, CryptographyClient>()
+
+export function azureKey(key: string): Kms {
+  const [, vaultUrl, name, version] = keyId.exec(key) ?? []
+  if (vaultUrl === undefined || name === undefined || version === undefined) {
     throw new HoldfastError(
       'key.invalid',
       `Using Azure Key Vault: "${key.slice(0, 200)}" is not the id of a key (https://VAULT.vault.azure.net/keys/NAME/VERSION).`,
     )
   }
+  const client =
+    clients.get(key) ?? clientOf({ id: key, name, properties: { id: key, name, vaultUrl, version } })
+  clients.set(key, client)
   const call = async (
-    doing: 'wrapkey' | 'unwrapkey',
-    bytes: Uint8Array,
-    meaning: (answer: Answer) => 'artifact.corrupted' | 'key.kms-unusable' | undefined,
+    what: string,
+    ask: (options: object) => Promise<{ result: Uint8Array }>,
+    refused?: ErrorCode,
   ) => {
-    const what = `${doing === 'wrapkey' ? 'Encrypting' : 'Decrypting'} with Azure's key ${key}`
-    const url = `${way.endpoint}${new URL(key).pathname}/${doing}?api-version=${version}`
-    const document = { alg: 'RSA-OAEP-256', value: Buffer.from(bytes).toString('base64url') }
-    const { value } = await post(what, url, way.token, document, meaning)
-    return bytesOf(what, value, 'base64url')
+    const doing = `${what} with Azure's key ${key}`
+    const abortSignal = AbortSignal.timeout(answerSeconds * tries * 1000)
+    try {
+      const { result } = await ask({ abortSignal, requestOptions: { timeout: answerSeconds * 1000 } })
+      if (result.length > 0) return result
+    } catch (error) {
+      throw meaning(error, doing, refused)
+    }
+    throw new HoldfastError('key.kms-unreachable', `${doing}: the answer is empty.`)
   }
   return {
-    encrypt: plain => call('wrapkey', plain, disabled),
+    encrypt: plain => call('Encrypting', options => client.wrapKey(algorithm, plain, options)),
     decrypt: encrypted =>
-      call(
-        'unwrapkey',
-        encrypted,
-        answer => disabled(answer) ?? (answer.status === 400 ? 'artifact.corrupted' : undefined),
+      call('Decrypting', options => client.unwrapKey(algorithm, encrypted, options), 'artifact.corrupted'),
+  }
+}
+
+/**
+ * Of a key that is not looked up: the SDK would need the permission to read it, and refuse to open with one that has expired,
+ * which the vault itself does.
+ */
+function clientOf(key: KeyVaultKey): CryptographyClient {
+  const credential = entraTokens(
+    undefined,
+    (why, said) =>
+      new HoldfastError(
+        why === 'denied' ? 'key.kms-denied' : 'key.kms-unreachable',
+        `Using Azure's key ${key.id}: there is no token for it: ${said}.`,
       ),
-  }
-}
-
-const disabled = ({ body }: Answer) =>
-  /KeyDisabled|KeyExpired|KeyNotYetValid/.test(JSON.stringify(body))
-    ? ('key.kms-unusable' as const)
-    : undefined
-
-const azure = (key: string): Way => ({
-  endpoint: URL.canParse(key) ? new URL(key).origin : '',
-  token: () => vaultToken(key),
-})
-
-/** A service principal's secret or federated token where the environment has one, else the machine's own identity. */
-async function vaultToken(key: string): Promise<string> {
-  const { AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE } = process.env
-  const authority = (process.env.AZURE_AUTHORITY_HOST || 'https://login.microsoftonline.com').replace(
-    /\/+$/,
-    '',
   )
-  const resource = `https://${new URL(key).hostname.split('.').slice(1).join('.')}`
-  if (AZURE_TENANT_ID && AZURE_CLIENT_ID && (AZURE_CLIENT_SECRET || AZURE_FEDERATED_TOKEN_FILE)) {
-    const proof = AZURE_CLIENT_SECRET
-      ? { client_secret: AZURE_CLIENT_SECRET }
-      : {
-          client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-          client_assertion: (await readFile(AZURE_FEDERATED_TOKEN_FILE ?? '', 'utf8')).trim(),
-        }
-    const form = {
-      grant_type: 'client_credentials',
-      client_id: AZURE_CLIENT_ID,
-      scope: `${resource}/.default`,
-    }
-    return await tokenOf(`${authority}/${encodeURIComponent(AZURE_TENANT_ID)}/oauth2/v2.0/token`, {
-      method: 'POST',
-      body: new URLSearchParams({ ...form, ...proof }),
-    })
-  }
-  const query = new URLSearchParams({
-    'api-version': '2018-02-01',
-    resource,
-    ...(AZURE_CLIENT_ID ? { client_id: AZURE_CLIENT_ID } : {}),
-  })
-  return await tokenOf(`http://169.254.169.254/metadata/identity/oauth2/token?${query}`, {
-    headers: { metadata: 'true' },
+  return new CryptographyClient(key, credential, {
+    retryOptions: { maxRetries: tries - 1, retryDelayInMs: 300, maxRetryDelayInMs: 1000 },
+    additionalPolicies: [{ policy: refusals, position: 'perCall' }],
   })
 }
 
-async function tokenOf(url: string, init: RequestInit): Promise<string> {
-  const answer = await fetch(url, { ...init, redirect: 'error', signal: AbortSignal.timeout(answerMs) })
-  const { access_token: token } = (await answer.json()) as { access_token?: unknown }
-  if (answer.ok && typeof token === 'string') return token
-  throw new Error(`${new URL(url).hostname} answered ${answer.status}`)
+class Refused extends Error {
+  readonly status: number
+  readonly body: string
+
+  constructor(status: number, body: string) {
+    super(`it answered ${status}`)
+    this.status = status
+    this.body = body
+  }
+}
+
+/** The SDK's error leaves out the inner code, which alone tells a key that is disabled from one that we may not use. */
+const refusals: NonNullable<CryptographyClientOptions['additionalPolicies']>[number]['policy'] = {
+  name: 'holdfastRefusals',
+  async sendRequest(request, next) {
+    const answer = await next(request)
+    if (answer.status >= 400) throw new Refused(answer.status, answer.bodyAsText ?? '')
+    return answer
+  },
+}
+
+/** The SDK's error is not kept as a cause: it carries the request. */
+function meaning(error: unknown, doing: string, refused: ErrorCode | undefined): HoldfastError {
+  if (error instanceof HoldfastError) return error
+  if (!(error instanceof Refused)) {
+    const why = error instanceof Error ? ` (${(error.message.split('\n', 1)[0] ?? '').slice(0, 200)})` : ''
+    return new HoldfastError('key.kms-unreachable', `${doing}: no answer${why}.`)
+  }
+  const message = /"message"\s*:\s*"([^"]{1,300})/.exec(error.body)?.[1]
+  const said = `${error.message}${message === undefined ? '' : `: ${message.replace(/[.\s]+$/, '')}`}`
+  return new HoldfastError(codeOf(error, refused), `${doing}: ${said}.`)
+}
+
+function codeOf({ status, body }: Refused, refused: ErrorCode | undefined): ErrorCode {
+  if (status === 408 || status === 429 || status >= 500) return 'key.kms-unreachable'
+  if (/KeyDisabled|KeyExpired|KeyNotYetValid/.test(body)) return 'key.kms-unusable'
+  if (status === 401 || status === 403) return 'key.kms-denied'
+  return status === 400 && refused !== undefined ? refused : 'key.kms-unusable'
 }
