@@ -5,6 +5,7 @@
 import { createReadStream, createWriteStream } from 'node:fs'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { letGo } from '../model/let-go.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { Destination } from '../storage/destination.ts'
 import { openDestination } from '../storage/index.ts'
@@ -57,10 +58,29 @@ async function get(destination: Destination, file: string | null, single: boolea
   const { key, entry, secrets } = stored
   const capabilities = { ...destination.capabilities, ...(single ? { readsAtOnce: 1 } : {}) }
   const reading = { destination: { ...destination, capabilities }, key, entry }
-  const sink =
-    file === null ? new Writable({ write: (_chunk, _encoding, done) => done() }) : createWriteStream(file)
-  await pipeline(openArtifact({ ...reading, dataKey: secrets?.dataKey ?? null }), sink)
+  await pipeline(openArtifact({ ...reading, dataKey: secrets?.dataKey ?? null }), sink(file))
   return entry.storedBytes
+}
+
+/** As what feeds a tool does, it gives memory back as soon as it was written. */
+function sink(file: string | null): Writable {
+  const out = file === null ? undefined : createWriteStream(file)
+  const written = (chunk: Buffer, done: (error?: Error | null) => void) => (error?: Error | null) => {
+    letGo(chunk)
+    done(error)
+  }
+  return new Writable({
+    highWaterMark: 1 << 20,
+    write(chunk: Buffer, _encoding, done) {
+      if (out === undefined) written(chunk, done)()
+      else out.write(chunk, written(chunk, done))
+    },
+    final: done => (out === undefined ? done() : void out.end(done)),
+    destroy: (error, done) => {
+      out?.destroy()
+      done(error)
+    },
+  })
 }
 
 process.on('message', (asked: Transfer) => {
