@@ -2,10 +2,10 @@
  * Reads artifacts back. End of file is a promise: a stream ends only when the whole artifact has proven itself; everything
  * else is an error of the stream, whatever was given out before.
  */
-import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
+import { type Hashed, hashing } from './hashing.ts'
 import { type Expected, type ReadOptions, storedBytes } from './stored-bytes.ts'
 import { createOpener } from './tink.ts'
 
@@ -19,12 +19,9 @@ export interface Spool {
 
 /** Reads the whole object and compares length and hash with the manifest. Needs no key. */
 export async function hashArtifact(options: ReadOptions): Promise<void> {
-  const hash = createHash('sha256')
-  for await (const chunk of storedBytes(options)) {
-    hash.update(chunk)
-    letGo(chunk)
-  }
-  requireHash(options, hash.digest('hex'))
+  const hashed = hashedBytes(options)
+  for await (const chunk of hashed.chunks) letGo(chunk)
+  requireHash(options, hashed.digest())
 }
 
 /**
@@ -38,11 +35,9 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
   const stop = new AbortController()
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal])
   const proven = async function* () {
-    const hash = createHash('sha256')
     const opener = entry.encryption === null ? null : openerFor(entry, dataKey)
-    const reading = { ...options, signal }
-    for await (const chunk of spool === undefined ? storedBytes(reading) : spool.bytes(reading)) {
-      hash.update(chunk)
+    const hashed = hashedBytes({ ...options, signal }, spool)
+    for await (const chunk of hashed.chunks) {
       if (opener === null) {
         yield chunk
         continue
@@ -52,7 +47,7 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
       yield* plain
     }
     const last = opener?.final() ?? []
-    requireHash(options, hash.digest('hex'))
+    requireHash(options, hashed.digest())
     yield* last
   }
   const opened = async function* () {
@@ -73,6 +68,14 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
   })
   return stream
 }
+
+/** Stores over a network are read by several connections, which is work enough for one thread. */
+const hashedBytes = (options: ReadOptions, spool?: Spool): Hashed =>
+  hashing(
+    spool === undefined ? storedBytes(options) : spool.bytes(options),
+    options.entry.storedBytes,
+    options.destination.capabilities.readsAtOnce > 1,
+  )
 
 function openerFor(entry: Expected, dataKey: Uint8Array | null) {
   if (dataKey === null) {

@@ -3,6 +3,7 @@
  * pieces are read side by side, in a bounded window: a reader that pauses holds bytes, and no connection.
  */
 import { HoldfastError } from '../model/errors.ts'
+import { letGo } from '../model/let-go.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import type { Destination } from './destination.ts'
 import { borne, patience } from './retry.ts'
@@ -25,6 +26,8 @@ const usualPatienceSeconds = 60
 
 /** With `readsAtOnce` of them under way or waiting, this bounds what a read holds in memory. */
 export const pieceBytes = 8 * 1024 * 1024
+
+const blockBytes = 1024 * 1024
 
 /** What the store says of the object agrees with the manifest: it is there and has its length. Reads no bytes of it. */
 export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): Promise<void> {
@@ -102,7 +105,7 @@ function fetchPiece(options: ReadOptions, from: number, end: number): Piece {
   let ended = false
   let wake = () => {}
   const fetching = async () => {
-    for await (const chunk of range(options, from, end)) {
+    for await (const chunk of gathered(range(options, from, end), end - from)) {
       came.push(chunk)
       wake()
     }
@@ -123,6 +126,30 @@ function fetchPiece(options: ReadOptions, from: number, end: number): Piece {
         else await new Promise<void>(resolve => (wake = resolve))
       }
     },
+  }
+}
+
+/**
+ * So many of the bytes in fewer, larger buffers of their own: what waits in the window is then a block of memory and not
+ * hundreds, each of which would be carried through every step on the way, and looked at by the garbage collector.
+ */
+async function* gathered(chunks: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
+  let left = bytes
+  let block: Buffer | undefined
+  let filled = 0
+  for await (const chunk of chunks) {
+    for (let rest = chunk; rest.length > 0; ) {
+      block ??= Buffer.allocUnsafeSlow(Math.min(left, blockBytes))
+      const copied = rest.copy(block, filled)
+      filled += copied
+      rest = rest.subarray(copied)
+      if (filled < block.length) continue
+      left -= filled
+      yield block
+      block = undefined
+      filled = 0
+    }
+    letGo(chunk)
   }
 }
 
