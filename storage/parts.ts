@@ -128,6 +128,9 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
 
   const flush = async () => {
     const body = buffer.subarray(0, used)
+    // While the parts before it are on their way.
+    whole.update(body)
+    const sha256 = hashesParts ? hashOf(number, body) : undefined
     const wanted = capabilities.sequentialParts ? 1 : parallelParts
     const allowed = Math.max(1, Math.min(wanted, Math.floor(inFlightBytes / buffer.length)))
     while (inFlight.size >= allowed) await Promise.race(inFlight)
@@ -143,8 +146,6 @@ export function partSender(options: SenderOptions, fail: (error: unknown) => voi
         { hint: 'Use larger parts for this backup.' },
       )
     }
-    whole.update(body)
-    const sha256 = hashesParts ? hashOf(number, body) : undefined
     const known = journal?.known(number)
     if (known !== undefined && (known.bytes !== used || known.sha256 !== sha256)) throw changed(key, number)
     const there = existing.get(number)

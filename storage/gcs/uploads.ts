@@ -8,6 +8,7 @@
  * to there: with the last part's tag and the record, another process can complete.
  */
 import { createHash, type Hash, randomBytes } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { expectProtection } from '../locked.ts'
@@ -130,11 +131,15 @@ export async function putPart(
       `Part ${number} of ${key} begins at byte ${offset}; only the last part may be odd.`,
     )
   }
-  const md5 = progress.md5.copy().update(body)
+  const md5 = progress.md5.copy()
   const end = offset + body.length
   const whole = end - (end % granuleBytes)
   const thereBefore = Math.min(body.length, Math.max(0, progress.stored - offset))
-  await send(store, progress, key, uploadId, body, offset, whole, options)
+  await Promise.all([
+    send(store, progress, key, uploadId, body, offset, whole, options),
+    // While the store takes them.
+    setImmediate().then(() => md5.update(body)),
+  ])
   if (whole < end) {
     await keepRest(store, progress, key, uploadId, body.subarray(Math.max(0, whole - offset)), options)
   }
