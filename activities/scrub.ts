@@ -33,8 +33,14 @@ export async function scrubOne(
     )
     return { state: 'whole' }
   } catch (error) {
-    // Deleted since the plan was made; or nobody here has its key, or its format.
-    const passed = ['backup.deleted', 'key.missing', 'key.locked', 'artifact.unknown-format'] as const
+    // Deleted since the plan was made; or nobody here has its key, or its format; or bringing it back would cost something.
+    const passed = [
+      'backup.deleted',
+      'key.missing',
+      'key.locked',
+      'artifact.unknown-format',
+      'destination.archived',
+    ] as const
     if (hasCode(error, ...passed)) return { state: 'not looked at', detail: error.message }
     if (!isDamage(error)) throw error
     return { state: 'damaged', backupId, connection, code: error.code, detail: error.message.slice(0, 500) }

@@ -22,6 +22,7 @@ const toldOfRequest = [
   'database',
   'type',
   'level',
+  'thaw',
   'budgetBytes',
   'reason',
   'dryRun',

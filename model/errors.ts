@@ -313,7 +313,7 @@ export const errorTable = {
     409,
     1,
     'The object lies in an archive, and cannot be read before it was brought back',
-    'A restore, and a verification that reads, bring it back by themselves; elsewhere do so with the tools of the store.',
+    'A restore brings it back by itself, as does `holdfast backups verify BACKUP --thaw`; elsewhere do so with the tools of the store.',
   ),
   'destination.object-missing': row(
     'permanent',

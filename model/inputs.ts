@@ -341,6 +341,8 @@ export const verifyInput = z.strictObject({
   level: z.enum(verifyLevels).optional(),
   /** Destination of the copy to look at; absent: the first that answers. */
   from: slug.optional(),
+  /** Brings back what lies in an archive, and reads it then. Absent: `destination.archived`, and nothing is asked for. */
+  thaw: z.boolean().optional(),
 })
 
 export const copyInput = z.strictObject({

@@ -206,6 +206,8 @@ export interface VerifyInput extends Patience {
   copies: string[]
   sourceConnection: string
   level: VerifyLevel
+  /** Also brings back from an archive what it has to read: stores take money for that. */
+  thaw?: true
 }
 
 /** Which key a name meant when it was asked for. */

@@ -19,6 +19,7 @@ export async function scrub(input: ScrubInput): Promise<Told> {
     async () => {
       const plan = await story.phase('plan', () => quick.planScrub(input), planned)
       const damaged: Extract<Scrubbed, { state: 'damaged' }>[] = []
+      let passed = 0
       await story.phase(
         'verify',
         async () => {
@@ -30,11 +31,13 @@ export async function scrub(input: ScrubInput): Promise<Told> {
               damaged.push(answer)
               story.warnings.push(`${item.backupId} of ${item.connection}: ${answer.code}: ${answer.detail}`)
             } else if (answer.state === 'not looked at') {
+              passed += 1
               story.warnings.push(`${item.backupId} of ${item.connection} was not verified: ${answer.detail}`)
             }
           }
         },
-        () => `${plan.items.length - damaged.length} of ${plan.items.length} whole`,
+        () =>
+          `${plan.items.length - damaged.length - passed} of ${plan.items.length} whole${passed === 0 ? '' : `, ${passed} not verified`}`,
       )
       if (damaged.length === 0) return []
       const error = found(damaged)

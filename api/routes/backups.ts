@@ -131,12 +131,12 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
   })
   app.openapi(verify, async c => {
     const requestKey = c.get('requestKey')
-    const { level = 'checksum', from } = c.req.valid('json')
+    const look = c.req.valid('json')
     const operation =
       (await submittedBefore(context, requestKey)) ??
       (await submit(
         context,
-        newVerify(context, await readCommitted(context, c.req.valid('param').id), level, from),
+        newVerify(context, await readCommitted(context, c.req.valid('param').id), look),
         requestKey,
       ))
     return c.json({ operation: operationViewOf(operation, temporal) }, 202)
@@ -280,8 +280,7 @@ const failoverOf = (destinations: readonly StoredDestination[]): Record<string, 
 export function newVerify(
   context: ApiContext,
   backup: BackupRecord,
-  level: VerifyInput['level'],
-  from: string | undefined,
+  { level = 'checksum', from, thaw }: z.infer<typeof verifyInput>,
   operationId = newOperationId(),
 ): OperationRecord {
   const copies = copiesToRead(backup, from)
@@ -292,6 +291,7 @@ export function newVerify(
     copies,
     sourceConnection: backup.connection,
     level,
+    ...(thaw ? { thaw } : {}),
     ...patienceOf(context, {}),
   }
   return {

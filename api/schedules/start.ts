@@ -239,7 +239,6 @@ export async function operationOf(
     // Nobody watches: it parks rather than fails, unless the schedule says otherwise.
     return await newBackup(context, { connection, ...destinations, unattended: true, ...options }, id)
   }
-  const { level = 'checksum' } = schedule.options as VerifyOptions
   const backups = await listBackups(context.catalog, { connection, committed: true }, undefined, 200)
   const latest = backups.find(backup =>
     backup.copies.some(
@@ -250,5 +249,6 @@ export async function operationOf(
     const where = destination === null ? '' : ` at ${destination}`
     throw new HoldfastError('backup.not-found', `There is no backup of ${connection}${where} to verify.`)
   }
-  return newVerify(context, latest, level, destination ?? undefined, id)
+  const from = destination === null ? {} : { from: destination }
+  return newVerify(context, latest, { ...(schedule.options as VerifyOptions), ...from }, id)
 }

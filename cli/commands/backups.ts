@@ -18,6 +18,7 @@ interface CopyOptions {
 interface VerifyOptions {
   level?: string
   from?: string
+  thaw?: boolean
   wait: boolean
 }
 
@@ -125,6 +126,7 @@ export function backupsCommands(program: Command): void {
       ).choices(verifyLevels),
     )
     .option('--from <destination>', 'look at the copy there; default: the first that answers')
+    .option('--thaw', 'bring back from an archive what it has to read: the store takes money for that')
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText('after', '\nExample:\n  holdfast backups verify shop:latest --level checksum')
@@ -133,6 +135,7 @@ export function backupsCommands(program: Command): void {
       const body = {
         ...(options.level === undefined ? {} : { level: options.level }),
         ...(options.from === undefined ? {} : { from: options.from }),
+        ...(options.thaw ? { thaw: true } : {}),
       }
       const operation = await start(context, `${await pathOf(context, reference)}/verify`, body)
       await follow(context, operation, options.wait)

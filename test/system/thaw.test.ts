@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import type { OperationView, PlanView } from '../../model/views.ts'
+import type { BackupView, OperationView, PlanView } from '../../model/views.ts'
 import { type FaultyStore, startFaultyStore } from '../destinations/faults.ts'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { digestSqlite } from '../support/digest.ts'
@@ -148,16 +148,34 @@ describe('a backup in an archive', () => {
     assert.equal((await stack.ended(begun.id)).state, 'cancelled')
   })
 
-  test('a verification that reads brings it back; one that only looks does not', async () => {
-    const verify = async (level: string) => {
-      const path = `/v1/backups/${backup}/verify`
-      const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', path, { level })
+  test('a verification that reads brings it back where it was asked to; nothing else spends money on it', async () => {
+    const started = async (path: string, body: object) => {
+      const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', path, body)
       return await stack.ended(operation.id)
     }
+    const verify = (level: string, more = {}) => started(`/v1/backups/${backup}/verify`, { level, ...more })
+    const verified = async () => (await stack.expectOk<BackupView>('GET', `/v1/backups/${backup}`)).verified
     const looked = await verify('exists')
     assert.equal(looked.state, 'succeeded', JSON.stringify(looked.error))
     assert.ok(!phasesOf(looked).includes('thaw'))
-    const read = await verify('checksum')
+    const before = await verified()
+    proxy.seen.length = 0
+    for (const level of ['checksum', 'deep']) {
+      const unread = await verify(level)
+      assert.equal(unread.error?.code, 'destination.archived', JSON.stringify(unread))
+      assert.match(unread.error.hint, /verify BACKUP --thaw/)
+    }
+    const scrubbed = await started('/v1/scrub', { level: 'deep', destination: 'archive' })
+    assert.equal(scrubbed.state, 'succeeded', JSON.stringify(scrubbed.error))
+    assert.ok(
+      scrubbed.warnings.some(text => text.startsWith(backup) && /was not verified: .*archive/.test(text)),
+      JSON.stringify(scrubbed.warnings),
+    )
+    assert.match(scrubbed.phases.find(({ phase }) => phase === 'verify')?.summary ?? '', /, 1 not verified$/)
+    // Neither damaged nor found whole.
+    assert.deepEqual(await verified(), before)
+    assert.ok(!proxy.seen.some(line => line.includes('comp=tier')))
+    const read = await verify('checksum', { thaw: true })
     assert.equal(read.state, 'succeeded', JSON.stringify(read.error))
     assert.ok(phasesOf(read).includes('thaw'))
   })
