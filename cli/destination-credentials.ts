@@ -32,7 +32,7 @@ export async function credentialsOf(
     case 's3':
       return awsFields(values, source)
     case 'azure':
-      return azureFields(values, source)
+      return await azureFields(values, source)
     case 'gcs':
       return await googleFields(path)
   }
@@ -81,14 +81,20 @@ function awsFields(values: Values, source: string): Record<string, string> {
   return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
 }
 
-/** One of the three, in the order of Azure's own tools. */
-function azureFields(values: Values, source: string): Record<string, string> {
+/** One of them, in the order of Azure's own tools. */
+async function azureFields(values: Values, source: string): Promise<Record<string, string>> {
   const { AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN } = values
   if (AZURE_STORAGE_CONNECTION_STRING) return { connectionString: AZURE_STORAGE_CONNECTION_STRING }
   if (AZURE_STORAGE_KEY) return { accountKey: AZURE_STORAGE_KEY }
   if (AZURE_STORAGE_SAS_TOKEN) return { sasToken: AZURE_STORAGE_SAS_TOKEN }
+  const { AZURE_TENANT_ID: tenantId, AZURE_CLIENT_ID: clientId, AZURE_CLIENT_SECRET: clientSecret } = values
+  const certificate = values.AZURE_CLIENT_CERTIFICATE_PATH
+  if (tenantId && clientId && clientSecret) return { tenantId, clientId, clientSecret }
+  if (tenantId && clientId && certificate) {
+    return { tenantId, clientId, clientCertificate: await contents(certificate) }
+  }
   throw new HoldfastError(
     'request.invalid',
-    `${source} holds none of AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY and AZURE_STORAGE_SAS_TOKEN.`,
+    `${source} holds none of AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY and AZURE_STORAGE_SAS_TOKEN, nor AZURE_TENANT_ID and AZURE_CLIENT_ID with AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH.`,
   )
 }

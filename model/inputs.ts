@@ -138,6 +138,11 @@ export const destinationInput = z.strictObject({
   accountKey: secretValue.optional(),
   sasToken: secretValue.optional(),
   connectionString: secretValue.optional(),
+  /** Azure: an application that Microsoft Entra ID knows, with the value of a secret or a certificate and its key in PEM. */
+  tenantId: secretValue.optional(),
+  clientId: secretValue.optional(),
+  clientSecret: secretValue.optional(),
+  clientCertificate: z.union([z.string().max(16_384), secretReference]).optional(),
   /** GCS: the JSON of a service account's key file. */
   serviceAccountKey: secretValue.optional(),
 })
@@ -166,6 +171,10 @@ export const destinationChange = z.strictObject({
   accountKey: destinationInput.shape.accountKey.nullable(),
   sasToken: destinationInput.shape.sasToken.nullable(),
   connectionString: destinationInput.shape.connectionString.nullable(),
+  tenantId: destinationInput.shape.tenantId.nullable(),
+  clientId: destinationInput.shape.clientId.nullable(),
+  clientSecret: destinationInput.shape.clientSecret.nullable(),
+  clientCertificate: destinationInput.shape.clientCertificate.nullable(),
   serviceAccountKey: destinationInput.shape.serviceAccountKey.nullable(),
 })
 

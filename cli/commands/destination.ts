@@ -32,11 +32,11 @@ interface AddOptions extends CredentialOptions, SecretRefOptions, WritingOptions
 
 const credentialsFile = [
   '--credentials-file <file>',
-  'an AWS credentials file ([default] section), the key file of a Google service account, or NAME=value lines with one of the AZURE_STORAGE_ variables',
+  'an AWS credentials file ([default] section), the key file of a Google service account, or NAME=value lines with the AZURE_ variables of a key, a signature or a service principal',
 ] as const
 const credentialsEnv = [
   '--credentials-env',
-  'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
+  'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or AZURE_TENANT_ID, _CLIENT_ID and _CLIENT_SECRET or _CLIENT_CERTIFICATE_PATH, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
 ] as const
 
 /** `compliance:30`; `none` takes it away. */
@@ -122,7 +122,7 @@ export function destinationCommands(program: Command): void {
     .option(...credentialsEnv)
     .addHelpText(
       'after',
-      '\nWithout credentials the worker uses its own chain (environment, profile, instance role).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add shelf server://db1/var/backups/holdfast\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials\n  holdfast destination add blobs azure://backups/prod --account acmebackups --credentials-env',
+      '\nWithout credentials the worker uses its own chain (environment, profile, instance role, managed identity).\n\nExamples:\n  holdfast destination add disk /srv/backups\n  holdfast destination add shelf server://db1/var/backups/holdfast\n  holdfast destination add vault s3://acme-backups/prod --region eu-central-1 --credentials-file ~/.aws/credentials\n  holdfast destination add blobs azure://backups/prod --account acmebackups --credentials-env',
     )
     .action(async (name: string, uri: string, options: AddOptions, command: Command) => {
       const context = contextOf(command)

@@ -1,8 +1,10 @@
 /** What people type for Azure Blob Storage: `azure://container/prefix`, its settings and credentials. */
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
 import { objectLock } from '../../model/keeping.ts'
 import type { Json } from '../../model/types.ts'
+import type { ServicePrincipal } from '../entra.ts'
 import {
   bucketUri,
   invalidSecret,
@@ -54,6 +56,10 @@ const schema = z.strictObject({
 
 export type AzureSettings = z.infer<typeof schema>
 
+/** Of an application that Microsoft Entra ID knows. */
+const principalFields = ['tenantId', 'clientId', 'clientSecret', 'clientCertificate'] as const
+const isOfPrincipal = (field: string) => (principalFields as readonly string[]).includes(field)
+
 export const azureForm: KindForm = {
   kind: 'azure',
   title,
@@ -67,16 +73,17 @@ export const azureForm: KindForm = {
     if (place.prefix.includes('\\')) invalidUri('a prefix cannot hold a backslash in Azure')
     return { uri: bucketUri('azure', place), settings: azureSettingsFrom({ ...extras }) }
   },
-  secretFields: ['accountKey', 'sasToken', 'connectionString'],
+  secretFields: ['accountKey', 'sasToken', 'connectionString', ...principalFields],
   placeIn(secrets) {
     const { account, endpoint } = credentialOf(secrets) ?? {}
     return { ...(account === undefined ? {} : { account }), ...(endpoint === undefined ? {} : { endpoint }) }
   },
   checkSecrets(secrets) {
     const given = Object.keys(secrets).filter(field => secrets[field])
-    const [first, second] = given
-    if (first !== undefined && second !== undefined) {
-      invalidSecret(second, `${first} is given, too; one of them is enough`)
+    const [first, ...more] = given
+    const apart = more.find(field => !isOfPrincipal(field) || !isOfPrincipal(first ?? ''))
+    if (first !== undefined && apart !== undefined) {
+      invalidSecret(apart, `${first} is given, too; one of them is enough`)
     }
     credentialOf(secrets)
   },
@@ -125,6 +132,7 @@ export interface AzureCredential {
   accountKey?: string
   /** Without a leading question mark. */
   sasToken?: string
+  principal?: ServicePrincipal
   /** What a connection string says of its place. */
   account?: string
   endpoint?: string
@@ -135,6 +143,7 @@ export function credentialOf(secrets: Record<string, string>): AzureCredential |
   if (secrets.connectionString) return fromConnectionString(secrets.connectionString)
   if (secrets.accountKey) return { accountKey: expectKey('accountKey', secrets.accountKey) }
   if (secrets.sasToken) return { sasToken: expectSas('sasToken', secrets.sasToken) }
+  if (principalFields.some(field => secrets[field])) return { principal: expectPrincipal(secrets) }
   return undefined
 }
 
@@ -187,4 +196,57 @@ function expectSas(field: string, token: string): string {
     )
   }
   return sas
+}
+
+const guid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i
+
+function expectPrincipal(secrets: Record<string, string>): ServicePrincipal {
+  const { tenantId = '', clientId = '', clientSecret = '', clientCertificate = '' } = secrets
+  if (!guid.test(tenantId) && !/^(?=.{4,253}$)[a-z0-9-]+(\.[a-z0-9-]+)+$/i.test(tenantId)) {
+    invalidSecret('tenantId', 'it must be the id of a tenant (directory), or one of its domains')
+  }
+  if (!guid.test(clientId)) invalidSecret('clientId', 'it must be the id of an application (client)')
+  if (clientSecret !== '' && clientCertificate !== '') {
+    invalidSecret('clientCertificate', 'clientSecret is given, too; one of them is enough')
+  }
+  if (clientCertificate !== '') {
+    return { tenantId, clientId, proof: { clientCertificate: expectCertificate(clientCertificate) } }
+  }
+  if (guid.test(clientSecret)) {
+    invalidSecret('clientSecret', 'this is the id of a secret; its value is needed')
+  }
+  if (!/^[\x21-\x7e]{8,512}$/.test(clientSecret)) {
+    invalidSecret('clientSecret', 'the value of a client secret, or clientCertificate, is needed')
+  }
+  return { tenantId, clientId, proof: { clientSecret } }
+}
+
+/** PEM, with its private key. */
+function expectCertificate(pem: string): string {
+  const field = 'clientCertificate'
+  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED/.test(pem)) {
+    invalidSecret(
+      field,
+      'its private key is locked with a passphrase: it is stored encrypted here, without one',
+    )
+  }
+  let certificate: X509Certificate
+  let key: KeyObject
+  try {
+    certificate = new X509Certificate(pem)
+    key = createPrivateKey(pem)
+  } catch {
+    return invalidSecret(field, 'it must be PEM of a certificate and its private key')
+  }
+  if (key.asymmetricKeyType !== 'rsa') invalidSecret(field, 'its key must be RSA: others are not taken there')
+  if (!certificate.checkPrivateKey(key)) invalidSecret(field, "the private key is another certificate's")
+  if (certificate.validToDate.getTime() < Date.now()) {
+    // As with signatures: one that was good when it was given must park the operation that finds it expired.
+    throw new HoldfastError(
+      'destination.denied',
+      `The destination's ${field} cannot be used: the certificate expired at ${certificate.validToDate.toISOString()}.`,
+      { hint: 'Give a fresh certificate: holdfast destination change.', context: { field } },
+    )
+  }
+  return pem
 }

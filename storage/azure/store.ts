@@ -1,4 +1,5 @@
 /** The way to one container: the client, calls with our tries and errors, and the full names. */
+import type { TokenCredential } from '@azure/identity'
 import {
   AnonymousCredential,
   type BlockBlobClient,
@@ -10,6 +11,7 @@ import {
 import { HoldfastError } from '../../model/errors.ts'
 import { lockEnd } from '../../model/keeping.ts'
 import type { CallOptions } from '../destination.ts'
+import { entraTokens, type ServicePrincipal } from '../entra.ts'
 import { tryCalls } from '../retry-calls.ts'
 import { answered } from '../silence.ts'
 import { storeError } from './errors.ts'
@@ -80,7 +82,9 @@ export function openStore(
     throw new HoldfastError('request.invalid', 'The destination URI is not azure://container/prefix.')
   const base = match[2] === undefined ? '' : `${match[2]}/`
   const credential = credentialOf(secrets) ?? credentialOf(fromEnvironment(settings.account))
-  if (credential === undefined) {
+  const endpoint = settings.endpoint ?? `https://${settings.account}.blob.core.windows.net`
+  // Where a token may go, the chain of the platform is asked for one when it is needed.
+  if (credential === undefined && !endpoint.startsWith('https:')) {
     throw new HoldfastError(
       'destination.denied',
       `Opening ${uri}: there are no credentials for account ${settings.account}.`,
@@ -89,34 +93,41 @@ export function openStore(
       },
     )
   }
-  if (credential.account !== undefined && credential.account !== settings.account) {
+  if (credential?.account !== undefined && credential.account !== settings.account) {
     throw new HoldfastError(
       'request.invalid',
       `The credentials of ${uri} are those of account ${credential.account}, not of ${settings.account}.`,
       { context: { field: 'connectionString' } },
     )
   }
-  const { accountKey, sasToken } = credential
-  const endpoint = settings.endpoint ?? `https://${settings.account}.blob.core.windows.net`
+  const { accountKey, sasToken, principal } = credential ?? {}
+  if (principal !== undefined && !endpoint.startsWith('https:')) {
+    throw new HoldfastError(
+      'request.invalid',
+      `The endpoint of ${uri} is not https, and no token goes over plain HTTP.`,
+      { context: { field: 'endpoint' } },
+    )
+  }
+  const login = accountKey === undefined && sasToken === undefined
+  const hidden = [accountKey, sasToken, ...(sasToken === undefined ? [] : [signatureIn(sasToken)])]
   const container = new ContainerClient(
     `${endpoint}/${name}${sasToken === undefined ? '' : `?${sasToken}`}`,
     newPipeline(
-      accountKey === undefined
-        ? new AnonymousCredential()
-        : new StorageSharedKeyCredential(settings.account, accountKey),
+      login
+        ? tokensFor(uri, principal, token => hidden.push(token))
+        : accountKey === undefined
+          ? new AnonymousCredential()
+          : new StorageSharedKeyCredential(settings.account, accountKey),
       // `call` tries again; it wants to know of every try.
       { retryOptions: { maxTries: 1 }, keepAliveOptions: { enable: true } },
     ),
   )
-  const hidden = [accountKey, sasToken, ...(sasToken === undefined ? [] : [signatureIn(sasToken)])].filter(
-    secret => secret !== undefined && secret !== '',
-  ) as string[]
   const doing = (action: Action, key: string) => `${action} on ${uri}${key === '' ? '' : `/${key}`}`
   const explain = (action: Action, key: string, error: unknown) =>
     storeError(error, {
       doing: doing(action, key),
-      permission: permissions[action],
-      secrets: hidden,
+      permission: `${permissions[action]}${login ? ', which the role Storage Blob Data Contributor has' : ''}`,
+      secrets: hidden.filter(secret => secret !== undefined && secret !== '') as string[],
     })
 
   return {
@@ -167,6 +178,31 @@ function writtenWith(settings: AzureSettings): Store['written'] {
     any,
     lasting,
     artifact: () => ({ ...lasting(), ...(storageClass === undefined ? {} : { tier: storageClass }) }),
+  }
+}
+
+/** Of the application, else as Azure's own tools find a login. */
+function tokensFor(
+  uri: string,
+  principal: ServicePrincipal | undefined,
+  used: (token: string) => void,
+): TokenCredential {
+  const tokens = entraTokens(principal, (why, said) =>
+    why === 'unreachable'
+      ? new HoldfastError('destination.unreachable', `Getting a token for ${uri} failed: ${said}.`)
+      : new HoldfastError('destination.denied', `Getting a token for ${uri} failed: ${said}.`, {
+          hint:
+            principal === undefined
+              ? 'Give accountKey, sasToken, connectionString or a service principal, or run where Azure has a login (AZURE_CLIENT_ID and its like, managed identity).'
+              : 'Microsoft Entra ID does not take this login: give a fresh one.',
+        }),
+  )
+  return {
+    async getToken(scopes, options) {
+      const token = await tokens.getToken(scopes, options)
+      if (token !== null) used(token.token)
+      return token
+    },
   }
 }
 

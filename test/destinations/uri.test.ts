@@ -9,6 +9,7 @@ import {
   openDestination,
   parseDestinationUri,
 } from '../../storage/index.ts'
+import { applicationCertificate } from '../servers/certificate.ts'
 import { localRecord } from './subjects.ts'
 
 const endpoint = 'https://store.example.com:9000'
@@ -210,6 +211,11 @@ describe('destination URIs', () => {
       private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
       ...other,
     })
+  const id = '20be3a2d-3d5a-4d9a-a30a-a5bd1b8a3e9c'
+  const application = { tenantId: id, clientId: id }
+  const { pem: certificate } = applicationCertificate()
+  const { pem: curved } = applicationCertificate('ec')
+  const mixed = `${privateKey.export({ type: 'pkcs8', format: 'pem' })}${applicationCertificate().certificate}`
   const forms: [DestinationKind, Record<string, string>, RegExp | undefined][] = [
     ['local', {}, undefined],
     ['local', { accountKey: key }, /accountKey has no meaning for a directory/],
@@ -239,6 +245,22 @@ describe('destination URIs', () => {
     ['azure', { connectionString: `AccountName=acme;AccountKey=${canary}` }, /base64 of 64 bytes/],
     ['azure', { connectionString: `BlobEndpoint=https://acme.example/${canary}` }, /neither AccountKey/],
     ['azure', { connectionString: canary }, /NAME=VALUE/],
+    ['azure', { ...application, clientSecret: canary }, undefined],
+    ['azure', { ...application, tenantId: 'acme.onmicrosoft.com', clientSecret: canary }, undefined],
+    ['azure', { ...application, clientCertificate: certificate }, undefined],
+    ['azure', { ...application, tenantId: canary, clientSecret: canary }, /id of a tenant/],
+    ['azure', { ...application, clientId: canary, clientSecret: canary }, /id of an application/],
+    ['azure', { ...application, clientSecret: id }, /id of a secret; its value/],
+    ['azure', { ...application, clientSecret: `${canary} x` }, /value of a client secret/],
+    ['azure', { ...application, clientSecret: canary, clientCertificate: canary }, /one of them is enough/],
+    [
+      'azure',
+      { ...application, clientSecret: canary, accountKey: key },
+      /accountKey .* one of them is enough/,
+    ],
+    ['azure', { ...application, clientCertificate: canary }, /PEM of a certificate and its private key/],
+    ['azure', { ...application, clientCertificate: curved }, /must be RSA/],
+    ['azure', { ...application, clientCertificate: mixed }, /another certificate's/],
   ]
   for (const [kind, secrets, why] of forms) {
     test(`${why === undefined ? 'takes' : 'refuses'} ${Object.keys(secrets)} for ${kind}${why ? `: ${why}` : ''}`, () => {

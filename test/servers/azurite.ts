@@ -4,7 +4,10 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { get, type IncomingMessage } from 'node:http'
+import { get as getSecurely } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -39,15 +42,21 @@ export interface Azurite {
   stop(): Promise<void>
 }
 
+/** `tls`: then over https alone, and it takes tokens as Entra ID's, too, looking at all of them but the signature. */
 export async function startAzurite(
-  options: { root?: string; port?: number; accountKey?: string } = {},
+  options: {
+    root?: string
+    port?: number
+    accountKey?: string
+    tls?: { cert: string; key: string; ca: string }
+  } = {},
 ): Promise<Azurite> {
   const program = await azurite()
   const root = options.root ?? (await mkdtemp(join(tmpdir(), 'holdfast-azurite-')))
   const account = 'holdfasttest'
   const accountKey = options.accountKey ?? randomBytes(64).toString('base64')
-  const { child, port } = await startOn(program, root, options.port, account, accountKey)
-  const endpoint = `http://127.0.0.1:${port}/${account}`
+  const { child, port } = await startOn(program, root, options, account, accountKey)
+  const endpoint = `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}/${account}`
   const container = 'backups'
   const containerClient = new ContainerClient(
     `${endpoint}/${container}`,
@@ -96,7 +105,7 @@ export async function startAzurite(
 async function startOn(
   program: string,
   root: string,
-  fixedPort: number | undefined,
+  { port: fixedPort, tls }: { port?: number; tls?: { cert: string; key: string; ca: string } },
   account: string,
   accountKey: string,
 ): Promise<{ child: ChildProcess; port: number }> {
@@ -104,6 +113,7 @@ async function startOn(
   for (;;) {
     const port = fixedPort ?? (await freePort())
     const args = [program, '--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', root]
+    if (tls) args.push('--oauth', 'basic', '--cert', tls.cert, '--key', tls.key)
     const child = spawn(
       process.execPath,
       [...args, '--silent', '--disableTelemetry', '--skipApiVersionCheck'],
@@ -120,7 +130,7 @@ async function startOn(
     }
     const failed = new Promise<void>(resolve => child.once('exit', () => resolve()))
     while (child.exitCode === null && child.signalCode === null) {
-      if ((await answers(port)) && child.exitCode === null) return { child, port }
+      if ((await answers(port, tls?.ca)) && child.exitCode === null) return { child, port }
       if (Date.now() > deadline) {
         child.kill('SIGKILL')
         break
@@ -134,10 +144,13 @@ async function startOn(
 }
 
 /** Any answer will do: without a signature it is a refusal, with Azurite's name in it. */
-async function answers(port: number): Promise<boolean> {
+async function answers(port: number, ca: string | undefined): Promise<boolean> {
   try {
-    const answer = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(2000) })
-    return /azurite/i.test(answer.headers.get('server') ?? '')
+    const options = { port, host: '127.0.0.1', signal: AbortSignal.timeout(2000) }
+    const asked = ca === undefined ? get(options) : getSecurely({ ...options, ca: await readFile(ca) })
+    const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+    answer.resume()
+    return /azurite/i.test(String(answer.headers.server))
   } catch {
     return false
   }

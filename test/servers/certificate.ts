@@ -10,6 +10,35 @@ export interface TestCertificate {
   key: string
 }
 
+/** Of an application at Microsoft Entra ID: PEM of a certificate and of its private key. */
+export function applicationCertificate(kind: 'rsa:2048' | 'ec' = 'rsa:2048'): {
+  pem: string
+  certificate: string
+} {
+  const curve = kind === 'ec' ? ['-pkeyopt', 'ec_paramgen_curve:P-256'] : []
+  const pem = execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      kind,
+      ...curve,
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=holdfast',
+      '-keyout',
+      '-',
+      '-out',
+      '-',
+    ],
+    { stdio: ['ignore', 'pipe', 'ignore'], encoding: 'utf8' },
+  )
+  return { pem, certificate: pem.slice(pem.indexOf('-----BEGIN CERTIFICATE-----')) }
+}
+
 /** `names` as openssl has them: `IP:127.0.0.1,DNS:holdfast.example`. One of before is replaced. */
 export function makeCertificate(folder: string, name: string, names: string): TestCertificate {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' })

@@ -221,6 +221,8 @@ export async function startRecordedClouds(secretPrefix = '') {
   return {
     port,
     ca,
+    cert,
+    key,
     led,
     /** Credentials as the services' own tools find them in the environment. */
     azure,
@@ -240,6 +242,9 @@ export async function startRecordedClouds(secretPrefix = '') {
         answer: { status, body, ...(headers ? { headers } : {}) },
         times,
       })
+    },
+    answerAsEver() {
+      overrides.length = 0
     },
     async stop() {
       server.closeAllConnections()
