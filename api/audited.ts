@@ -14,6 +14,7 @@ const toldOfRequest = [
   'connection',
   'destination',
   'destinations',
+  'failover',
   'to',
   'from',
   'backup',

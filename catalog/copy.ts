@@ -49,6 +49,7 @@ const keys = {
   audit_begun: ['id'],
   idempotency: ['key'],
   schedules: ['id'],
+  schedule_destinations: ['schedule_id', 'destination'],
   schedule_runs: ['schedule_id', 'due_at'],
 } satisfies { [Table in Copied]: (keyof CatalogTables[Table])[] }
 

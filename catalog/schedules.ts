@@ -7,31 +7,47 @@ import type { CatalogTables } from './schema.ts'
 
 /** Throws `request.exists` when the name is taken. */
 export async function insertSchedule(catalog: Catalog, schedule: ScheduleRecord): Promise<void> {
-  const { numInsertedOrUpdatedRows } = await catalog.db
-    .insertInto('schedules')
-    .values({
-      id: schedule.id,
-      name: schedule.name,
-      kind: schedule.kind,
-      connection: schedule.connection,
-      ...columnsOf(schedule),
-      revision: schedule.revision,
-      checked_until: schedule.checkedUntil,
-      carried: schedule.carried,
-      drift: null,
-      request_key: schedule.requestKey,
-      created_at: schedule.createdAt,
-    })
-    .onConflict(conflict => conflict.column('name').doNothing())
-    .executeTakeFirst()
-  if (numInsertedOrUpdatedRows === 0n) {
-    throw new HoldfastError('request.exists', `There is a schedule named ${schedule.name} already.`)
-  }
+  await catalog.transaction(async tx => {
+    const { numInsertedOrUpdatedRows } = await tx
+      .insertInto('schedules')
+      .values({
+        id: schedule.id,
+        name: schedule.name,
+        kind: schedule.kind,
+        connection: schedule.connection,
+        ...columnsOf(schedule),
+        revision: schedule.revision,
+        checked_until: schedule.checkedUntil,
+        carried: schedule.carried,
+        drift: null,
+        request_key: schedule.requestKey,
+        created_at: schedule.createdAt,
+      })
+      .onConflict(conflict => conflict.column('name').doNothing())
+      .executeTakeFirst()
+    if (numInsertedOrUpdatedRows === 0n) {
+      throw new HoldfastError('request.exists', `There is a schedule named ${schedule.name} already.`)
+    }
+    await putDestinations(tx, schedule)
+  })
+}
+
+/** What stands in for them is there, too: a destination that a schedule counts on is not removed. */
+async function putDestinations(
+  tx: CatalogDatabase,
+  { id, destinations, options }: ScheduleRecord,
+): Promise<void> {
+  await tx.deleteFrom('schedule_destinations').where('schedule_id', '=', id).execute()
+  const failover = 'failover' in options ? options.failover : undefined
+  const rows = [
+    ...destinations.map((destination, position) => ({ schedule_id: id, destination, position })),
+    ...(failover ? [{ schedule_id: id, destination: failover, position: null }] : []),
+  ]
+  if (rows.length > 0) await tx.insertInto('schedule_destinations').values(rows).execute()
 }
 
 /** What an edit may change. */
 const columnsOf = (schedule: ScheduleRecord) => ({
-  destination: schedule.destination,
   options: JSON.stringify(schedule.options),
   spec: JSON.stringify(schedule.spec),
   jitter_seconds: schedule.jitterSeconds,
@@ -46,8 +62,9 @@ const columnsOf = (schedule: ScheduleRecord) => ({
 })
 
 /** Writes an edited schedule as its next revision. */
-export async function replaceSchedule(db: CatalogDatabase, schedule: ScheduleRecord): Promise<void> {
-  await db
+export async function replaceSchedule(tx: CatalogDatabase, schedule: ScheduleRecord): Promise<void> {
+  await putDestinations(tx, schedule)
+  await tx
     .updateTable('schedules')
     .set({ ...columnsOf(schedule), revision: schedule.revision + 1, checked_until: schedule.checkedUntil })
     .where('id', '=', schedule.id)
@@ -84,12 +101,13 @@ export async function findSchedule(
     ? query.where('id', '=', which.id)
     : query.where('name', '=', which.name)
   ).executeTakeFirst()
-  return row && toSchedule(row)
+  return row && toSchedule(row, await destinationsOf(db, row.id))
 }
 
 export async function listSchedules(catalog: Catalog): Promise<ScheduleRecord[]> {
   const rows = await catalog.db.selectFrom('schedules').selectAll().orderBy('name').execute()
-  return rows.map(toSchedule)
+  const destinations = Map.groupBy(await destinationRows(catalog.db).execute(), row => row.schedule_id)
+  return rows.map(row => toSchedule(row, destinations.get(row.id) ?? []))
 }
 
 /** Forgets a schedule and what became of its due times; the operations stay. Throws `request.not-found`. */
@@ -108,20 +126,39 @@ export async function schedulesUsing(
   db: CatalogDatabase,
   what: { connection: string } | { destination: string },
 ): Promise<string[]> {
-  const query = db.selectFrom('schedules').select('name').orderBy('name')
   const rows = await ('connection' in what
-    ? query.where('connection', '=', what.connection)
-    : query.where('destination', '=', what.destination)
-  ).execute()
+    ? db.selectFrom('schedules').select('name').where('connection', '=', what.connection)
+    : db
+        .selectFrom('schedules')
+        .innerJoin('schedule_destinations', 'schedule_destinations.schedule_id', 'schedules.id')
+        .select('schedules.name')
+        .where('schedule_destinations.destination', '=', what.destination)
+  )
+    .orderBy('name')
+    .execute()
   return rows.map(row => row.name)
 }
 
-const toSchedule = (row: Selectable<CatalogTables['schedules']>): ScheduleRecord => ({
+const destinationRows = (db: CatalogDatabase) =>
+  db
+    .selectFrom('schedule_destinations')
+    .select(['schedule_id', 'destination'])
+    .where('position', 'is not', null)
+    .orderBy('schedule_id')
+    .orderBy('position')
+
+const destinationsOf = (db: CatalogDatabase, id: string) =>
+  destinationRows(db).where('schedule_id', '=', id).execute()
+
+const toSchedule = (
+  row: Selectable<CatalogTables['schedules']>,
+  destinations: readonly { destination: string }[],
+): ScheduleRecord => ({
   id: row.id,
   name: row.name,
   kind: row.kind as ScheduleKind,
   connection: row.connection,
-  destination: row.destination,
+  destinations: destinations.map(({ destination }) => destination),
   options: JSON.parse(row.options),
   spec: JSON.parse(row.spec),
   jitterSeconds: row.jitter_seconds,

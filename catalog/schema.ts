@@ -281,7 +281,6 @@ export interface CatalogTables {
     kind: string
     /** null: of a scrub. */
     connection: string | null
-    destination: string | null
     options: string
     spec: string
     jitter_seconds: number
@@ -303,6 +302,12 @@ export interface CatalogTables {
     request_key: string | null
     created_at: string
     updated_at: string
+  }
+  schedule_destinations: {
+    schedule_id: string
+    destination: string
+    /** null: it stands in for the others. */
+    position: number | null
   }
   schedule_runs: {
     schedule_id: string

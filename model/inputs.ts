@@ -217,15 +217,18 @@ const compressionInput = z
     if (longWindow !== undefined && method !== 'zstd') say('longWindow', 'only zstd has a long mode')
   })
 
+export const destinationNames = z
+  .array(slug)
+  .min(1)
+  .max(8)
+  .refine(names => new Set(names).size === names.length, 'names must differ')
+
 export const backupInput = z.strictObject({
   connection: slug,
   /** All of them in one pass; absent: the only one there is. */
-  destinations: z
-    .array(slug)
-    .min(1)
-    .max(8)
-    .refine(names => new Set(names).size === names.length, 'names must differ')
-    .optional(),
+  destinations: destinationNames.optional(),
+  /** What takes the place of any that is away before the first byte; null: nothing; absent: as each of them says. */
+  failover: slug.nullable().optional(),
   type: z.literal('full').optional(),
   /** What the tool writes; see the engine's page. */
   format: z

@@ -1,7 +1,7 @@
 /** Schemas of schedules in the public API. Used by api/ (validation, OpenAPI) and cli/ (types). */
 import { z } from 'zod'
 import { dueTimes, timeZoneNamed } from './due.ts'
-import { backupInput, scrubOptions, slug, verifyInput } from './inputs.ts'
+import { backupInput, destinationNames, scrubOptions, slug, verifyInput } from './inputs.ts'
 import type { ScheduleSpec } from './schedules.ts'
 
 const minute = 60
@@ -103,8 +103,8 @@ const options = z.strictObject({
 })
 
 const editable = {
-  /** Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub: every one. */
-  destination: slug.optional(),
+  /** Of a backup all of them in one pass; of the others at most one. Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub: every one. */
+  destinations: destinationNames.optional(),
   spec,
   /** Starts up to this much later, by a different amount each time. */
   jitterSeconds: z.int().min(0).max(day).optional(),
@@ -136,7 +136,8 @@ export const scheduleInput = z.strictObject({
 export const scheduleEdit = z.strictObject({
   ...editable,
   spec: spec.optional(),
-  destination: slug.nullable().optional(),
+  /** `[]`: as if it had been absent. */
+  destinations: z.union([z.array(slug).max(0), destinationNames]).optional(),
   options: options.optional(),
 })
 
@@ -163,7 +164,7 @@ export const scheduleView = z.object({
   kind: z.enum(['backup', 'verify', 'scrub']),
   /** null: of a scrub. */
   connection: z.string().nullable(),
-  destination: z.string().nullable(),
+  destinations: z.array(z.string()),
   options: z.record(z.string(), z.unknown()),
   spec: z.union([
     z.object({ cron: z.string(), timeZone: z.string() }),

@@ -29,6 +29,7 @@ export interface BackupOptions {
   jobs?: number
   compression?: CompressionRequest
   bandwidth?: string
+  failover?: string | null
   encryptTo?: string[]
   unattended?: boolean
   labels?: Record<string, string>
@@ -48,8 +49,8 @@ export interface ScheduleRecord {
   kind: ScheduleKind
   /** null: of a scrub, which is about every backup. */
   connection: string | null
-  /** Of a verify: null is wherever the latest backup lies; of a scrub: every one. */
-  destination: string | null
+  /** Of a verify: none is wherever the latest backup lies; of a scrub: every one. */
+  destinations: string[]
   options: BackupOptions | VerifyOptions | ScrubOptions
   spec: ScheduleSpec
   jitterSeconds: number

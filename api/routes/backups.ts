@@ -3,7 +3,12 @@ import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection } from '../../catalog/connections.ts'
-import { listDestinations, listPlaces, type StoredDestination } from '../../catalog/destinations.ts'
+import {
+  findDestination,
+  listDestinations,
+  listPlaces,
+  type StoredDestination,
+} from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -17,6 +22,7 @@ import {
 } from '../../model/ids.ts'
 import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
+import type { DestinationKind } from '../../model/types.ts'
 import { accepted, backupShownView, backupView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { askedCopy, copiesToRead } from '../copying.ts'
@@ -204,7 +210,7 @@ export async function newBackup(
     method: connection.method,
     serverIdentity: connection.serverIdentity,
     destinations: names,
-    failover: failoverOf(destinations),
+    failover: await failoverOf(context, destinations, request.failover, method.destinations),
     type: request.type ?? 'full',
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
@@ -271,11 +277,31 @@ function encryptToOf(destinations: readonly StoredDestination[]): string[] | und
   ])
 }
 
-/** As it is set now: what becomes of the settings later changes no backup that was accepted. */
-const failoverOf = (destinations: readonly StoredDestination[]): Record<string, string> =>
-  Object.fromEntries(
-    destinations.flatMap(({ name, failover }) => (failover === null ? [] : [[name, failover]])),
-  )
+/** As it is said or set now: what becomes of the settings later changes no backup that was accepted. */
+async function failoverOf(
+  { catalog }: ApiContext,
+  destinations: readonly StoredDestination[],
+  said: string | null | undefined,
+  kinds: readonly DestinationKind[],
+): Promise<Record<string, string>> {
+  if (said === null) return {}
+  if (said === undefined) {
+    return Object.fromEntries(
+      destinations.flatMap(({ name, failover }) => (failover === null ? [] : [[name, failover]])),
+    )
+  }
+  const found = await findDestination(catalog, said)
+  const message =
+    found === undefined
+      ? `there is no destination named ${said}`
+      : destinations.some(({ name }) => name === said)
+        ? 'is one of the destinations itself'
+        : kinds.includes(found.kind)
+          ? undefined
+          : `it cannot be backed up to a ${found.kind} destination`
+  if (message !== undefined) throw new InvalidRequest([{ path: 'failover', message }])
+  return Object.fromEntries(destinations.map(({ name }) => [name, said]))
+}
 
 export function newVerify(
   context: ApiContext,

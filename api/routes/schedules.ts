@@ -274,7 +274,7 @@ async function newSchedule(
     name: input.name,
     kind,
     connection: connectionOf(input),
-    destination: input.destination ?? null,
+    destinations: input.destinations ?? [],
     options: optionsFor(kind, input.options ?? {}),
     spec: input.spec,
     jitterSeconds: input.jitterSeconds ?? 0,
@@ -294,17 +294,16 @@ async function newSchedule(
     updatedAt: now,
   }
   assertEndsAfterItStarts(schedule)
-  // The destination is settled now: another one added later does not change what this schedule means.
-  return { ...schedule, destination: await assertAcceptable(context, schedule) }
+  // Settled now: another one added later does not change what this schedule means.
+  return { ...schedule, destinations: await assertAcceptable(context, schedule) }
 }
 
 function edited(schedule: ScheduleRecord, changes: z.infer<typeof scheduleEdit>): ScheduleRecord {
-  const { options, startAt, endAt, destination, ...plain } = changes
+  const { options, startAt, endAt, ...plain } = changes
   const given = Object.fromEntries(Object.entries(plain).filter(([, value]) => value !== undefined))
   const after: ScheduleRecord = {
     ...schedule,
     ...given,
-    ...(destination === undefined ? {} : { destination }),
     ...(options === undefined ? {} : { options: optionsFor(schedule.kind, options) }),
     ...(startAt === undefined ? {} : { startAt: instant(startAt) }),
     ...(endAt === undefined ? {} : { endAt: instant(endAt) }),
@@ -332,16 +331,21 @@ function optionsFor(kind: ScheduleKind, options: object): ScheduleRecord['option
 }
 
 /**
- * What would be refused if it were asked for now is refused when it is scheduled. Returns the destination. A verify may be
+ * What would be refused if it were asked for now is refused when it is scheduled. Returns the destinations. A verify may be
  * scheduled before there is a backup.
  */
-async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): Promise<string | null> {
-  if (schedule.kind === 'verify') {
-    await readConnection(context.catalog, schedule.connection ?? '')
-    if (schedule.destination !== null) await readDestination(context.catalog, schedule.destination)
-    return schedule.destination
+async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): Promise<string[]> {
+  const { kind, destinations } = schedule
+  if (kind !== 'backup' && destinations.length > 1) {
+    throw new InvalidRequest([{ path: 'destinations', message: `a ${kind} is at one, or at all` }])
   }
-  return (await operationOf(context, schedule)).destination
+  if (kind === 'verify') {
+    await readConnection(context.catalog, schedule.connection ?? '')
+    for (const name of destinations) await readDestination(context.catalog, name)
+    return destinations
+  }
+  const { input } = await operationOf(context, schedule)
+  return 'destinations' in input ? input.destinations : destinations
 }
 
 async function viewOf({ catalog }: ApiContext, schedule: ScheduleRecord): Promise<ScheduleView> {

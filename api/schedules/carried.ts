@@ -75,10 +75,14 @@ export const starterInput = ({ name, id }: ScheduleRecord, installation: string)
   scheduleId: id,
 })
 
-export const starterSummary = ({ name, kind, connection, destination }: ScheduleRecord): string =>
-  connection === null
-    ? `${name}: ${kind} ${destination ?? 'every destination'}, when due`
-    : `${name}: ${kind} ${connection}${destination === null ? '' : kind === 'backup' ? ` → ${destination}` : ` at ${destination}`}, when due`
+export function starterSummary({ name, kind, connection, destinations }: ScheduleRecord): string {
+  const where = destinations.join(', ')
+  const what =
+    connection === null
+      ? where || 'every destination'
+      : `${connection}${where && (kind === 'backup' ? ` → ${where}` : ` at ${where}`)}`
+  return `${name}: ${kind} ${what}, when due`
+}
 
 /** One moment as an interval: as long as from 1970 until then, so that it is next due as long after it again. */
 const moment = (time: number) => ({ everySeconds: time / 1000, offsetSeconds: 0 })

@@ -224,31 +224,32 @@ export async function miss(
 /** The operation that a schedule asks for, as it would be accepted now. Throws what a request for it would be refused with. */
 export async function operationOf(
   context: ApiContext,
-  schedule: Pick<ScheduleRecord, 'kind' | 'connection' | 'destination' | 'options'>,
+  schedule: Pick<ScheduleRecord, 'kind' | 'connection' | 'destinations' | 'options'>,
   id = newOperationId(),
 ): Promise<OperationRecord> {
-  const { connection, destination } = schedule
+  const { connection, destinations } = schedule
+  const [destination] = destinations
   if (schedule.kind === 'scrub') {
-    const where = destination === null ? {} : { destination }
+    const where = destination === undefined ? {} : { destination }
     return await newScrub(context, { ...(schedule.options as ScrubOptions), ...where }, true, id)
   }
   if (connection === null) throw new HoldfastError('internal', 'A schedule lost its connection.')
   if (schedule.kind === 'backup') {
     const options = schedule.options as BackupOptions
-    const destinations = destination === null ? {} : { destinations: [destination] }
+    const where = destinations.length === 0 ? {} : { destinations }
     // Nobody watches: it parks rather than fails, unless the schedule says otherwise.
-    return await newBackup(context, { connection, ...destinations, unattended: true, ...options }, id)
+    return await newBackup(context, { connection, ...where, unattended: true, ...options }, id)
   }
   const backups = await listBackups(context.catalog, { connection, committed: true }, undefined, 200)
   const latest = backups.find(backup =>
     backup.copies.some(
-      copy => copy.state === 'committed' && (destination === null || copy.destination === destination),
+      copy => copy.state === 'committed' && (destination === undefined || copy.destination === destination),
     ),
   )
   if (!latest) {
-    const where = destination === null ? '' : ` at ${destination}`
+    const where = destination === undefined ? '' : ` at ${destination}`
     throw new HoldfastError('backup.not-found', `There is no backup of ${connection}${where} to verify.`)
   }
-  const from = destination === null ? {} : { from: destination }
+  const from = destination === undefined ? {} : { from: destination }
   return newVerify(context, latest, { ...(schedule.options as VerifyOptions), ...from }, id)
 }

@@ -7,6 +7,7 @@ import { follow, start } from '../watch.ts'
 
 interface BackupOptions {
   to?: string[]
+  failover?: string
   type?: string
   format?: string
   jobs?: number
@@ -26,7 +27,7 @@ export const wholeNumber = (text: string): number => {
   return Number(text)
 }
 
-const several = (text: string, before: string[] = []): string[] => [...before, text]
+export const several = (text: string, before: string[] = []): string[] => [...before, text]
 
 export const label = (text: string, before: Record<string, string> = {}): Record<string, string> => {
   const at = text.indexOf('=')
@@ -39,6 +40,7 @@ export function backupCommand(program: Command): void {
     .command('backup <connection>')
     .description('make a backup and watch it (Ctrl-C stops the watching, not the backup)')
     .option('--to <destination>', 'where to; may be given again, for copies at several', several)
+    .option('--failover <destination>', 'where to while one of these is away; none: nowhere')
     .option('--type <type>', 'full')
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
@@ -60,6 +62,9 @@ export function backupCommand(program: Command): void {
       const operation = await start(context, '/v1/backups', {
         connection,
         ...(options.to === undefined ? {} : { destinations: options.to }),
+        ...(options.failover === undefined
+          ? {}
+          : { failover: options.failover === 'none' ? null : options.failover }),
         ...(options.type === undefined ? {} : { type: options.type }),
         ...(options.format === undefined ? {} : { format: options.format }),
         ...(options.jobs === undefined ? {} : { jobs: options.jobs }),

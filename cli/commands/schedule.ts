@@ -14,7 +14,7 @@ import { contextOf } from '../context.ts'
 import { byteCount, durationSeconds, instant, times, weekdays, wholeNumbers } from '../schedule-options.ts'
 import { fields, note, paint, print, printJson, table } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
-import { label, wholeNumber } from './backup.ts'
+import { label, several, wholeNumber } from './backup.ts'
 
 interface Options {
   cron?: string
@@ -25,7 +25,8 @@ interface Options {
   zone?: string
   every?: number
   offset?: number
-  to?: string
+  to?: string[]
+  failover?: string
   kind?: string
   jitter?: number
   overlap?: string
@@ -58,7 +59,8 @@ const withWhen = (command: Command): Command =>
     .option('--zone <zone>', "time zone of --at and --cron, e.g. Europe/Berlin; default: this machine's")
     .option('--every <duration>', 'instead of times: e.g. 6h, 90min', durationSeconds)
     .option('--offset <duration>', 'with --every: after midnight UTC, e.g. 30min', durationSeconds)
-    .option('--to <destination>', 'where to; not needed when there is only one')
+    .option('--to <destination>', 'where to; may be given again; not needed when there is only one', several)
+    .option('--failover <destination>', 'of a backup: where to while one of these is away; none: nowhere')
     .option('--jitter <duration>', 'start up to this much later, by chance', durationSeconds)
     .option('--overlap <policy>', 'when the former run is not over: skip (default), buffer-one, queue')
     .option('--catch-up <duration>', 'how late it may start after an outage; default: 12h', durationSeconds)
@@ -89,7 +91,7 @@ export function scheduleCommands(program: Command): void {
     .option('--scrub', 'verify the backups that were least recently found whole, of every connection')
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00',
+      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault --to offsite\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00',
     )
     .action(async (name: string, connection: string | undefined, options: Options, command: Command) => {
       const context = contextOf(command)
@@ -230,13 +232,14 @@ function bodyOf(options: Options): Record<string, unknown> {
     jobs: options.jobs,
     compression: options.compression,
     bandwidth: options.bandwidth,
+    failover: options.failover === 'none' ? null : options.failover,
     encryptTo: options.encrypt ? options.encryptTo : [],
     labels: options.label,
     level: options.check,
     budgetBytes: options.budget,
   })
   return given({
-    destination: options.to,
+    destinations: options.to,
     jitterSeconds: options.jitter,
     overlap: options.overlap,
     catchUpSeconds: options.catchUp,
@@ -248,12 +251,12 @@ function bodyOf(options: Options): Record<string, unknown> {
   })
 }
 
-const subject = ({ kind, connection, destination }: ScheduleView): string =>
-  connection === null
-    ? `${kind} ${destination ?? 'every destination'}`
-    : kind === 'backup'
-      ? `backup ${connection} → ${destination}`
-      : `verify ${connection}${destination === null ? '' : ` at ${destination}`}`
+function subject({ kind, connection, destinations }: ScheduleView): string {
+  const where = destinations.join(', ')
+  if (connection === null) return `${kind} ${where || 'every destination'}`
+  if (kind === 'backup') return `backup ${connection} → ${where}`
+  return `verify ${connection}${where && ` at ${where}`}`
+}
 
 /** In the schedule's zone; of an interval, in this machine's. */
 function clock({ spec }: ScheduleView, iso: string | undefined): string {

@@ -53,7 +53,7 @@ describe('requests', () => {
 
   test('what a backup by hand would be refused for is refused when it is scheduled', async () => {
     const refused = async (body: object) => fields(await add({ spec: nightly, ...body }))[0]
-    assert.match((await refused({ destination: 'attic' })) ?? '', /no destination named attic/)
+    assert.match((await refused({ destinations: ['attic'] })) ?? '', /no destination named attic/)
     assert.match((await refused({ options: { format: 'directory' } })) ?? '', /format/)
     assert.match((await refused({ options: { encryptTo: ['nobody'] } })) ?? '', /no key named nobody/)
     assert.match((await refused({ options: { level: 'exists' } })) ?? '', /^options\.level: /)
@@ -76,7 +76,7 @@ describe('requests', () => {
     const key = { 'idempotency-key': 'one' }
     const first = await t.call<Detail>('POST', '/v1/schedules', body, key)
     assert.equal(first.status, 201, JSON.stringify(first.body))
-    assert.equal(first.body.destination, 'vault', 'the only one there is, from now on')
+    assert.deepEqual(first.body.destinations, ['vault'], 'the only one there is, from now on')
     assert.equal(first.body.words, 'cron 30 2 * * *, Europe/Berlin')
     assert.equal((await t.call('POST', '/v1/schedules', body, key)).status, 201)
     assert.equal((await t.refused('POST', '/v1/schedules', body)).code, 'request.exists')

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
+import type { ScheduleView } from '../../model/schedule-schemas.ts'
 import type { BackupView, DestinationView, OperationView } from '../../model/views.ts'
 import { eventually } from './support.ts'
 import { startWorkedApi, type WorkedApi } from './worked.ts'
@@ -147,6 +148,71 @@ describe('a backup at several destinations', () => {
     assert.ok((await copiesOf(view.backup)).some(([name]) => name === 'barn'))
     await arrived(view.backup, 'vault')
     assert.deepEqual(filesOf('vault', view), filesOf('barn', view))
+  })
+
+  test('a failover of one backup: in the place of what the destinations say, or none', async () => {
+    const instead = await away('attic', () => made('dumped', ['attic'], { failover: 'barn' }))
+    assert.equal(instead.state, 'partial')
+    assert.match(instead.error?.detail ?? '', /is at barn, and not at attic/)
+    await arrived(instead.backup, 'attic')
+    const none = await away('vault', () => made('dumped', ['vault'], { failover: null }))
+    assert.equal(none.state, 'failed')
+    for (const [failover, message] of [
+      ['nowhere', /no destination named nowhere/],
+      ['attic', /one of the destinations/],
+    ] as const) {
+      const body = { connection: 'dumped', destinations: ['attic'], failover }
+      const [field] = (await stack.refused('POST', '/v1/backups', body)).errors ?? []
+      assert.equal(field?.path, 'failover')
+      assert.match(field?.message ?? '', message)
+    }
+  })
+
+  test('by a schedule: what is not everywhere has run, and is no miss', async () => {
+    const added = await stack.expectOk<ScheduleView>('POST', '/v1/schedules', {
+      name: 'both',
+      connection: 'dumped',
+      destinations: ['attic', 'vault'],
+      options: { failover: 'barn' },
+      spec: { everySeconds: 86_400 },
+    })
+    assert.deepEqual(added.destinations, ['attic', 'vault'])
+    // Also what only stands in is counted on.
+    // Once no copying uses it any more.
+    await eventually('the schedule is what keeps it', async () =>
+      /Schedule both/.test((await stack.refused('DELETE', '/v1/destinations/barn')).detail)
+        ? true
+        : undefined,
+    )
+    const view = await away('attic', async () => {
+      const { operation } = await stack.expectOk<{ operation: OperationView }>(
+        'POST',
+        '/v1/schedules/both/trigger',
+        {},
+      )
+      return await stack.ended(operation.id)
+    })
+    assert.equal(view.state, 'partial')
+    assert.ok((await copiesOf(view.backup)).some(([name, state]) => name === 'barn' && state === 'committed'))
+    const { lastRun, lastMissed } = await stack.expectOk<ScheduleView>('GET', '/v1/schedules/both')
+    assert.deepEqual([lastRun?.state, lastRun?.outcome, lastMissed], ['started', 'partial', null])
+    await arrived(view.backup, 'attic')
+    const edited = await stack.expectOk<ScheduleView>('PATCH', '/v1/schedules/both', {
+      destinations: ['vault'],
+    })
+    assert.deepEqual(edited.destinations, ['vault'])
+    await stack.expectOk('DELETE', '/v1/schedules/both')
+    for (const kind of ['verify', 'scrub']) {
+      const connection = kind === 'scrub' ? {} : { connection: 'dumped' }
+      const body = {
+        name: kind,
+        kind,
+        ...connection,
+        destinations: ['attic', 'vault'],
+        spec: { everySeconds: 86_400 },
+      }
+      assert.equal((await stack.refused('POST', '/v1/schedules', body)).errors?.[0]?.path, 'destinations')
+    }
   })
 
   test('a copying that somebody cancels is not begun again', async () => {

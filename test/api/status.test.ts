@@ -111,7 +111,7 @@ describe('status', () => {
   test('a schedule: what comes next; paused, it is said with its note', async () => {
     const spec = { at: ['02:30'], timeZone: 'Europe/Berlin' }
     await api.call('POST', '/v1/keys', { name: 'default' })
-    const body = { name: 'nightly', connection: 'shop', destination: 'disk', spec }
+    const body = { name: 'nightly', connection: 'shop', destinations: ['disk'], spec }
     const made = await api.call('POST', '/v1/schedules', body)
     assert.equal(made.status, 201, JSON.stringify(made.body))
     const found = await ofShop()

@@ -118,12 +118,27 @@ test('schedules and what became of their due times survive being made anew', asy
         created_at: '2026-11-21T00:00:00.000Z',
       })
       .execute()
+    await before.db
+      .insertInto('destinations')
+      .values({
+        name: 'vault',
+        kind: 'local',
+        uri: 'file:///srv',
+        settings: '{}',
+        read_only: 0,
+        failover: null,
+        off_site: null,
+        encrypt_to: null,
+        request_key: null,
+        created_at: '2026-11-21T00:00:00.000Z',
+      })
+      .execute()
     const schedule = {
       id: 's',
       name: 'nightly',
       kind: 'backup',
       connection: 'shop',
-      destination: null,
+      destination: 'vault',
       options: '{}',
       spec: '{}',
       jitter_seconds: 1,
@@ -156,16 +171,31 @@ test('schedules and what became of their due times survive being made anew', asy
     }
     await before.db.insertInto('schedules').values(schedule).execute()
     await before.db.insertInto('schedule_runs').values(run).execute()
-    assert.ok((await migrate(before.migration)).includes(17))
+    assert.deepEqual(
+      await migrate(
+        before.migration,
+        migrations.filter(step => step.version <= 17),
+      ),
+      [17],
+    )
     assert.deepEqual(
       { ...(await before.db.selectFrom('schedules').selectAll().executeTakeFirst()) },
       schedule,
     )
     assert.deepEqual({ ...(await before.db.selectFrom('schedule_runs').selectAll().executeTakeFirst()) }, run)
+    await migrate(before.migration)
+    const { destination, ...others } = schedule
+    assert.deepEqual({ ...(await before.db.selectFrom('schedules').selectAll().executeTakeFirst()) }, others)
+    assert.deepEqual(
+      { ...(await before.db.selectFrom('schedule_destinations').selectAll().executeTakeFirst()) },
+      { schedule_id: 's', destination, position: 0 },
+    )
+    await assert.rejects(before.db.deleteFrom('destinations').execute())
     // What goes with a schedule still does, and a connection in use stays.
     await assert.rejects(before.db.deleteFrom('connections').execute())
     await before.db.deleteFrom('schedules').execute()
     assert.equal((await before.db.selectFrom('schedule_runs').selectAll().execute()).length, 0)
+    assert.equal((await before.db.selectFrom('schedule_destinations').selectAll().execute()).length, 0)
     await before.close()
   } finally {
     await place.remove()

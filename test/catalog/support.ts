@@ -71,7 +71,7 @@ export async function withSchedule(
       name: 'nightly',
       kind: 'backup',
       connection: 'shop',
-      destination: null,
+      destinations: [],
       options: {},
       spec: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' },
       jitterSeconds: 0,

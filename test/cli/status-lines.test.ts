@@ -234,7 +234,7 @@ const schedule: ScheduleRecord = {
   name: 'nightly',
   kind: 'backup',
   connection: 'shop',
-  destination: 'vault',
+  destinations: ['vault'],
   options: {},
   spec: { at: ['02:30'], timeZone: 'Europe/Berlin' },
   jitterSeconds: 0,

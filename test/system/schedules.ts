@@ -36,7 +36,7 @@ export async function addSchedule(
   await stack.expectOk('POST', '/v1/schedules', {
     name,
     connection: name,
-    destination: name,
+    destinations: [name],
     spec,
     ...fields,
   })

@@ -182,7 +182,7 @@ describe('status', () => {
     await stack.expectOk('POST', '/v1/schedules', {
       name: 'nightly',
       connection: 'shop',
-      destination: 'disk',
+      destinations: ['disk'],
       spec,
     })
     const one = await ofShop()
