@@ -4,7 +4,7 @@ import type { Destination } from './destination.ts'
 /** A call that brings a signal of its own goes by that one instead. Closing it closes nothing: the destination is shared. */
 export function boundTo(signal: AbortSignal, destination: Destination): Destination {
   const within = <Options extends object>(options?: Options) => ({ signal, ...options })
-  const { classes } = destination
+  const { classes, move } = destination
   return {
     kind: destination.kind,
     uri: destination.uri,
@@ -20,6 +20,7 @@ export function boundTo(signal: AbortSignal, destination: Destination): Destinat
             thaw: (key, days, options) => classes.thaw(key, days, within(options)),
           },
         }),
+    ...(move === undefined ? {} : { move: (key, to, options) => move(key, to, within(options)) }),
     put: (key, body, options) => destination.put(key, body, within(options)),
     read: (key, options) => destination.read(key, within(options)),
     get: (key, options) => destination.get(key, within(options)),

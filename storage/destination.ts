@@ -127,6 +127,12 @@ export interface Destination {
    */
   remove(key: string, options?: CallOptions & { version?: string }): Promise<void>
 
+  /**
+   * Moves an object into another class of the store; it is whole under its key all the time. Asked again it changes nothing, but
+   * finishes what was begun. Absent: there are no classes. Throws `destination.object-missing`, `.archived`, `.locked`.
+   */
+  move?(key: string, storageClass: string, options?: CallOptions): Promise<void>
+
   /** Begins an upload by parts. Nothing is visible under `key` until `completeUpload`. */
   openUpload(key: string, options?: CallOptions): Promise<string>
   /**

@@ -1,7 +1,7 @@
 /** Azure Blob Storage: `azure://container/prefix`. The container must be there; it is never made by us. */
 import type { Capabilities, Destination } from '../destination.ts'
 import { checkAzure } from './check.ts'
-import { classesOf } from './classes.ts'
+import { classesOf, moveObject } from './classes.ts'
 import type { AzureSettings } from './form.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
@@ -42,6 +42,7 @@ export function openAzureDestination(
     stat: (key, options) => statObject(store, key, options),
     list: (prefix, options) => listObjects(store, prefix, options),
     remove: (key, options) => removeObject(store, key, options),
+    move: (key, tier, options) => moveObject(store, key, tier, options),
     openUpload: (key, options) => openUpload(store, key, options),
     putPart: (key, uploadId, part, options) => putPart(store, key, uploadId, part, options),
     listParts: (key, uploadId, options) => listParts(store, key, uploadId, options),

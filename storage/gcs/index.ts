@@ -2,6 +2,7 @@
 import type { Capabilities, Destination } from '../destination.ts'
 import { checkGcs } from './check.ts'
 import type { GcsSettings } from './form.ts'
+import { moveObject } from './move.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { getObject } from './read.ts'
 import { openStore } from './store.ts'
@@ -49,6 +50,7 @@ export function openGcsDestination(
     stat: (key, options) => statObject(store, key, options),
     list: (prefix, options) => listObjects(store, prefix, options),
     remove: (key, options) => removeObject(store, key, options),
+    move: (key, storageClass, options) => moveObject(store, key, storageClass, options),
     openUpload: (key, options) => openUpload(store, key, options),
     putPart: (key, uploadId, part, options) => putPart(store, uploads, key, uploadId, part, options),
     listParts: (key, uploadId, options) => listParts(store, key, uploadId, options),

@@ -260,7 +260,7 @@ export async function removeRaw(
 }
 
 /** Asked once. Who may not ask is treated as one without versions. */
-async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
+export async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
   store.findings.versioned ??= (await lookAtBucket(store, options))?.versioning?.enabled === true
   return store.findings.versioned
 }

@@ -11,6 +11,7 @@ import { type GcsSettings, readServiceAccountKey } from './form.ts'
 /** Methods of the API, and the permission that each needs. */
 const permissions = {
   'objects.insert': 'storage.objects.create',
+  'objects.rewrite': 'storage.objects.create',
   'objects.get': 'storage.objects.get',
   'objects.list': 'storage.objects.list',
   'objects.delete': 'storage.objects.delete',
@@ -102,7 +103,8 @@ export function openStore(
         })
         if (answer.ok && !call.anonymous) findings.bucketSeen = true
         if (answer.ok || call.expects?.includes(answer.status)) return await read(answer)
-        const ofBucket = !call.anonymous && !['objects.get', 'objects.delete'].includes(action)
+        const ofBucket =
+          !call.anonymous && !['objects.get', 'objects.delete', 'objects.rewrite'].includes(action)
         throw await answerError(answer, { doing, permission: permissions[action], ofBucket })
       },
       error => networkError(error, doing),
@@ -197,6 +199,7 @@ export interface Resource {
   timeCreated?: string
   generation?: string
   md5Hash?: string
+  contentType?: string
   metadata?: Record<string, string>
   storageClass?: string
   retention?: { mode: 'Unlocked' | 'Locked'; retainUntilTime: string }

@@ -1,6 +1,7 @@
 /** Bringing back what lies in an archive. */
 import { RestoreObjectCommand } from '@aws-sdk/client-s3'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
+import { missingObject } from '../classes.ts'
 import type { CallOptions, StorageClasses } from '../destination.ts'
 import { isArchive, movesByItself, thawHours } from './archives.ts'
 import { statObject } from './objects.ts'
@@ -11,9 +12,7 @@ export const classesOf = (store: Store): StorageClasses => ({
   thawHours,
   async thaw(key, days, options = {}) {
     const there = await statObject(store, key, options)
-    if (there === undefined) {
-      throw new HoldfastError('destination.object-missing', `${store.uri}/${key} is not there.`)
-    }
+    if (there === undefined) throw missingObject(`${store.uri}/${key}`)
     // What archives by itself gives no copy, and takes no days.
     await askFor(store, key, there.storageClass === movesByItself ? undefined : days, options)
   },

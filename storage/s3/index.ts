@@ -3,6 +3,7 @@ import type { Destination } from '../destination.ts'
 import { checkS3 } from './check.ts'
 import { classesOf } from './classes.ts'
 import type { S3Settings } from './form.ts'
+import { moveObject, usualLimits } from './move.ts'
 import { listObjects, putObject, readObject, removeObject, statObject } from './objects.ts'
 import { providerAt } from './providers.ts'
 import { getObject } from './read.ts'
@@ -20,6 +21,7 @@ export function openS3Destination(
 ): Destination {
   const store = openStore(uri, settings, secrets, silenceSeconds)
   const provider = providerAt(settings.endpoint)
+  const maxParts = settings.maxParts ?? provider.maxParts
   return {
     kind: 's3',
     uri,
@@ -30,7 +32,7 @@ export function openS3Destination(
         sequentialParts: false,
         minPartBytes: 5 * mib,
         maxPartBytes: 5 * 1024 * mib,
-        maxParts: settings.maxParts ?? provider.maxParts,
+        maxParts,
         readsAtOnce: 4,
         verifiesParts: true,
         objectLock: true,
@@ -43,6 +45,8 @@ export function openS3Destination(
     stat: (key, options) => statObject(store, key, options),
     list: (prefix, options) => listObjects(store, prefix, options),
     remove: (key, options) => removeObject(store, key, options),
+    move: (key, storageClass, options) =>
+      moveObject(store, key, storageClass, { ...usualLimits, maxParts }, options),
     openUpload: (key, options) => openUpload(store, key, options),
     putPart: (key, uploadId, part, options) => putPart(store, key, uploadId, part, options),
     listParts: (key, uploadId, options) => listParts(store, key, uploadId, options),

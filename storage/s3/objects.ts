@@ -11,6 +11,7 @@ import {
   type HeadObjectCommandOutput,
   ListObjectsV2Command,
   ListObjectVersionsCommand,
+  type ListObjectVersionsCommandOutput,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
@@ -175,27 +176,36 @@ export async function statObject(
   key: string,
   options: CallOptions = {},
 ): Promise<ObjectStat | undefined> {
+  const answer = await headObject(store, key, options)
+  return answer && statOf(key, answer)
+}
+
+export async function headObject(
+  store: Store,
+  key: string,
+  options: CallOptions,
+): Promise<HeadObjectCommandOutput | undefined> {
   checkKey(key)
   const command = new HeadObjectCommand({ Bucket: store.bucket, Key: store.fullKey(key) })
-  let answer: HeadObjectCommandOutput
   try {
-    answer = await store.call('HeadObject', key, options, http => store.client.send(command, http))
+    return await store.call('HeadObject', key, options, http => store.client.send(command, http))
   } catch (error) {
     if (!hasCode(error, 'destination.object-missing')) throw error
     await expectBucket(store, options)
     return undefined
   }
-  return {
-    key,
-    bytes: answer.ContentLength ?? 0,
-    modifiedAt: answer.LastModified ?? new Date(0),
-    storageClass: answer.StorageClass ?? 'STANDARD',
-    ...protectionOf(answer),
-    ...frozenIn(answer),
-    ...versionOf(answer.VersionId),
-    ...(answer.ETag ? { tag: answer.ETag } : {}),
-  }
 }
+
+export const statOf = (key: string, answer: HeadObjectCommandOutput): ObjectStat => ({
+  key,
+  bytes: answer.ContentLength ?? 0,
+  modifiedAt: answer.LastModified ?? new Date(0),
+  storageClass: answer.StorageClass ?? 'STANDARD',
+  ...protectionOf(answer),
+  ...frozenIn(answer),
+  ...versionOf(answer.VersionId),
+  ...(answer.ETag ? { tag: answer.ETag } : {}),
+})
 
 /** The answer to HEAD has no body: a missing object is told from a missing bucket by asking for the bucket, once. */
 async function expectBucket(store: Store, options: CallOptions): Promise<void> {
@@ -273,7 +283,7 @@ export async function deletePlainly(
   }
 }
 
-async function removeVersion(
+export async function removeVersion(
   store: Store,
   key: string,
   version: string,
@@ -299,18 +309,30 @@ async function removeVersion(
 /** Versions and delete markers of exactly this key. */
 async function* versionsOf(store: Store, key: string, options: CallOptions): AsyncGenerator<string> {
   const fullKey = store.fullKey(key)
+  for await (const page of versionPages(store, key, options)) {
+    for (const { Key, VersionId } of [...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])]) {
+      if (Key === fullKey && VersionId) yield VersionId
+    }
+  }
+}
+
+/** Also of keys that begin like this one. The newest version of a key comes first. */
+export async function* versionPages(
+  store: Store,
+  key: string,
+  options: CallOptions,
+): AsyncGenerator<ListObjectVersionsCommandOutput> {
+  const fullKey = store.fullKey(key)
   let next: { KeyMarker?: string; VersionIdMarker?: string } | undefined = {}
   while (next) {
     const marker: { KeyMarker?: string; VersionIdMarker?: string } = next
-    const page = await store.call('ListObjectVersions', key, options, http =>
+    const page: ListObjectVersionsCommandOutput = await store.call('ListObjectVersions', key, options, http =>
       store.client.send(
         new ListObjectVersionsCommand({ Bucket: store.bucket, Prefix: fullKey, ...marker }),
         http,
       ),
     )
-    for (const { Key, VersionId } of [...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])]) {
-      if (Key === fullKey && VersionId) yield VersionId
-    }
+    yield page
     // Keys come in order: once others follow, this one is through.
     next =
       page.IsTruncated && page.NextKeyMarker === fullKey
@@ -323,7 +345,7 @@ async function* versionsOf(store: Store, key: string, options: CallOptions): Asy
 }
 
 /** Asked once. Who may not ask is treated as unversioned until an answer to a delete says otherwise. */
-async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
+export async function isVersioned(store: Store, options: CallOptions): Promise<boolean> {
   if (store.findings.versioned !== undefined) return store.findings.versioned
   try {
     const { Status } = await store.call('GetBucketVersioning', '', options, http =>
