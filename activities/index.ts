@@ -10,6 +10,7 @@ import type {
   RotateInput,
   ScrubInput,
   ScrubItem,
+  TieringInput,
   VerifyInput,
 } from '../model/records.ts'
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
@@ -44,6 +45,7 @@ import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
 import { thawBackup } from './thaw.ts'
+import { moveTiers } from './tiering.ts'
 import { uploadArtifacts } from './upload.ts'
 import { verifyBackup } from './verify.ts'
 
@@ -185,6 +187,11 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     scrubOne: (input: ScrubInput, item: ScrubItem, before: { bytes: number; totalBytes: number }) =>
       step('verify', (context, t) =>
         pausable(context, t, input.operationId, pt => scrubOne(context, pt, input, item, before)),
+      ),
+
+    moveTiers: (input: TieringInput) =>
+      step('move', (context, t) =>
+        pausable(context, t, input.operationId, pt => moveTiers(context, pt, input)),
       ),
 
     beginRotation: (input: RotateInput) =>

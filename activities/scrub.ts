@@ -41,7 +41,10 @@ export async function scrubOne(
       'artifact.unknown-format',
       'destination.archived',
     ] as const
-    if (hasCode(error, ...passed)) return { state: 'not looked at', detail: error.message }
+    if (hasCode(error, ...passed)) {
+      await context.catalog.recordPassedOver(backupId, destination)
+      return { state: 'not looked at', detail: error.message }
+    }
     if (!isDamage(error)) throw error
     return { state: 'damaged', backupId, connection, code: error.code, detail: error.message.slice(0, 500) }
   }

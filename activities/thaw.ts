@@ -75,10 +75,13 @@ export async function thawBackup(context: WorkerContext, turn: Turn, from: Copie
     from,
     async name => (await loadCopy(context, turn, from, name)).manifest,
   )
-  return await lookForFrozen(context.destination, from, manifest, async (destination, key) => {
+  const frozen = await lookForFrozen(context.destination, from, manifest, async (destination, key) => {
     turn.assertLease()
     await destination.classes?.thaw(key, thawedDays)
   })
+  // It may not go back by itself: the next tiering looks where it is.
+  if (frozen) await context.catalog.recordTier(from.backupId, frozen.destination, null)
+  return frozen
 }
 
 export const frozenWords = ({ objects, hours }: Frozen): string =>

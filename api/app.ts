@@ -31,6 +31,7 @@ import { scheduleRoutes } from './routes/schedules.ts'
 import { scrubRoutes } from './routes/scrub.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { statusRoutes } from './routes/status.ts'
+import { tieringRoutes } from './routes/tiering.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
 import { version } from './version.ts'
@@ -83,6 +84,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   planRoutes(app, context)
   scheduleRoutes(app, context)
   scrubRoutes(app, context)
+  tieringRoutes(app, context)
   keyRoutes(app, context)
   maintenanceRoutes(app, context)
   userRoutes(app, context)

@@ -9,7 +9,7 @@ import { foreignWrappings } from '../model/foreign.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
-import { verifyLevels } from '../model/types.ts'
+import { phases, verifyLevels } from '../model/types.ts'
 import { operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { makeWay } from './preempt.ts'
@@ -86,31 +86,6 @@ const foundCopy = z.union([
   }),
 ])
 
-const phases = [
-  'probe',
-  'plan',
-  'precheck',
-  'hooks',
-  'stage',
-  'run tool',
-  'upload',
-  'copy',
-  'verify',
-  'commit',
-  'record',
-  'fetch',
-  'thaw',
-  'approval',
-  'queue',
-  'safety backup',
-  'restore',
-  'prove',
-  'swap',
-  'finish',
-  'rotate',
-  'cleanup',
-] as const
-
 const destructiveStep = z.enum(['exchange', 'open'])
 
 const update = z.strictObject({
@@ -159,6 +134,10 @@ const args = {
   wrapDataKey: z.tuple([z.string(), z.array(name).max(16)]),
   unwrapDataKey: z.tuple([jsonRecord]),
   planScrub: z.tuple([id]),
+  recordPassedOver: z.tuple([id, name]),
+  dueMoves: z.tuple([id]),
+  mayMove: z.tuple([name, id]),
+  recordTier: z.tuple([id, name, z.string().max(40).nullable()]),
   beginRotation: z.tuple([id]),
   rewrapDataKeys: z.tuple([
     id,

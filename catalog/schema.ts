@@ -195,6 +195,10 @@ export interface CatalogTables {
     state: string
     committed_at: string | null
     verified: string | null
+    /** Class of the store that its artifacts were moved to; null: none, or it is to be looked at again. */
+    tier: string | null
+    /** When a scrub could not read it as it lay: in an archive, without its key. Nothing is known of it by that. */
+    passed_over_at: string | null
     wanted_until: string | null
     trouble: string | null
     /** The last operation that copies it there by itself. */

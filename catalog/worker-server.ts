@@ -39,7 +39,8 @@ import {
 } from './operations.ts'
 import { readPlan, storePlan } from './plans.ts'
 import { beginRotation, leftByRotation, rotationOf } from './rotations.ts'
-import { planScrub } from './scrub.ts'
+import { planScrub, recordPassedOver } from './scrub.ts'
+import { dueMoves, mayMove, recordTier } from './tiers.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
 
@@ -102,6 +103,14 @@ export function workerCatalog(
       if (!('budgetBytes' in input)) throw new HoldfastError('internal', `${operationId} is no scrub.`)
       return await planScrub(catalog, input)
     },
+    recordPassedOver: (backupId, destination) => recordPassedOver(catalog, backupId, destination),
+    dueMoves: async operationId => {
+      const { input } = await readOperation(catalog, operationId)
+      if (!('asOf' in input)) throw new HoldfastError('internal', `${operationId} is no tiering.`)
+      return await dueMoves(catalog, input.destination, input.asOf)
+    },
+    mayMove: (destination, backupId) => mayMove(catalog, destination, backupId),
+    recordTier: (backupId, destination, tier) => recordTier(catalog, backupId, destination, tier),
     beginRotation: operationId => beginRotation(catalog, keysDirectory, operationId),
     async rewrapDataKeys(operationId, artifacts) {
       const rotation = await rotationOf(catalog, operationId)

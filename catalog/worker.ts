@@ -20,6 +20,7 @@ import type {
   OperationUpdate,
   ScrubPlan,
   StoredPlan,
+  TierMove,
   Transfer,
   WriterIdentity,
 } from '../model/records.ts'
@@ -63,6 +64,14 @@ export interface WorkerCatalog {
   unwrapDataKey(jwe: Record<string, Json>): Promise<string>
   /** What the scrub of this operation is to look at. Asked again it may answer otherwise: what was verified meanwhile comes last. */
   planScrub(operationId: string): Promise<ScrubPlan>
+  /** A scrub could not read it as it lies: its turn comes again after the others. */
+  recordPassedOver(backupId: string, destination: string): Promise<void>
+  /** What the tiering of this operation is to move. What it has moved is not among it any more. */
+  dueMoves(operationId: string): Promise<TierMove[]>
+  /** Nobody uses it there. */
+  mayMove(destination: string, backupId: string): Promise<boolean>
+  /** Its artifacts were moved to this class; null: somebody brings them back. */
+  recordTier(backupId: string, destination: string, tier: string | null): Promise<void>
   /** New backups are encrypted for the rotation's new key from now on. Returns the destinations to go over. */
   beginRotation(operationId: string): Promise<{ destinations: string[]; trustsMore: boolean }>
   /**

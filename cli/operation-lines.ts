@@ -79,7 +79,7 @@ export function summaryLines(operation: OperationView): string[] {
   const good = operation.state === 'succeeded'
   const word = !good ? operation.state : operation.dryRun ? 'dry run: it would begin; checked' : 'done'
   const next =
-    !good || operation.dryRun || ['verify', 'rotateKeys', 'copy', 'scrub'].includes(operation.kind)
+    !good || operation.dryRun || ['verify', 'rotateKeys', 'copy', 'scrub', 'tiering'].includes(operation.kind)
       ? ''
       : operation.kind === 'backup'
         ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`

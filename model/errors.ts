@@ -437,6 +437,13 @@ export const errorTable = {
     'The key is still needed',
     'Let another key take its place: holdfast keys rotate NAME --to OTHER. What then is left is named with its reason.',
   ),
+  'tiering.incomplete': row(
+    'permanent',
+    409,
+    1,
+    'Some backups could not be moved to a colder class',
+    'Mend what the warnings say, then move again: what is done stays done.',
+  ),
   'key.rotation-incomplete': row(
     'permanent',
     409,

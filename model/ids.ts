@@ -41,5 +41,7 @@ export const dryRunWorkflowId = (operationId: string): string => `dry-run/${oper
 /** Of one destination one at a time: two would read the same backups. */
 export const scrubWorkflowId = (destination: string | null): string =>
   destination === null ? 'scrub' : `scrub/${destination}`
+/** Of one destination one at a time: it knows what is where. */
+export const tieringWorkflowId = (destination: string): string => `tiering/${destination}`
 /** One rotation at a time: of two that cross, neither could say what is left. */
 export const rotationWorkflowId = 'keys/rotate'

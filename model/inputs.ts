@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { parseLimit } from './bandwidth.ts'
 import { compressionLevels, compressionMethods, longWindows } from './compression.ts'
 import { slugPattern } from './ids.ts'
-import { objectLock } from './keeping.ts'
+import { objectLock, tierList } from './keeping.ts'
 import { parseReference, storedReference } from './secret-references.ts'
 import { verifyLevels } from './types.ts'
 
@@ -126,6 +126,8 @@ export const destinationInput = z.strictObject({
   objectLock: objectLock.optional(),
   /** What is written is put under a legal hold, which ends only when somebody lifts it at the store. */
   legalHold: z.boolean().optional(),
+  /** Artifacts move to these classes, from so many days after they were committed there on. */
+  tiers: tierList.optional(),
   /** Names of keys that backups there are encrypted for, where a request or schedule does not say otherwise. */
   encryptTo: z.array(slug).min(1).max(16).nullable().optional(),
   /** Destination that takes its place while it is away; the backup is copied home afterwards. */
@@ -162,6 +164,7 @@ export const destinationChange = z.strictObject({
   metadata: destinationInput.shape.metadata.nullable(),
   objectLock: destinationInput.shape.objectLock.nullable(),
   legalHold: destinationInput.shape.legalHold.nullable(),
+  tiers: destinationInput.shape.tiers.nullable(),
   encryptTo: destinationInput.shape.encryptTo,
   failover: destinationInput.shape.failover,
   offSite: destinationInput.shape.offSite,

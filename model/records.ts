@@ -244,6 +244,24 @@ export interface ScrubInput extends Patience {
   budgetBytes: number | null
 }
 
+export interface TieringInput extends Patience {
+  version: 1
+  operationId: string
+  destination: string
+  /** Ages are counted until then. */
+  asOf: string
+}
+
+/** A copy of a backup that is old enough for another class of its store. */
+export interface TierMove {
+  backupId: string
+  connection: string
+  bytes: number
+  to: string
+  /** Classes of its destination's tiers that come after it. */
+  colder: string[]
+}
+
 export interface ScrubItem {
   backupId: string
   connection: string
@@ -273,7 +291,7 @@ export interface OperationRecord {
   targetDatabase: string | null
   workflowId: string
   runId: string | null
-  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput | ScrubInput
+  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput | ScrubInput | TieringInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

@@ -95,7 +95,12 @@ const spec = z
 
 /** As for a backup, or a verification, by hand; connection and destination are fields of the schedule. */
 const backupOptions = backupInput.omit({ connection: true, destinations: true, dryRun: true })
-export const optionsOfKind = { backup: backupOptions, verify: verifyInput, scrub: scrubOptions } as const
+export const optionsOfKind = {
+  backup: backupOptions,
+  verify: verifyInput,
+  scrub: scrubOptions,
+  tiering: z.strictObject({}),
+} as const
 const options = z.strictObject({
   ...backupOptions.shape,
   ...verifyInput.shape,
@@ -126,8 +131,8 @@ const editable = {
 
 export const scheduleInput = z.strictObject({
   name: slug,
-  kind: z.enum(['backup', 'verify', 'scrub']).optional(),
-  /** Not of a scrub, which is about every backup. */
+  kind: z.enum(['backup', 'verify', 'scrub', 'tiering']).optional(),
+  /** Not of a scrub or a tiering, which are about every backup. */
   connection: slug.optional(),
   ...editable,
   options: options.optional(),
@@ -161,7 +166,7 @@ export const scheduleRunView = z.object({
 
 export const scheduleView = z.object({
   name: z.string(),
-  kind: z.enum(['backup', 'verify', 'scrub']),
+  kind: z.enum(['backup', 'verify', 'scrub', 'tiering']),
   /** null: of a scrub. */
   connection: z.string().nullable(),
   destinations: z.array(z.string()),

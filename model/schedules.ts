@@ -9,7 +9,7 @@
 import type { CompressionRequest } from './compression.ts'
 import type { OperationState, VerifyLevel } from './types.ts'
 
-export type ScheduleKind = 'backup' | 'verify' | 'scrub'
+export type ScheduleKind = 'backup' | 'verify' | 'scrub' | 'tiering'
 
 /** What becomes of a due time while the former run of the same schedule still waits or works. */
 export type Overlap = 'skip' | 'buffer-one' | 'queue'
@@ -51,7 +51,7 @@ export interface ScheduleRecord {
   connection: string | null
   /** Of a verify: none is wherever the latest backup lies; of a scrub: every one. */
   destinations: string[]
-  options: BackupOptions | VerifyOptions | ScrubOptions
+  options: BackupOptions | VerifyOptions | ScrubOptions | Record<string, never>
   spec: ScheduleSpec
   jitterSeconds: number
   overlap: Overlap

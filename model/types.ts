@@ -24,14 +24,15 @@
  * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
  * rotation      every backup that one key opens is made to open with another one, too; it takes the first one's place
  * scrub         verifies the backups that were least recently found whole, within a budget of bytes
- * operation     one backup, restore, verify, rotation or scrub, from request to outcome; runs as one workflow
+ * tiering       artifacts move into colder classes of their store as they grow older
+ * operation     one backup, restore, verify, rotation, scrub or tiering, from request to outcome; runs as one workflow
  */
 
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
-export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy' | 'scrub'
+export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy' | 'scrub' | 'tiering'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const
@@ -61,29 +62,32 @@ export const roleIncludes = (role: Role, needed: Role): boolean =>
 export const closedStates = ['succeeded', 'partial', 'failed', 'cancelled'] as const
 
 /** Phases a backup or a restore goes through, in the order in which they are shown. */
-export type Phase =
-  | 'probe'
-  | 'plan'
-  | 'precheck'
-  | 'hooks'
-  | 'stage'
-  | 'run tool'
-  | 'upload'
-  | 'copy'
-  | 'verify'
-  | 'commit'
-  | 'record'
-  | 'fetch'
-  | 'thaw'
-  | 'approval'
-  | 'queue'
-  | 'safety backup'
-  | 'restore'
-  | 'prove'
-  | 'swap'
-  | 'finish'
-  | 'rotate'
-  | 'cleanup'
+export const phases = [
+  'probe',
+  'plan',
+  'precheck',
+  'hooks',
+  'stage',
+  'run tool',
+  'upload',
+  'copy',
+  'verify',
+  'commit',
+  'record',
+  'fetch',
+  'thaw',
+  'approval',
+  'queue',
+  'safety backup',
+  'restore',
+  'prove',
+  'swap',
+  'finish',
+  'rotate',
+  'move',
+  'cleanup',
+] as const
+export type Phase = (typeof phases)[number]
 
 /** JSON values: what plans, facts and Temporal payloads are made of. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }

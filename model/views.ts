@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { limitedKinds } from './bandwidth.ts'
 import { hook } from './inputs.ts'
+import { tierList } from './keeping.ts'
 
 const phaseRecord = z.object({
   phase: z.string(),
@@ -70,10 +71,16 @@ export const destinationView = z.object({
   endpoint: z.string().nullable(),
   region: z.string().nullable(),
   account: z.string().nullable(),
-  /** How objects are written there: storageClass, encryption, tags … */
+  /** How objects are written there: storageClass, encryption, tags, tiers … */
   options: z.record(
     z.string(),
-    z.union([z.string(), z.number(), z.boolean(), z.record(z.string(), z.union([z.string(), z.number()]))]),
+    z.union([
+      z.string(),
+      z.number(),
+      z.boolean(),
+      z.record(z.string(), z.union([z.string(), z.number()])),
+      tierList,
+    ]),
   ),
   secrets: z.array(z.string()),
   /** Keys that backups there are encrypted for by default; null: every key in use. */
@@ -132,7 +139,7 @@ export const keptView = z.object({
 
 export const operationView = z.object({
   id: z.string(),
-  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub']),
+  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub', 'tiering']),
   state: z.enum([
     'queued',
     'running',
@@ -321,6 +328,14 @@ export const backupShownView = backupView.extend({
       archived: z.boolean(),
     }),
   ),
+})
+
+export const tieringView = z.object({
+  destination: z.string(),
+  /** Empty: it has none. */
+  tiers: z.array(tierList.element),
+  /** As far as the catalog knows: the store is not asked. */
+  moves: z.array(z.object({ backup: z.string(), connection: z.string(), bytes: z.int(), to: z.string() })),
 })
 
 export const bandwidthView = z.object({

@@ -20,6 +20,8 @@ export interface ObjectStat {
   storageClass?: string
   /** Of one in an archive that cannot be read as it is; `thawing`: it was asked for, and is on its way. */
   frozen?: 'archived' | 'thawing'
+  /** It was brought back from an archive not long ago, or is readable because it was. From `stat`. */
+  thawed?: true
 }
 
 /** What keeps an object from being removed. */

@@ -1,7 +1,7 @@
 /** What people say of a destination: the form of each kind's URI, settings and credentials. Nothing here touches a store. */
 import type { z } from 'zod'
 import { HoldfastError } from '../model/errors.ts'
-import type { ObjectLock } from '../model/keeping.ts'
+import { type ObjectLock, type Tier, tierList } from '../model/keeping.ts'
 import type { DestinationKind, Json } from '../model/types.ts'
 import { segmentTrouble } from './object-key.ts'
 
@@ -21,6 +21,7 @@ export interface DestinationExtras {
   encryptionScope?: string | undefined
   objectLock?: ObjectLock | undefined
   legalHold?: boolean | undefined
+  tiers?: Tier[] | undefined
 }
 
 /** Of these, another value means another place; the others say how it is written there. */
@@ -37,6 +38,7 @@ const extraNames = [
   'encryptionScope',
   'objectLock',
   'legalHold',
+  'tiers',
 ] as const satisfies Names
 type Names = readonly (keyof DestinationExtras)[]
 
@@ -76,6 +78,39 @@ export interface KindForm {
   placeIn?(secrets: Record<string, string>): DestinationExtras
   /** Throws `request.invalid`, naming the field, for credentials that no such store can have given. */
   checkSecrets(secrets: Record<string, string>): void
+}
+
+/** `classes`: of the store, from the warmest to the coldest; `others`: it may have some that nobody here knows; `archive`: the first that cannot be read. */
+export const tiersAmong = (
+  classes: readonly string[],
+  { others, archive }: { others: boolean; archive?: string },
+) =>
+  tierList.superRefine((tiers, issues) => {
+    for (const [index, tier] of tiers.entries()) {
+      const say = (field: keyof Tier, message: string) =>
+        issues.addIssue({ code: 'custom', path: [index, field], message })
+      const before = tiers[index - 1]
+      const rank = classes.indexOf(tier.class)
+      if (rank < 0 && !others) say('class', `it must be one of ${classes.join(', ')}`)
+      if (before === undefined) continue
+      if (tier.afterDays <= before.afterDays) say('afterDays', 'each tier comes after the one before it')
+      const warmer = rank >= 0 && classes.indexOf(before.class) >= rank
+      if (warmer || tier.class === before.class) say('class', 'each tier is colder than the one before it')
+      if (before.class === archive) say('class', `what lies in ${archive} cannot be moved on`)
+    }
+  })
+
+/** Where a class is changed by copying, what is locked stays beside its copy. Throws `request.invalid`. */
+export function refuseTiersUnderLock(
+  settings: Pick<DestinationExtras, 'tiers' | 'objectLock' | 'legalHold'>,
+) {
+  if (settings.tiers === undefined) return
+  if (settings.objectLock === undefined && settings.legalHold !== true) return
+  throw new HoldfastError(
+    'request.invalid',
+    "The destination's tiers cannot be used: what is locked or held cannot be moved to another class of this store.",
+    { context: { field: 'tiers' } },
+  )
 }
 
 /** The text itself is not repeated: it may hold a password. */

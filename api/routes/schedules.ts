@@ -255,10 +255,11 @@ async function carryNow(context: ApiContext, name: string): Promise<void> {
   }
 }
 
-/** Of a scrub null; of everything else it must be named. */
+/** Of a scrub or a tiering null; of everything else it must be named. */
 function connectionOf({ kind, connection }: ScheduleInput): string | null {
-  if ((kind === 'scrub') === (connection === undefined)) return connection ?? null
-  const message = kind === 'scrub' ? 'a scrub is about every backup' : 'name one'
+  const ofAll = kind === 'scrub' || kind === 'tiering'
+  if (ofAll === (connection === undefined)) return connection ?? null
+  const message = ofAll ? `a ${kind} is about every backup` : 'name one'
   throw new InvalidRequest([{ path: 'connection', message }])
 }
 
@@ -337,7 +338,12 @@ function optionsFor(kind: ScheduleKind, options: object): ScheduleRecord['option
 async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): Promise<string[]> {
   const { kind, destinations } = schedule
   if (kind !== 'backup' && destinations.length > 1) {
-    throw new InvalidRequest([{ path: 'destinations', message: `a ${kind} is at one, or at all` }])
+    throw new InvalidRequest([{ path: 'destinations', message: `of a ${kind} at most one` }])
+  }
+  if (kind === 'tiering' && destinations.length === 0) {
+    throw new InvalidRequest([
+      { path: 'destinations', message: 'name the one whose backups are to be moved' },
+    ])
   }
   if (kind === 'verify') {
     await readConnection(context.catalog, schedule.connection ?? '')

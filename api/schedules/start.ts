@@ -32,6 +32,7 @@ import { closedStates } from '../../model/types.ts'
 import type { ApiContext } from '../context.ts'
 import { newBackup, newVerify } from '../routes/backups.ts'
 import { newScrub } from '../routes/scrub.ts'
+import { newTiering } from '../routes/tiering.ts'
 import { conflictOf, isOver, newOperationId, startWorkflow } from '../submit.ts'
 
 /** At most; a starter that waits longer than its wish is told so by the next answer. */
@@ -233,6 +234,7 @@ export async function operationOf(
     const where = destination === undefined ? {} : { destination }
     return await newScrub(context, { ...(schedule.options as ScrubOptions), ...where }, true, id)
   }
+  if (schedule.kind === 'tiering') return await newTiering(context, destination ?? '', true, id)
   if (connection === null) throw new HoldfastError('internal', 'A schedule lost its connection.')
   if (schedule.kind === 'backup') {
     const options = schedule.options as BackupOptions

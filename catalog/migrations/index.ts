@@ -26,7 +26,7 @@ import { up as severalDestinations } from './0015-several-destinations.ts'
 import { up as bandwidth } from './0016-bandwidth.ts'
 import { up as scrub } from './0017-scrub.ts'
 import { up as foreign } from './0018-foreign.ts'
-import { up as scheduleDestinations } from './0019-schedule-destinations.ts'
+import { up as schedulesAndTiers } from './0019-schedules-and-tiers.ts'
 
 export interface Migration {
   version: number
@@ -49,7 +49,7 @@ export const migrations: readonly Migration[] = [
   { version: 16, up: bandwidth },
   { version: 17, up: scrub },
   { version: 18, up: foreign },
-  { version: 19, up: scheduleDestinations },
+  { version: 19, up: schedulesAndTiers },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { type ObjectLock, objectLock } from '../../model/keeping.ts'
+import { type ObjectLock, objectLock, type Tier, tierList } from '../../model/keeping.ts'
 import type { DestinationKind } from '../../model/types.ts'
-import { destinationCheckView, destinationView } from '../../model/views.ts'
+import { destinationCheckView, destinationView, tieringView } from '../../model/views.ts'
 import { kindOfUri } from '../../storage/index.ts'
 import { allOf } from '../client.ts'
 import { contextOf } from '../context.ts'
@@ -9,7 +9,8 @@ import { type CredentialOptions, credentialsOf } from '../destination-credential
 import { absoluteDestinationUri } from '../paths.ts'
 import { type SecretRefOptions, withSecretRefs } from '../secret-options.ts'
 import { type StoreOptions, storeOptions } from '../store-options.ts'
-import { note, print, printJson, table } from '../terminal.ts'
+import { bytes, note, print, printJson, table } from '../terminal.ts'
+import { follow, start } from '../watch.ts'
 import { label, wholeNumber } from './backup.ts'
 
 interface WritingOptions {
@@ -22,6 +23,7 @@ interface WritingOptions {
   metadata?: Record<string, string>
   encryptionScope?: string
   lock?: ObjectLock | null
+  tier?: Tier[] | null
   legalHold?: boolean
   encryptTo?: string[]
   failover?: string
@@ -48,6 +50,15 @@ function lock(text: string): ObjectLock | null {
   throw new InvalidArgumentError('It must be governance:DAYS or compliance:DAYS, or none.')
 }
 
+/** `30:Cool`, and again for each; `none` takes them away. */
+function tier(text: string, before: Tier[] | null = []): Tier[] | null {
+  if (text === 'none') return null
+  const [afterDays, name, ...rest] = text.split(':')
+  const tiers = [...(before ?? []), { afterDays: Number(afterDays), class: name ?? '' }]
+  if (rest.length === 0 && tierList.safeParse(tiers).success) return tiers
+  throw new InvalidArgumentError('It must be DAYS:CLASS, five times at most, or none.')
+}
+
 /** How objects are written. */
 function withWritingOptions(command: Command): Command {
   return command
@@ -68,6 +79,11 @@ function withWritingOptions(command: Command): Command {
     .option(
       '--legal-hold',
       'S3, GCS, Azure: nothing of a backup can be removed until somebody lifts it at the store',
+    )
+    .option(
+      '--tier <days:class>',
+      'S3, GCS, Azure: artifacts move there at this age, e.g. 30:Cool; may be given again; none: they stay',
+      tier,
     )
     .option('--no-legal-hold', 'new objects are not held any more')
     .option(
@@ -90,6 +106,7 @@ const writingFields = (options: WritingOptions): Record<string, unknown> => ({
   ...(options.encryptionScope === undefined ? {} : { encryptionScope: options.encryptionScope }),
   ...(options.lock === undefined ? {} : { objectLock: options.lock }),
   ...(options.legalHold === undefined ? {} : { legalHold: options.legalHold }),
+  ...(options.tier === undefined ? {} : { tiers: options.tier }),
   ...(options.encryptTo === undefined ? {} : encryptTo(options.encryptTo)),
   ...(options.failover === undefined
     ? {}
@@ -205,6 +222,27 @@ export function destinationCommands(program: Command): void {
       else print(`${name} accepts, returns and deletes objects.`)
       if (!context.json) for (const one of answer.notes) note(one)
       if (answer.readOnly) note(readOnlyNotice(name))
+    })
+
+  group
+    .command('tiers <destination>')
+    .description('move what is old enough to a colder class of the store, and watch it')
+    .option('--dry-run', 'only say what would be moved, as far as the catalog knows')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
+    .addHelpText('after', '\nExample:\n  holdfast destination tiers vault --dry-run')
+    .action(async (name: string, options: { dryRun?: boolean; wait: boolean }, command: Command) => {
+      const context = contextOf(command)
+      const path = `/v1/destinations/${encodeURIComponent(name)}/tiers`
+      if (!options.dryRun) return await follow(context, await start(context, path, {}), options.wait)
+      const { tiers, moves } = await context.client.get(tieringView, path)
+      if (context.json) return printJson({ tiers, moves })
+      if (tiers.length === 0) return note(`${name} has no tiers: holdfast destination change ${name} --tier`)
+      if (moves.length === 0) return print('Nothing is to be moved.')
+      table(
+        ['BACKUP', 'CONNECTION', 'TO', 'SIZE'],
+        moves.map(move => [move.backup, move.connection, move.to, bytes(move.bytes)]),
+      )
     })
 
   group

@@ -87,7 +87,7 @@ export function scheduleCommands(program: Command): void {
 
   withWhen(group.command('add <name> [connection]'))
     .description('start backups (or verifications) of a connection, or a scrub, by themselves')
-    .option('--kind <kind>', 'backup (default) or verify: the latest backup')
+    .option('--kind <kind>', 'backup (default), verify: the latest backup, or tiering: of a destination')
     .option('--scrub', 'verify the backups that were least recently found whole, of every connection')
     .addHelpText(
       'after',

@@ -13,6 +13,7 @@ import {
   parseBucket,
   parseSettings,
   plainEndpoint,
+  tiersAmong,
 } from '../kind.ts'
 
 const title = 'Azure Blob Storage'
@@ -52,6 +53,7 @@ const schema = z.strictObject({
   /** Of what belongs to backups. */
   objectLock: objectLock.optional(),
   legalHold: z.boolean().optional(),
+  tiers: tiersAmong(['Hot', 'Cool', 'Cold', 'Archive'], { others: false }).optional(),
 })
 
 export type AzureSettings = z.infer<typeof schema>

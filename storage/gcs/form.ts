@@ -10,6 +10,8 @@ import {
   parseBucket,
   parseSettings,
   plainEndpoint,
+  refuseTiersUnderLock,
+  tiersAmong,
 } from '../kind.ts'
 
 const title = 'Google Cloud Storage'
@@ -46,6 +48,7 @@ const schema = z.strictObject({
   /** Of what belongs to backups. */
   objectLock: objectLock.optional(),
   legalHold: z.boolean().optional(),
+  tiers: tiersAmong(['STANDARD', 'NEARLINE', 'COLDLINE', 'ARCHIVE'], { others: false }).optional(),
 })
 
 export type GcsSettings = z.infer<typeof schema>
@@ -61,6 +64,7 @@ export const gcsForm: KindForm = {
       names: '3 to 222 lower-case letters, digits, dots, dashes and underscores',
     })
     const { endpoint, ...options } = parseSettings(schema, extras, title)
+    refuseTiersUnderLock(options)
     const settings = {
       ...(endpoint === undefined ? {} : { endpoint: plainEndpoint(endpoint) }),
       ...options,

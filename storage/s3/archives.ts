@@ -17,9 +17,12 @@ export function frozenIn({
   StorageClass: storageClass = 'STANDARD',
   ArchiveStatus: archiveStatus,
   Restore: restore = '',
-}: Pick<HeadObjectCommandOutput, 'StorageClass' | 'ArchiveStatus' | 'Restore'>): Pick<ObjectStat, 'frozen'> {
+}: Pick<HeadObjectCommandOutput, 'StorageClass' | 'ArchiveStatus' | 'Restore'>): Pick<
+  ObjectStat,
+  'frozen' | 'thawed'
+> {
   if (!isArchive(storageClass) && archiveStatus === undefined) return {}
   if (restore.includes('ongoing-request="true"')) return { frozen: 'thawing' }
   const until = Date.parse(/expiry-date="([^"]+)"/.exec(restore)?.[1] ?? '')
-  return until > Date.now() ? {} : { frozen: 'archived' }
+  return until > Date.now() ? { thawed: true } : { frozen: 'archived' }
 }

@@ -11,9 +11,22 @@ import {
   parseBucket,
   parseSettings,
   plainEndpoint,
+  refuseTiersUnderLock,
+  tiersAmong,
 } from '../kind.ts'
 
 const title = 'an S3 store'
+
+/** Amazon's, from the warmest to the coldest. */
+const classes = [
+  'STANDARD',
+  'INTELLIGENT_TIERING',
+  'STANDARD_IA',
+  'ONEZONE_IA',
+  'GLACIER_IR',
+  'GLACIER',
+  'DEEP_ARCHIVE',
+]
 
 const schema = z.strictObject({
   /** Absent: Amazon's own endpoint of the region. */
@@ -55,6 +68,7 @@ const schema = z.strictObject({
   /** Of what belongs to backups. */
   objectLock: objectLock.optional(),
   legalHold: z.boolean().optional(),
+  tiers: tiersAmong(classes, { others: true, archive: 'GLACIER' }).optional(),
 })
 
 export type S3Settings = z.infer<typeof schema>
@@ -107,6 +121,7 @@ function s3SettingsFrom(given: Record<string, unknown>): Record<string, Json> {
     { pathStyle: own, ...(own ? { region: 'us-east-1' } : {}), ...said },
     title,
   )
+  refuseTiersUnderLock(rest)
   if (rest.kmsKeyId !== undefined && (rest.encryption ?? 'AES256') === 'AES256') {
     throw new HoldfastError(
       'request.invalid',

@@ -172,6 +172,9 @@ describe('a backup in an archive', () => {
       JSON.stringify(scrubbed.warnings),
     )
     assert.match(scrubbed.phases.find(({ phase }) => phase === 'verify')?.summary ?? '', /, 1 not verified$/)
+    // It came first, and is not in the way of the others.
+    const next = await started('/v1/scrub', { level: 'checksum', budgetBytes: 1 })
+    assert.equal(next.phases.find(({ phase }) => phase === 'verify')?.summary, '1 of 1 whole')
     // Neither damaged nor found whole.
     assert.deepEqual(await verified(), before)
     assert.ok(!proxy.seen.some(line => line.includes('comp=tier')))

@@ -5,7 +5,7 @@ interface Before {
   schedule_destinations: { schedule_id: string; destination: string; position: number | null }
 }
 
-/** A schedule names several destinations, or the one that stands in for them. */
+/** A schedule names several destinations, and what stands in for them; in which class of its store a copy lies, and when a scrub last passed it over. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('schedule_destinations')
@@ -32,4 +32,6 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )
     .execute()
   await db.schema.alterTable('schedules').dropColumn('destination').execute()
+  await db.schema.alterTable('copies').addColumn('tier', 'text').execute()
+  await db.schema.alterTable('copies').addColumn('passed_over_at', 'text').execute()
 }
