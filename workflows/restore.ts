@@ -8,7 +8,7 @@ import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
-import { thaw } from './thaw.ts'
+import { onceThawed, thaw } from './thaw.ts'
 import { bytes, counted } from './words.ts'
 
 /**
@@ -54,7 +54,8 @@ export async function restore(input: RestoreInput): Promise<Told> {
         for (const run of plan.load) {
           const { warnings } = await story.phase(
             'restore',
-            () => long.restoreSteps(input, run.steps),
+            // A tiering may have been at it when the plan was made.
+            () => onceThawed(story, input, () => long.restoreSteps(input, run.steps)),
             moved => [run.title, moved.bytes > 0 ? bytes(moved.bytes) : ''].filter(Boolean).join(', '),
           )
           warn(warnings)
