@@ -51,10 +51,13 @@ export async function rotateAt(
   const stop = AbortSignal.any([turn.signal, turn.pausing])
   const trusted = await context.catalog.trustedInstallations()
   const done = new Set(await context.catalog.openedAt(name, input.to.kid))
+  const wanted = new Set(await context.catalog.openedAt(name, input.from.kid))
   const places: Place[] = []
   for await (const { connection, backupId, state } of listFolders(destination)) {
     const ours = slugPattern.test(connection) && backupIdPattern.test(backupId)
     if (state === 'committed' && ours) places.push({ destination, name, connection, backupId })
+    // Nobody needs the old key for it any more.
+    if (state === 'deleted' && wanted.has(backupId)) await context.catalog.markDeleted(backupId, name)
   }
   const rotated: Rotated = { opened: 0, left: [], leftCount: 0 }
   for (const [index, place] of places.entries()) {
@@ -85,6 +88,7 @@ async function rotateOne(
   let oldOpens = false
   try {
     const state = await settled(destination, connection, backupId)
+    if (state.state === 'deleted') await context.catalog.markDeleted(backupId, name)
     if (state.state !== 'committed') return 'not ours'
     const { signed } = state
     const sidecars = await readKeySidecars(destination, connection, backupId, signed.attemptId)
@@ -102,7 +106,10 @@ async function rotateOne(
     return openers.includes(input.to.kid) ? 'opens' : 'not ours'
   } catch (error) {
     if (!(error instanceof HoldfastError) || !isAboutTheBackup(error)) throw error
-    if (error.code === 'backup.deleted') return 'not ours'
+    if (error.code === 'backup.deleted') {
+      await context.catalog.markDeleted(backupId, name)
+      return 'not ours'
+    }
     // What cannot be read may be anybody's: it is named where it could be told whose it is, or not told at all.
     if (!oldOpens && error.code !== 'manifest.invalid') return 'not ours'
     return { destination: name, backup: `${connection}/${backupId}`, code: error.code, detail: error.message }
@@ -138,7 +145,10 @@ async function addSidecar(
   })
   // Given up or deleted meanwhile, it may have come after everything else was removed.
   if ((await settled(destination, connection, backupId)).state === 'deleted') {
-    await destination.remove(key)
+    // One that is locked stays with the rest of what is locked there, and goes with it.
+    await destination.remove(key).catch((error: unknown) => {
+      if (!(error instanceof HoldfastError) || error.code !== 'destination.locked') throw error
+    })
     throw new HoldfastError('backup.deleted', `Backup ${backupId} was deleted meanwhile.`)
   }
 }

@@ -151,6 +151,7 @@ const args = {
     z.strictObject({ destination: name, connection: name, backupId: id }),
     z.array(z.string().min(1).max(200)).max(100),
   ]),
+  markDeleted: z.tuple([id, name]),
   signManifest: z.tuple([manifestSchema]),
   trustedInstallations: z.tuple([]),
   recordBackup: z.tuple([backup, z.array(foundCopy).min(1).max(64)]),

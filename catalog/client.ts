@@ -60,6 +60,7 @@ export function catalogClient(options: {
     leftByRotation: method('leftByRotation'),
     openedAt: method('openedAt'),
     recordOpeners: method('recordOpeners'),
+    markDeleted: method('markDeleted'),
     signManifest: method('signManifest'),
     trustedInstallations: method('trustedInstallations'),
     recordBackup: method('recordBackup'),

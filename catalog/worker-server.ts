@@ -18,7 +18,7 @@ import { listAttempts, recordAttempt } from './attempts.ts'
 import { recordBackup } from './backups.ts'
 import { bandwidthShare } from './bandwidth.ts'
 import { connectionSecrets, findConnection, readConnection } from './connections.ts'
-import { recordVerification } from './copies.ts'
+import { markDeleted, recordVerification } from './copies.ts'
 import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
@@ -123,6 +123,7 @@ export function workerCatalog(
     leftByRotation: operationId => leftByRotation(catalog, operationId),
     openedAt: (destination, kid) => openedAt(catalog.db, destination, kid),
     recordOpeners: (place, kids) => recordOpeners(catalog.db, place, kids),
+    markDeleted: (backupId, destination) => markDeleted(catalog, backupId, destination),
     async signManifest(manifest) {
       const own = await installationKeys(catalog)
       if (manifest.installationId !== own.installationId) {

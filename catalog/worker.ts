@@ -91,6 +91,8 @@ export interface WorkerCatalog {
     place: { destination: string; connection: string; backupId: string },
     kids: readonly string[],
   ): Promise<void>
+  /** The destination says so: its marker is there. */
+  markDeleted(backupId: string, destination: string): Promise<void>
   signManifest(manifest: Manifest): Promise<SignedManifest>
   /** Public keys (JWK) by installation id that this Holdfast trusts: its own and those in key files. */
   trustedInstallations(): Promise<Record<string, Record<string, string>>>
