@@ -24,7 +24,7 @@ export async function cleanupBackup(
   input: BackupInput,
   attemptId: string,
 ): Promise<void> {
-  await cleanHost(context, input.operationId)
+  if (!input.hostWorker) await cleanHost(context, input.operationId)
   // What is begun where it is not committed, the copying there goes on with.
   await atEach(turn, placesOf(input), async name => {
     const destination = await context.destination(name)
@@ -44,10 +44,12 @@ export async function abandonBackup(
   reason: string,
 ): Promise<{ committed: boolean }> {
   // A host that cannot be reached, or that shows another key, keeps nobody from saying what became of the backup.
-  const uncleaned = await cleanHost(context, input.operationId).catch((error: unknown) => {
-    if (error instanceof HoldfastError) return error
-    throw error
-  })
+  const uncleaned = input.hostWorker
+    ? undefined
+    : await cleanHost(context, input.operationId).catch((error: unknown) => {
+        if (error instanceof HoldfastError) return error
+        throw error
+      })
   const committed = await abandonAt(context, turn, input, reason)
   if (uncleaned && !committed) throw uncleaned
   return { committed }

@@ -14,6 +14,8 @@ import { openDestination } from '../storage/index.ts'
 
 export interface WorkerContext {
   catalog: WorkerCatalog
+  /** The host that this worker lives on and serves alone; undefined for one that serves all others. */
+  ownHost: string | undefined
   /** The machine the tools run on: this one, unless `onHostOf` says otherwise. */
   host: Host
   /** This machine. */
@@ -40,17 +42,20 @@ export interface ContextOptions {
   workerToken: string
   tempDir: string
   machine: Machine
+  /** Serve this host alone. */
+  ownHost: string | undefined
   notifyCommand: string | undefined
 }
 
 export async function openContext(options: ContextOptions): Promise<WorkerContext> {
   const server = { url: options.url, token: options.workerToken }
   const catalog = catalogClient(server)
-  const host = await openLocalHost({ name: 'local', stagingRoot: options.tempDir })
+  const host = await openLocalHost({ name: options.ownHost ?? 'local', stagingRoot: options.tempDir })
   const hosts = hostPool({ local: async () => host, access: name => hostAccess(catalog, name) })
   const open = new Map<string, { destination: Promise<Destination>; until: number }>()
   const context: WorkerContext = {
     catalog,
+    ownHost: options.ownHost,
     host,
     here: host,
     machine: options.machine,
@@ -74,7 +79,8 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
     }),
     async onHostOf(operationId, signal) {
       const within = context.within(signal)
-      return { ...within, host: await hosts.host(await within.catalog.hostOf(operationId)) }
+      const name = await within.catalog.hostOf(operationId)
+      return { ...within, host: name === options.ownHost ? host : await hosts.host(name) }
     },
     forgetDestinations() {
       open.clear()

@@ -1,10 +1,12 @@
 /**
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
+import { resolveSecrets } from '../catalog/secret-references.ts'
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 import type {
   BackupInput,
   CopyInput,
+  HostQuestion,
   Lost,
   RestoreInput,
   RotateInput,
@@ -14,7 +16,7 @@ import type {
   VerifyInput,
 } from '../model/records.ts'
 import type { DueAnswer, ScheduledInput } from '../model/schedules.ts'
-import type { OperationState, Phase, PhaseRecord } from '../model/types.ts'
+import type { Json, OperationState, Phase, PhaseRecord } from '../model/types.ts'
 import type { Made } from './attempt.ts'
 import { pacing } from './bandwidth.ts'
 import type { Turn } from './boundary.ts'
@@ -31,6 +33,7 @@ import {
   recordCopied,
 } from './copy.ts'
 import { type HookOutcome, runHook } from './hooks.ts'
+import { hostChecks } from './host-checks.ts'
 import { logOf } from './log.ts'
 import { makeWay } from './make-way.ts'
 import { type Notification, notify } from './notify.ts'
@@ -38,6 +41,7 @@ import { releaseSource } from './park.ts'
 import { pausable } from './pausing.ts'
 import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
+import { probeFrom, removeForgottenProbes } from './probe.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
 import { rotateAt } from './rotate.ts'
 import { scrubOne } from './scrub.ts'
@@ -87,6 +91,10 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
   const onHost = <T>(phase: Phase, operationId: string, work: Work<T>): Promise<T> =>
     guarded(phase, async t => await work(await worker.onHostOf(operationId, t.signal), t))
 
+  /** Where the host has a worker of its own, that one cleans it, and anybody does the rest. */
+  const onHostUnless = <T>(served: boolean, phase: Phase, operationId: string, work: Work<T>): Promise<T> =>
+    served ? step(phase, work) : onHost(phase, operationId, work)
+
   return {
     plan: (input: BackupInput) =>
       onHost('plan', input.operationId, async (context, t) => {
@@ -114,9 +122,13 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     record: (input: BackupInput, lost: Lost[]) =>
       step('record', (context, t) => recordBackup(context, t, input, lost)),
     cleanup: (input: BackupInput, attemptId: string) =>
-      onHost('cleanup', input.operationId, (context, t) => cleanupBackup(context, t, input, attemptId)),
+      onHostUnless(input.hostWorker !== undefined, 'cleanup', input.operationId, (context, t) =>
+        cleanupBackup(context, t, input, attemptId),
+      ),
     abandon: (input: BackupInput, reason: string) =>
-      onHost('cleanup', input.operationId, (context, t) => abandonBackup(context, t, input, reason)),
+      onHostUnless(input.hostWorker !== undefined, 'cleanup', input.operationId, (context, t) =>
+        abandonBackup(context, t, input, reason),
+      ),
 
     planRestore: (input: RestoreInput) =>
       onHost('plan', input.operationId, async (context, t) => {
@@ -148,10 +160,10 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       step('approval', context => context.catalog.weighApproval(operationId, approvalId)),
     expireApproval: (operationId: string) =>
       step('approval', context => context.catalog.expireApproval(operationId)),
-    withdrawRequest: (operationId: string) =>
-      onHost('cleanup', operationId, async context => {
+    withdrawRequest: (operationId: string, served = false) =>
+      onHostUnless(served, 'cleanup', operationId, async context => {
         await context.catalog.withdrawApproval(operationId)
-        await cleanHost(context, operationId)
+        if (!served) await cleanHost(context, operationId)
       }),
     /** Ends the backup that holds the server, and waits a while for it to be gone. Answers whether nobody holds it now. */
     makeWay: (operationId: string) => step('queue', (context, t) => makeWay(context, t, operationId)),
@@ -223,6 +235,18 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     /** Asks for the operation of a due time. Whatever goes wrong is tried again: the API says when it is too late. */
     startDue: (input: ScheduledInput & { dueAt: string }): Promise<DueAnswer> =>
       worker.catalog.startDue({ scheduleId: input.scheduleId, dueAt: input.dueAt }),
+
+    /** Of the worker of a host: what only it can answer. */
+    answerHost: (question: HostQuestion): Promise<Json> =>
+      step('probe', async context => {
+        if (question.ask === 'checks') {
+          const answered = 'Its worker answers'
+          return (await hostChecks(async () => context.here, answered)) as unknown as Json
+        }
+        await removeForgottenProbes(context.here)
+        const secrets = await resolveSecrets(await context.catalog.probeSecrets(question.id))
+        return (await probeFrom(context.here, question.connection, secrets)) as unknown as Json
+      }),
 
     /** Tells the catalog how far the story is. A closed operation changes no more. */
     report: async (operationId: string, report: Report): Promise<void> => {

@@ -34,7 +34,10 @@ export async function planRestoreFrom(
   const { result, warnings } = await fromCopies(context, turn, input, async name => {
     const { manifest, keys } = await loadCopy(context, turn, input, name)
     if (isForeignId(input.backupId)) expectRead(manifest)
-    for (const artifact of manifest.artifacts) await dataKeyOf(context, manifest, keys, artifact.name)
+    for (const artifact of manifest.artifacts) {
+      // What it takes to open a key may lie in an archive: asked again when it was brought back.
+      await dataKeyOf(context, manifest, keys, artifact.name).catch(unlessArchived)
+    }
     return manifest
   })
   const frozen = await lookForFrozen(context.destination, input, result)
@@ -44,6 +47,10 @@ export async function planRestoreFrom(
     warnings: warnings.concat(unsigned),
     frozen,
   }
+}
+
+const unlessArchived = (error: unknown): void => {
+  if (!(error instanceof HoldfastError) || error.code !== 'destination.archived') throw error
 }
 
 /** Unwraps the artifact's data key; null for one that is not encrypted. */

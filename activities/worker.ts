@@ -3,8 +3,9 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { NativeConnection, Worker, type WorkerOptions, type WorkflowBundle } from '@temporalio/worker'
+import { catalogClient } from '../catalog/client.ts'
 import { openLocalHost } from '../hosts/index.ts'
-import { machineQueue, taskQueue } from '../model/ids.ts'
+import { hostQueue, machineQueue, taskQueue } from '../model/ids.ts'
 import type { Machine } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import { keepClear, machineIdOf } from './machine.ts'
@@ -20,13 +21,17 @@ export interface RunningWorker {
 export async function startWorker(options: {
   settings: Settings
   workerToken: string
+  /** Carry out the steps that touch this host, on which we live, and no others. */
+  ownHost?: string
   /** A bundle made before (faster start); made anew when absent. */
   workflowBundle?: WorkflowBundle
 }): Promise<RunningWorker> {
-  const { settings } = options
+  const { settings, ownHost } = options
   const { address, namespace, tls, apiKey } = settings.temporal
   const server = { url: settings.url, workerToken: options.workerToken }
-  const host = await openLocalHost({ name: 'local', stagingRoot: settings.tempDir })
+  // Asked first: a token that is refused must not look like a worker that waits.
+  const queue = ownHost === undefined ? taskQueue : hostQueue(await ownWorkerId(server, ownHost))
+  const host = await openLocalHost({ name: ownHost ?? 'local', stagingRoot: settings.tempDir })
   const machine: Machine = {
     queue: machineQueue(await machineIdOf(host)),
     waitSeconds: settings.machineWaitSeconds,
@@ -36,6 +41,7 @@ export async function startWorker(options: {
       ...server,
       tempDir: settings.tempDir,
       machine,
+      ownHost,
       notifyCommand: settings.notifyCommand,
     }),
     NativeConnection.connect({
@@ -43,12 +49,13 @@ export async function startWorker(options: {
       ...(apiKey ? { apiKey } : {}),
       ...(tls ? { tls: await tlsOptions(tls) } : apiKey ? { tls: true } : {}),
     }),
-    options.workflowBundle ?? bundleWorkflows(),
+    // What happens in which order is none of its business.
+    ownHost === undefined ? (options.workflowBundle ?? bundleWorkflows()) : undefined,
   ])
   const shared: WorkerOptions = {
     connection,
     namespace,
-    taskQueue,
+    taskQueue: queue,
     activities: steps.activities,
     maxConcurrentActivityTaskExecutions: 32,
     // A killed worker's progress must be fresh, and a cancellation must arrive within a second.
@@ -59,7 +66,9 @@ export async function startWorker(options: {
   }
   const workers = await Promise.all([
     // After a kill the next worker gets the workflow within seconds instead of the default ten.
-    Worker.create({ ...shared, workflowBundle, stickyQueueScheduleToStartTimeout: '3s' }),
+    Worker.create(
+      workflowBundle ? { ...shared, workflowBundle, stickyQueueScheduleToStartTimeout: '3s' } : shared,
+    ),
     // What is staged here is worked on here.
     Worker.create({ ...shared, taskQueue: machine.queue }),
   ])
@@ -84,6 +93,10 @@ export async function startWorker(options: {
     shutdown,
   }
 }
+
+/** Throws `request.forbidden` when the token is not of this host. */
+const ownWorkerId = (server: { url: string; workerToken: string }, host: string): Promise<string> =>
+  catalogClient({ url: server.url, token: server.workerToken }).ownWorker(host)
 
 async function tlsOptions(tls: NonNullable<Settings['temporal']['tls']>) {
   const { readFile } = await import('node:fs/promises')

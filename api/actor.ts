@@ -2,7 +2,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import { actorOfSession, csrfTokenIsRight, sessionSeconds, sessionStands } from '../catalog/sessions.ts'
-import { actorOfToken, tokenStands, workerTokenIsValid } from '../catalog/tokens.ts'
+import { actorOfToken, tokenStands, workerOfToken } from '../catalog/tokens.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { Actor } from '../model/records.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
@@ -48,9 +48,9 @@ export const withWorkerToken =
   ({ catalog }: ApiContext): MiddlewareHandler<ApiEnv> =>
   async (c, next) => {
     const token = bearerOf(c)
-    if (token === undefined || !(await workerTokenIsValid(catalog, token))) {
-      throw unauthenticated(c, 'needs a valid token')
-    }
+    const worker = token === undefined ? undefined : await workerOfToken(catalog, token)
+    if (!worker) throw unauthenticated(c, 'needs a valid token')
+    c.set('workerHost', worker.host)
     await next()
   }
 

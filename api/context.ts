@@ -36,6 +36,8 @@ export interface ApiEnv {
   Variables: {
     /** Who asks; set for every route below /v1 that is not open to everybody. */
     actor: Actor
+    /** Of a worker with the token of one host: that host. null: of one that serves all the others. */
+    workerHost: string | null
     /** Where the request came from. */
     address: string
     /** It came over TLS. */

@@ -1,11 +1,12 @@
 /** What is done now and again: counted refusals, what has run out, what a dead process had begun. */
+
+import { removeForgottenProbes } from '../activities/probe.ts'
 import { audit, settleBegun } from '../catalog/audit.ts'
 import { forgetRequestsBefore } from '../catalog/idempotency.ts'
 import { lockOpenedKeys } from '../catalog/opened-keys.ts'
 import { forgetTries } from '../catalog/password-limits.ts'
 import { forgetSessions } from '../catalog/sessions.ts'
 import type { ApiContext } from './context.ts'
-import { removeForgottenProbes } from './probe.ts'
 
 const everySeconds = 60
 const idempotencyDays = 7

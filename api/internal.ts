@@ -12,6 +12,7 @@ import { homePaths } from '../model/settings.ts'
 import { phases, verifyLevels } from '../model/types.ts'
 import { operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
+import { enterRefusal, guarded } from './host-guard.ts'
 import { makeWay } from './preempt.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { startDue } from './schedules/start.ts'
@@ -122,6 +123,8 @@ const args = {
   connection: z.tuple([name]),
   connectionSecrets: z.tuple([name]),
   destination: z.tuple([name]),
+  ownWorker: z.tuple([name]),
+  probeSecrets: z.tuple([id]),
   hostOf: z.tuple([id]),
   host: z.tuple([name]),
   storePlan: z.tuple([z.strictObject({ operationId: id, digest: z.string(), plan: z.json() })]),
@@ -222,6 +225,7 @@ export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
     makeWay: operationId => makeWay(context, operationId),
     startDue: due => startDue(context, due),
   }
+  const catalogFor = (host: string | null) => (host === null ? catalog : guarded(context, catalog, host))
   const app = new Hono<ApiEnv>()
   app.post('/:method', async c => {
     const method = c.req.param('method')
@@ -230,8 +234,13 @@ export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
     const parsed = z.strictObject({ args: args[known] }).safeParse(await c.req.json().catch(() => undefined))
     if (!parsed.success) throw new InvalidRequest(fieldsOf(parsed.error))
     // The arguments were just checked against the schema of this very method.
-    const call = catalog[known] as (...given: unknown[]) => Promise<unknown>
-    return c.json({ value: await call(...parsed.data.args) })
+    const call = catalogFor(c.get('workerHost'))[known] as (...given: unknown[]) => Promise<unknown>
+    try {
+      return c.json({ value: await call(...parsed.data.args) })
+    } catch (error) {
+      await enterRefusal(context, c, known, error)
+      throw error
+    }
   })
   return app
 }

@@ -1,73 +1,24 @@
-/** Asks a database server who it is, with the engine's own client tools on its host. */
-
-import { randomBytes } from 'node:crypto'
-import { runProbe } from '../activities/steps.ts'
+/** Who a database server is, asked by the host of its tools: from here, or by the worker that lives there. */
+import { probeFrom } from '../activities/probe.ts'
+import { hostWorkerOf } from '../catalog/hosts.ts'
+import { forgetProbe, offerProbe } from '../catalog/probes.ts'
 import { resolveSecrets } from '../catalog/secret-references.ts'
 import type { ServerFacts } from '../engines/engine.ts'
-import { engineOf } from '../engines/index.ts'
-import type { Host } from '../hosts/host.ts'
-import { HoldfastError } from '../model/errors.ts'
-import { readable } from '../model/ids.ts'
 import type { EngineName, Json } from '../model/types.ts'
 import type { ApiContext } from './context.ts'
 
-const prefix = 'probe-'
-export const isProbe = (operation: string): boolean => operation.startsWith(prefix)
-
-const longestMs = 60_000
-/** One that is older than this was begun by a process that died. */
-const forgottenMs = 10 * longestMs
-
-/** Removes what probes of dead processes left in staging. */
-export async function removeForgottenProbes({ files, ...machine }: Host): Promise<void> {
-  for (const operation of (await machine.operations()).filter(isProbe)) {
-    const rooms = ['data', 'jobs'].map(room => files.stat(`${machine.stagingRoot}/${room}/${operation}`))
-    const times = (await Promise.all(rooms)).map(found => found?.modifiedAtMs ?? 0)
-    if (Date.now() - Math.max(...times) < forgottenMs) continue
-    await machine.stopOperation(operation)
-    await machine.removeOperation(operation)
-  }
-}
-
-const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
-
-/** Throws what the engine makes of a failure: `database.unreachable`, `database.authentication`, `host.tool-missing` … */
+/** Throws what the engine makes of a failure; `host.no-worker` where nobody answers for the host. */
 export async function probeConnection(
-  { hostNamed }: Pick<ApiContext, 'hostNamed'>,
-  connection: { name: string; engine: EngineName; settings: Json; host: string },
+  { catalog, hostNamed, temporal }: Pick<ApiContext, 'catalog' | 'hostNamed' | 'temporal'>,
+  { host, ...connection }: { name: string; engine: EngineName; settings: Json; host: string },
   stored: Record<string, string>,
 ): Promise<ServerFacts> {
-  const secrets = await resolveSecrets(stored)
-  const engine = engineOf(connection.engine)
-  const settings = engine.connection.parse(connection.settings)
-  const probe = engine.probe(connection.name, settings)
-  const operation = `${prefix}${readable(randomBytes(10))}`
-  const machine = await hostNamed(connection.host)
+  const worker = await hostWorkerOf(catalog, host)
+  if (!worker) return await probeFrom(await hostNamed(host), connection, await resolveSecrets(stored))
+  const id = await offerProbe(catalog, host, stored)
   try {
-    const outputs = await runProbe(
-      {
-        host: machine,
-        engine,
-        operation,
-        token: readable(randomBytes(8)),
-        signal: AbortSignal.timeout(longestMs),
-        fence: 0,
-        secret: async ref => secrets[ref.field],
-        assertLease: () => {},
-      },
-      'probe',
-      probe.commands,
-    )
-    const facts = probe.read(outputs)
-    // It becomes a lock's name and part of a query.
-    if (!identityPattern.test(facts.identity)) {
-      throw new HoldfastError(
-        'database.version',
-        `${engine.title} calls itself something we cannot use as a name.`,
-      )
-    }
-    return facts
+    return (await temporal.askHost(worker, { ask: 'probe', id, connection })) as unknown as ServerFacts
   } finally {
-    await machine.removeOperation(operation)
+    await forgetProbe(catalog, host, id)
   }
 }

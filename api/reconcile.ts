@@ -59,7 +59,10 @@ async function catchUp(context: ApiContext): Promise<void> {
   for (const approval of await decidedUnheard(catalog)) {
     await tellDecision(context, await readOperation(catalog, approval.operationId), approval)
   }
-  for (const kept of await listKept(catalog)) await temporal.retire(kept.operationId)
+  for (const { operationId } of await listKept(catalog)) {
+    const input = (await findOperation(catalog, operationId))?.input
+    await temporal.retire(operationId, input && 'hostWorker' in input ? input.hostWorker : undefined)
+  }
   await copyWhatIsMissing(context)
 }
 

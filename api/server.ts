@@ -3,7 +3,7 @@
  */
 
 import { mkdir } from 'node:fs/promises'
-import { hostSecrets, readHost } from '../catalog/hosts.ts'
+import { hostSecrets, readSshHost } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
 import { resolveSecrets } from '../catalog/secret-references.ts'
@@ -104,7 +104,7 @@ function createContext(
   const hosts = hostPool({
     local: () => context.host(),
     async access(name) {
-      const { requestKey: _key, ...record } = await readHost(catalog, name)
+      const { requestKey: _key, ...record } = await readSshHost(catalog, name)
       return { record, secrets: await resolveSecrets(await hostSecrets(catalog, name)) }
     },
   })

@@ -3,11 +3,12 @@
  * and staging of operations our catalog knows as closed. What else lies there is found and said: sweep-unknown.ts.
  */
 
+import { isProbe } from '../activities/probe.ts'
 import { listAttempts } from '../catalog/attempts.ts'
 import { findBackup } from '../catalog/backups.ts'
 import { listDestinations, markReadOnly, readOwnDestination } from '../catalog/destinations.ts'
 import { rememberedEpoch } from '../catalog/epochs.ts'
-import { listHosts } from '../catalog/hosts.ts'
+import { hasWorker, listHosts } from '../catalog/hosts.ts'
 import { writerIdentity } from '../catalog/installation.ts'
 import { findOperation, isClosed } from '../catalog/operations.ts'
 import { isInUse } from '../catalog/pins.ts'
@@ -26,7 +27,6 @@ import type { Destination } from '../storage/destination.ts'
 import { claimOrCheck } from '../storage/installation.ts'
 import { removeOldPrechecks } from '../storage/prechecks.ts'
 import type { ApiContext } from './context.ts'
-import { isProbe } from './probe.ts'
 import { withDestination } from './routes/destinations.ts'
 import { folders, sweepUnknown } from './sweep-unknown.ts'
 
@@ -66,7 +66,11 @@ export async function sweep(
     }
   }
   if (only !== undefined) return result
-  for (const name of ['local', ...(await listHosts(context.catalog)).map(host => host.name)]) {
+  // A host with a worker of its own is kept clear by that one.
+  for (const name of [
+    'local',
+    ...(await listHosts(context.catalog)).filter(host => !hasWorker(host)).map(host => host.name),
+  ]) {
     try {
       await sweepHost(context, name, result, unknown)
     } catch (error) {

@@ -18,8 +18,15 @@ import {
 import { ApplicationFailure } from '@temporalio/common'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
 import { requestWorkflowId, retireWorkflowId, taskQueue } from '../model/ids.ts'
-import type { OperationRecord, RetireInput } from '../model/records.ts'
+import type {
+  HostQuestion,
+  HostQuestionInput,
+  HostWorker,
+  OperationRecord,
+  RetireInput,
+} from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
+import type { Json } from '../model/types.ts'
 import * as attributes from '../workflows/attributes.ts'
 import { createLog, type Log } from './log.ts'
 import { openSchedules, type TemporalSchedules } from './temporal-schedules.ts'
@@ -49,8 +56,12 @@ export interface TemporalAccess {
   pollers(): Promise<Poller[]>
   /** Sends a signal; false when the run has ended. */
   signal(workflowId: string, runId: string, name: string, ...args: unknown[]): Promise<boolean>
+  /** How many workers ask for the steps of this queue. */
+  polling(queue: string): Promise<number>
+  /** Throws what the worker of the host says; `host.no-worker` when nobody there answers. */
+  askHost(worker: HostWorker, question: HostQuestion): Promise<Json>
   /** Starts what removes the kept copy of an operation; one that runs goes on. */
-  retire(operationId: string): Promise<void>
+  retire(operationId: string, hostWorker: HostWorker | undefined): Promise<void>
   /** Asks the run to stop. It having ended already is fine. */
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
@@ -63,6 +74,8 @@ export interface TemporalAccess {
 const attributeSeconds = 20
 const deadlineMs = 5000
 const againMs = 200
+/** A probe may take a minute there. */
+const askHostMs = 110_000
 
 const defaultAddress = '127.0.0.1:7233'
 
@@ -184,6 +197,13 @@ export async function openTemporal(
     }
   }
 
+  const polling = (queue: string): Promise<number> =>
+    call(
+      `asking for workers of ${queue}`,
+      async () => (await pollersOf(connection, namespace, queue)).filter(isPolling).length,
+      1500,
+    )
+
   return {
     check: () =>
       call('asking how it is', async () => void (await connection.workflowService.getSystemInfo({})), 1500),
@@ -268,10 +288,40 @@ export async function openTemporal(
         }
       }),
 
-    retire: operationId =>
+    polling,
+
+    async askHost(worker, question) {
+      const nobody = (cause?: unknown) =>
+        new HoldfastError('host.no-worker', `No worker on host ${worker.host} answers.`, {
+          hint: `On that machine: \`holdfast worker --host ${worker.host}\``,
+          cause,
+        })
+      if ((await polling(worker.queue)) === 0) throw nobody()
+      const workflowId = `ask/${crypto.randomUUID()}`
+      const input: HostQuestionInput = { version: 1, worker, question }
+      const handle = await call(`asking host ${worker.host}`, () =>
+        client.workflow.start('askHost', {
+          taskQueue,
+          workflowId,
+          args: [input],
+          workflowExecutionTimeout: '2m',
+          staticSummary: `ask host ${worker.host}`,
+        }),
+      )
+      try {
+        return await call(`asking host ${worker.host}`, () => handle.result(), askHostMs)
+      } catch (error) {
+        if (!(error instanceof WorkflowFailedError)) throw error
+        const facts = factsOf(innermost(error))
+        if (facts) throw new HoldfastError(facts.code, facts.detail, { hint: facts.hint })
+        throw nobody(error)
+      }
+    },
+
+    retire: (operationId, hostWorker) =>
       call(`starting ${retireWorkflowId(operationId)}`, async () => {
         try {
-          const input: RetireInput = { version: 1, operationId }
+          const input: RetireInput = { version: 1, operationId, ...(hostWorker ? { hostWorker } : {}) }
           await client.workflow.start('retire', {
             taskQueue,
             workflowId: retireWorkflowId(operationId),
@@ -364,6 +414,9 @@ export function heartbeatsOf(run: Run): { details: unknown; attempt: number; fai
     }
   })
 }
+
+const innermost = (error: unknown): unknown =>
+  error instanceof Error && error.cause !== undefined ? innermost(error.cause) : error
 
 function factsOf(cause: unknown): ErrorFacts | undefined {
   if (!(cause instanceof ApplicationFailure)) return undefined

@@ -40,9 +40,21 @@ export const connectionViewOf = (connection: StoredConnection): ConnectionView =
 const hostKeyViewOf = (key: string) => ({ type: keyType(key), fingerprint: fingerprint(key) })
 
 /** `shown`: the key that the machine showed just now. */
+const notOverSsh = {
+  kind: 'worker',
+  address: null,
+  port: null,
+  user: null,
+  runAs: null,
+  tempDir: null,
+  through: null,
+  agent: false,
+} as const
+
 export const hostViewOf = (host: StoredHost, shown: string | null): HostView => ({
   name: host.name,
-  ...host.settings,
+  ...('worker' in host.settings ? notOverSsh : { kind: 'ssh', ...host.settings }),
+  worker: null,
   secrets: host.secretFields,
   hostKeys: host.hostKeys.map(hostKeyViewOf),
   shownKey: shown === null ? null : hostKeyViewOf(shown),

@@ -19,6 +19,14 @@ export async function recordAttempt(catalog: Catalog, attempt: AttemptRecord): P
         `Operation ${attempt.operationId} is closed; no attempt may be recorded for it any more.`,
       )
     }
+    const known = await tx
+      .selectFrom('attempts')
+      .select('operation_id')
+      .where('attempt_id', '=', attempt.attemptId)
+      .executeTakeFirst()
+    if (known && known.operation_id !== attempt.operationId) {
+      throw new HoldfastError('operation.conflict', `Attempt ${attempt.attemptId} is of another operation.`)
+    }
     const artifacts = JSON.stringify(attempt.artifacts)
     await tx
       .insertInto('attempts')

@@ -39,6 +39,8 @@ export function catalogClient(options: {
     connection: method('connection'),
     connectionSecrets: method('connectionSecrets'),
     destination: method('destination'),
+    ownWorker: method('ownWorker'),
+    probeSecrets: method('probeSecrets'),
     hostOf: method('hostOf'),
     host: method('host'),
     storePlan: method('storePlan'),
@@ -115,6 +117,15 @@ async function ask(
   const answer = parse(text)
   // `value` is absent when the method answers undefined.
   if (response.ok && answer) return answer.value
+  if (answer?.code === 'request.unauthenticated') {
+    throw new HoldfastError(
+      'request.unauthenticated',
+      `The API at ${base} does not take this worker's token.`,
+      {
+        hint: 'Give it one that counts (HOLDFAST_WORKER_TOKEN_FILE; for the worker of a host: `holdfast host token HOST`) and start it again. Then: `holdfast operation resume`.',
+      },
+    )
+  }
   if (answer && isErrorCode(answer.code)) {
     throw new HoldfastError(answer.code, String(answer.detail), {
       ...(typeof answer.hint === 'string' ? { hint: answer.hint } : {}),

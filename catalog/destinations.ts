@@ -71,7 +71,14 @@ export async function insertDestination(
 
 /** In the transaction that makes the destination: removing a host asks for destinations in its own. */
 async function expectHost(tx: CatalogDatabase, host: string): Promise<void> {
-  const known = await tx.selectFrom('hosts').select('name').where('name', '=', host).executeTakeFirst()
+  const known = await tx.selectFrom('hosts').select('settings').where('name', '=', host).executeTakeFirst()
+  if (known && 'worker' in JSON.parse(known.settings)) {
+    throw new HoldfastError(
+      'request.invalid',
+      `Nobody logs in to host ${host}, which has a worker of its own: a directory there can be no destination.`,
+      { context: { field: 'uri' } },
+    )
+  }
   if (known) return
   throw new HoldfastError('request.invalid', `There is no host named ${host}.`, { context: { field: 'uri' } })
 }

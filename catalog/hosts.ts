@@ -1,9 +1,11 @@
 import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
-import type { HostRecord } from '../model/records.ts'
+import { hostQueue } from '../model/ids.ts'
+import type { HostRecord, HostWorker, HostWorkerSettings, SshSettings } from '../model/records.ts'
 import { forgetLimit } from './bandwidth.ts'
 import { destinationsOn } from './destinations.ts'
 import type { CatalogDatabase } from './dialect.ts'
+import { revokeHostToken } from './host-tokens.ts'
 import type { Catalog } from './open.ts'
 import type { CatalogTables } from './schema.ts'
 import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
@@ -12,7 +14,7 @@ const ownerOf = (name: string) => `host/${name}`
 
 const noHost = (name: string) => new HoldfastError('request.not-found', `There is no host named ${name}.`)
 
-export interface StoredHost extends HostRecord {
+export interface StoredHost<Settings = SshSettings | HostWorkerSettings> extends HostRecord<Settings> {
   /** The Idempotency-Key that made it. */
   requestKey: string | null
 }
@@ -25,12 +27,13 @@ export async function insertHost(
 ): Promise<void> {
   await catalog.transaction(async tx => {
     const named = (name: string) =>
-      tx.selectFrom('hosts').select('name').where('name', '=', name).executeTakeFirst()
+      tx.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst()
     if (await named(host.name)) {
       throw new HoldfastError('request.exists', `There is a host named ${host.name} already.`)
     }
-    const { through } = host.settings
-    if (through !== null && !(await named(through))) {
+    const through = throughOf(host.settings)
+    const way = through === null ? undefined : await named(through)
+    if (through !== null && (!way || 'worker' in settingsOf(way))) {
       throw new HoldfastError('request.invalid', `There is no host named ${through} to go through.`)
     }
     await tx
@@ -58,6 +61,32 @@ export async function readHost(catalog: Catalog, name: string): Promise<StoredHo
   if (!found) throw noHost(name)
   return found
 }
+
+/** Whether a worker of its own serves it. */
+export const hasWorker = (host: StoredHost): host is StoredHost<HostWorkerSettings> =>
+  'worker' in host.settings
+
+/** One over SSH. Throws `request.not-found`; `host.no-worker` for one that only its own worker can act on. */
+export async function readSshHost(catalog: Catalog, name: string): Promise<StoredHost<SshSettings>> {
+  const { settings, ...host } = await readHost(catalog, name)
+  if (!('worker' in settings)) return { ...host, settings }
+  throw new HoldfastError(
+    'host.no-worker',
+    `Host ${name} has a worker of its own, and this process is not it.`,
+  )
+}
+
+/** The worker of this host as workflows know it; undefined for `local` and hosts over SSH. */
+export async function hostWorkerOf(catalog: Catalog, name: string): Promise<HostWorker | undefined> {
+  const host = name === 'local' ? undefined : await findHost(catalog, name)
+  return host && hasWorker(host) ? workerOf(host) : undefined
+}
+
+export const workerOf = ({ name, settings }: StoredHost<HostWorkerSettings>): HostWorker => ({
+  host: name,
+  queue: hostQueue(settings.worker),
+  waitSeconds: noWorkerSeconds,
+})
 
 export async function listHosts(catalog: Catalog): Promise<StoredHost[]> {
   const rows = await catalog.db.selectFrom('hosts').selectAll().orderBy('name').execute()
@@ -98,7 +127,7 @@ export async function removeHost(catalog: Catalog, name: string): Promise<void> 
       throw new HoldfastError('request.in-use', `Destination ${destination} is a directory on host ${name}.`)
     }
     const others = await tx.selectFrom('hosts').selectAll().where('name', '!=', name).execute()
-    const behind = others.find(row => settingsOf(row).through === name)
+    const behind = others.find(row => throughOf(settingsOf(row)) === name)
     if (behind) {
       throw new HoldfastError('request.in-use', `Host ${behind.name} is reached through ${name}.`)
     }
@@ -108,8 +137,15 @@ export async function removeHost(catalog: Catalog, name: string): Promise<void> 
       throw noHost(name)
     }
     await removeSecrets(tx, ownerOf(name))
+    await revokeHostToken(tx, name)
   })
 }
+
+/** Longer than a worker takes to start again. */
+const noWorkerSeconds = 30
+
+const throughOf = (settings: HostRecord['settings']): string | null =>
+  'worker' in settings ? null : settings.through
 
 const settingsOf = (row: Selectable<CatalogTables['hosts']>): HostRecord['settings'] =>
   JSON.parse(row.settings)

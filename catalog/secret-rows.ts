@@ -1,6 +1,6 @@
 /**
  * Rows of the `secrets` table. `owner` is `connection/<name>`, `destination/<name>`, `host/<name>`, `installation`,
- * `keys`, `retired-keys` or `opened-keys`.
+ * `keys`, `retired-keys`, `opened-keys` or `probe/<host>/<id>`.
  */
 import type { CatalogDatabase } from './dialect.ts'
 import type { SecretBox } from './secrets.ts'

@@ -11,6 +11,7 @@ import { readable } from '../model/ids.ts'
 import type { Actor } from '../model/records.ts'
 import { type Role, roleIncludes } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
+import { hostOfTokenName } from './host-tokens.ts'
 import type { Catalog } from './open.ts'
 import type { CatalogTables } from './schema.ts'
 
@@ -179,9 +180,16 @@ async function readToken(path: string): Promise<string | undefined> {
   }
 }
 
-export async function workerTokenIsValid(catalog: Catalog, token: string): Promise<boolean> {
+/** Whose steps may be carried out with this token: of every host, or of one. undefined: none. */
+export async function workerOfToken(
+  catalog: Catalog,
+  token: string,
+): Promise<{ host: string | null } | undefined> {
   const row = await rowOf(catalog, token)
-  return row?.kind === 'worker'
+  if (row?.kind === 'worker') return { host: null }
+  if (row?.kind !== 'host') return undefined
+  await noteUse(catalog, row.id, row.last_used_at)
+  return { host: hostOfTokenName(row.name) }
 }
 
 /** Who comes with this token; undefined when it is unknown, expired, revoked, or its owner is disabled. */

@@ -24,7 +24,7 @@ import { destinationSecrets, readDestination } from './destinations.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { readForeign, recordForeignReading } from './foreign.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
-import { hostSecrets, readHost } from './hosts.ts'
+import { hostSecrets, readSshHost } from './hosts.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import { endKept, findKept, recordKept } from './kept.ts'
 import { appendLog } from './log.ts'
@@ -75,6 +75,9 @@ export function workerCatalog(
       } = await readDestination(catalog, name)
       return { record, secrets: await destinationSecrets(catalog, name) }
     },
+    // Of the worker of a host alone: see api/host-guard.ts.
+    ownWorker: forHostsOnly,
+    probeSecrets: forHostsOnly,
     async hostOf(operationId) {
       const operation = await findOperation(catalog, operationId)
       if (!operation) return 'local'
@@ -83,7 +86,7 @@ export function workerCatalog(
       return (connection && (await findConnection(catalog, connection))?.host) || 'local'
     },
     async host(name) {
-      const { requestKey: _key, ...record } = await readHost(catalog, name)
+      const { requestKey: _key, ...record } = await readSshHost(catalog, name)
       return { record, secrets: await hostSecrets(catalog, name) }
     },
     storePlan: plan => storePlan(catalog, plan),
@@ -198,6 +201,16 @@ async function recordOwnOpeners(
     artifacts,
   }
   await recordOpeners(catalog.db, { destination, connection, backupId }, openersOf(manifest, [sidecar]))
+}
+
+async function forHostsOnly(): Promise<never> {
+  throw new HoldfastError(
+    'request.forbidden',
+    'This is for a worker that lives on its host and has its token.',
+    {
+      hint: 'On the machine of the API: `holdfast host token HOST`.',
+    },
+  )
 }
 
 function dataKeyBytes(text: string): Buffer {

@@ -35,6 +35,10 @@ export interface WorkerCatalog {
   connection(name: string): Promise<ConnectionRecord>
   /** Secret values of one connection by field. */
   connectionSecrets(name: string): Promise<Record<string, string>>
+  /** Names the task queue of a host to the worker that lives there. */
+  ownWorker(host: string): Promise<string>
+  /** Of a connection that the worker of its host is asked about; for that worker alone. */
+  probeSecrets(id: string): Promise<Record<string, string>>
   /** Name of the host that the tools of an operation run on; `local` for one that has none, or is not known. */
   hostOf(operationId: string): Promise<string>
   host(name: string): Promise<HostAccess>

@@ -34,7 +34,7 @@ export const errorTable = {
   ),
   'request.too-large': row('permanent', 413, 2, 'The request body is too large', 'Send less than 1 MiB.'),
   'request.unauthenticated': row(
-    'permanent',
+    'needs-operator',
     401,
     3,
     'No valid token',
@@ -159,6 +159,13 @@ export const errorTable = {
     8,
     'The host cannot be reached',
     'Check that the machine is up and reachable.',
+  ),
+  'host.no-worker': row(
+    'transient',
+    503,
+    8,
+    'Nobody answers for a host that has a worker of its own',
+    'On that machine: `holdfast worker --host HOST`. What waits for it goes on then.',
   ),
   'host.key-unknown': row(
     'needs-operator',

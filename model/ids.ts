@@ -25,6 +25,9 @@ export const taskQueue = 'holdfast'
 /** That of the workers which share one staging directory. */
 export const machineQueue = (machineId: string): string => `${taskQueue}/${machineId}`
 
+/** That of the workers of a host that has its own; from the host's random id, so that another host of its name has another. */
+export const hostQueue = (workerId: string): string => `${taskQueue}/host/${workerId}`
+
 /** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
 /** A restore that plans and waits for its approval holds no lock. */

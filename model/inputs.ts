@@ -35,7 +35,7 @@ export const connectionInput = z.strictObject({
   /** `postgres://user@host:port/db?sslmode=…`, `sqlite:/path/file.db`, or a path. A password here is moved to the secrets. */
   url: z.string().min(1).max(4096).refine(noControl, 'must not hold control characters'),
   method: z.enum(['logical', 'physical']).optional(),
-  /** Where its tools run: `local`, or a host over SSH that was added. */
+  /** Where its tools run: `local`, or a host that was added. */
   host: slug.optional(),
   /** Secrets by field, e.g. {"password": "…"}. */
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
@@ -61,7 +61,7 @@ const absolutePath = z
 
 export const hostInput = z.strictObject({
   name: slug.refine(name => name !== 'local', '"local" is the machine of the worker'),
-  /** `ssh://user@address[:port]` */
+  /** `ssh://user@address[:port]`, or `worker:` where a worker of its own lives there. */
   url: z.string().min(1).max(1024).refine(noControl, 'must not hold control characters'),
   /** Tools run as this user there, by sudo; absent: as who logs in. */
   runAs: userName.optional(),

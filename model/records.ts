@@ -29,7 +29,7 @@ export interface ConnectionRecord {
   settings: Json
   /** Names of the secrets that are stored, e.g. ["password"]. */
   secretFields: string[]
-  /** Host its tools run on: `local`, or the name of one over SSH. */
+  /** Host its tools run on: `local`, or the name of another one. */
   host: string
   /** Probed when the connection is made; locks are named by it. */
   serverIdentity: string
@@ -37,23 +37,32 @@ export interface ConnectionRecord {
   createdAt: string
 }
 
-/** A machine that tools run on, reached over SSH; without its secrets. */
-export interface HostRecord {
+/** How a machine is reached over SSH. */
+export interface SshSettings {
+  address: string
+  port: number
+  /** Who logs in. */
+  user: string
+  /** Everything runs as this user, by sudo; null: as who logs in. */
+  runAs: string | null
+  /** Staging there: an absolute path. */
+  tempDir: string
+  /** Name of the host to go through. */
+  through: string | null
+  /** Also offer the keys of the agent that our own processes have. */
+  agent: boolean
+}
+
+/** Of a machine that is not reached at all: a worker that lives there comes for its steps. */
+export interface HostWorkerSettings {
+  /** Random; names its task queue. Another host of the same name has another one. */
+  worker: string
+}
+
+/** A machine that tools run on; without its secrets. */
+export interface HostRecord<Settings = SshSettings | HostWorkerSettings> {
   name: string
-  settings: {
-    address: string
-    port: number
-    /** Who logs in. */
-    user: string
-    /** Everything runs as this user, by sudo; null: as who logs in. */
-    runAs: string | null
-    /** Staging there: an absolute path. */
-    tempDir: string
-    /** Name of the host to go through. */
-    through: string | null
-    /** Also offer the keys of the agent that our own processes have. */
-    agent: boolean
-  }
+  settings: Settings
   /** Of password, privateKey, passphrase. */
   secretFields: string[]
   /** Keys that somebody agreed to, as OpenSSH writes them; empty: none yet. */
@@ -63,8 +72,28 @@ export interface HostRecord {
 
 /** What it takes to reach a host. */
 export interface HostAccess {
-  record: HostRecord
+  record: HostRecord<SshSettings>
   secrets: Record<string, string>
+}
+
+/** The worker of a host as workflows know it: what touches the host is its to do. */
+export interface HostWorker {
+  host: string
+  /** Its task queue. */
+  queue: string
+  /** How long nobody may come for a step until that is said. */
+  waitSeconds: number
+}
+
+/** What one of them is asked outside of operations. Holds no secret: those of a probe it fetches by its id. */
+export type HostQuestion =
+  | { ask: 'checks' }
+  | { ask: 'probe'; id: string; connection: { name: string; engine: EngineName; settings: Json } }
+
+export interface HostQuestionInput {
+  version: 1
+  worker: HostWorker
+  question: HostQuestion
 }
 
 export interface DestinationRecord {
@@ -115,6 +144,8 @@ export interface BackupInput extends Patience {
   dryRun: boolean
   /** The restore whose safety backup it is: made by its workflow, under its lock. */
   partOf?: string
+  /** Where the host of its tools has a worker of its own. */
+  hostWorker?: HostWorker
 }
 
 export interface RestoreInput extends Patience {
@@ -146,11 +177,14 @@ export interface RestoreInput extends Patience {
   approvalId: string | null
   /** Phases that another workflow of this operation went through before. */
   before: PhaseRecord[]
+  /** Where the host of its target has a worker of its own. */
+  hostWorker?: HostWorker
 }
 
 export interface RetireInput {
   version: 1
   operationId: string
+  hostWorker?: HostWorker
 }
 
 /** A request for consent and what became of it. */

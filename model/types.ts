@@ -6,7 +6,7 @@
  * format        what a method's tool writes: `custom`, `directory`, `copy`, `dump`
  * connection    how to reach one database server: engine, address, options, a reference to its secrets
  * server identity  what the server says it is; two connections to one server share it; locks are named by it
- * host          the machine the tools run on
+ * host          the machine the tools run on; it may have a worker of its own, that serves no other
  * destination   where artifacts are kept
  * staging       a scratch directory on the machine that runs the tool
  * machine       one staging directory and the workers that share it; they have a task queue of their own

@@ -48,18 +48,35 @@ export const connectionView = z.object({
 const hostKeyView = z.object({ type: z.string(), fingerprint: z.string() })
 export const hostView = z.object({
   name: z.string(),
-  address: z.string(),
-  port: z.int(),
-  user: z.string(),
+  kind: z.enum(['ssh', 'worker']),
+  /** This and the next five: of one over SSH. */
+  address: z.string().nullable(),
+  port: z.int().nullable(),
+  user: z.string().nullable(),
   runAs: z.string().nullable(),
-  tempDir: z.string(),
+  tempDir: z.string().nullable(),
   through: z.string().nullable(),
   agent: z.boolean(),
+  /** Of one with a worker of its own. */
+  worker: z
+    .object({
+      /** How many ask for its steps; null: Temporal cannot be asked. */
+      polling: z.int().nullable(),
+      /** Of its token; null: it has none. */
+      token: z.object({ createdAt: z.string(), lastUsedAt: z.string().nullable() }).nullable(),
+    })
+    .nullable(),
   secrets: z.array(z.string()),
   /** Agreed to; empty: nothing is sent there yet. */
   hostKeys: z.array(hostKeyView),
   /** What it showed just now, where it was asked. */
   shownKey: hostKeyView.nullable(),
+  createdAt: z.string(),
+})
+export const hostTokenView = z.object({
+  host: z.string(),
+  /** Shown this once. */
+  token: z.string(),
   createdAt: z.string(),
 })
 export const hostCheckView = z.object({ name: z.string(), checks: z.array(checkResult) })
@@ -560,6 +577,7 @@ export const page = <Item extends z.ZodType>(item: Item) =>
 export const accepted = z.object({ operation: operationView })
 
 export type HostView = z.infer<typeof hostView>
+export type HostTokenView = z.infer<typeof hostTokenView>
 export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>
 export type OperationView = z.infer<typeof operationView>

@@ -5,9 +5,10 @@
 import { Readable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
+import type { Destination } from './destination.ts'
 import { type Hashed, hashing } from './hashing.ts'
 import { type Expected, type ReadOptions, storedBytes } from './stored-bytes.ts'
-import { createOpener } from './tink.ts'
+import { createOpener, segmentBytes } from './tink.ts'
 
 /** Keeps the stored bytes of an artifact nearby, so that a run that comes later need not fetch them again. */
 export interface Spool {
@@ -96,3 +97,26 @@ function requireHash({ key, entry }: ReadOptions, sha256: string): void {
 }
 
 const asError = (reason: unknown): Error => (reason instanceof Error ? reason : new Error(String(reason)))
+
+/** Whether the data key opens what the object begins with, sealed with this associated data. Throws `destination.*`. */
+export async function opensBeginning(
+  object: { destination: Destination; key: string; storedBytes: number; associatedData: string },
+  dataKey: Uint8Array,
+): Promise<boolean> {
+  const { destination, key, storedBytes: whole, associatedData } = object
+  // One byte more: only then it is known that the first segment is not the last.
+  const length = Math.min(whole, segmentBytes + 1)
+  const opener = createOpener(dataKey, associatedData, key)
+  let got = 0
+  try {
+    for await (const chunk of await destination.get(key, { offset: 0, length })) {
+      got += (chunk as Buffer).length
+      opener.update(chunk as Buffer)
+    }
+    if (got === whole) opener.final()
+    return true
+  } catch (error) {
+    if (error instanceof HoldfastError && error.code.startsWith('artifact.')) return false
+    throw error
+  }
+}

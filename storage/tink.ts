@@ -9,7 +9,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto'
 import { HoldfastError } from '../model/errors.ts'
 
-const segmentBytes = 1 << 20
+export const segmentBytes = 1 << 20
 const tagBytes = 16
 const saltBytes = 32
 const prefixBytes = 7

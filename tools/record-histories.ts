@@ -137,7 +137,44 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
     to: 'next',
   })
   found['rotate-keys'] = await expectState(stack, rotation.operation.id, 'succeeded')
-  return { ...found, ...(await swaps(stack, postgres, shop)) }
+  return { ...found, ...(await withHostWorker(stack, shop)), ...(await swaps(stack, postgres, shop)) }
+}
+
+/** On a host with a worker of its own: there, and not there at first. */
+async function withHostWorker(stack: Stack, shop: string): Promise<Record<string, Recorded>> {
+  await stack.expectOk('POST', '/v1/hosts', { name: 'db1', url: 'worker:' })
+  const { token } = await stack.expectOk<{ token: string }>('POST', '/v1/hosts/db1/token', {})
+  const tokenFile = join(stack.directory, 'host.token')
+  await writeFile(tokenFile, token, { mode: 0o600 })
+  const begin = async () => {
+    const settings = {
+      HOLDFAST_WORKER_TOKEN_FILE: tokenFile,
+      HOLDFAST_TEMP_DIR: join(stack.directory, 'db1'),
+    }
+    const worker = stack.startWorker(settings, ['--host', 'db1'])
+    await eventually('the worker of the host answers', async () =>
+      (await stack.call('POST', '/v1/hosts/db1/test')).status === 200 ? true : undefined,
+    )
+    return worker
+  }
+  const worker = await begin()
+  const there = { name: 'there', url: `sqlite:${shop}`, method: 'physical', host: 'db1' }
+  await stack.expectOk('POST', '/v1/connections', there)
+  const ask = async () => (await stack.backup({ connection: 'there', destinations: ['vault'] })).id
+  const made = await expectState(stack, await ask(), 'succeeded')
+  const target = { connection: 'there', database: join(stack.directory, 'back there.db') }
+  const restored = await stack.restore({ backup: made.backup, target })
+  const restore = await expectState(stack, restored.id, 'succeeded')
+  await worker.terminate()
+  const parked = await ask()
+  await stack.parked(parked)
+  await begin()
+  await stack.resume(parked)
+  return {
+    'host-worker-backup': made,
+    'host-worker-restore': restore,
+    'host-worker-parked': await expectState(stack, parked, 'succeeded'),
+  }
 }
 
 /** Over what is there: what asks, what executes, what removes the old one. */

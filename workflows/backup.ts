@@ -8,7 +8,7 @@ import type { BackupInput, Lost } from '../model/records.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
 import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
-import { long, patient, quick } from './steps.ts'
+import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { bytes, counted } from './words.ts'
 
@@ -36,7 +36,7 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
   const precheck = () => story.phase('precheck', () => quick.precheck(input), checked)
   if (input.dryRun) {
     const { warnings } = await precheck()
-    await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+    await story.phase('cleanup', () => cleanHost(input.operationId))
     return [...plan.warnings, ...warnings]
   }
   const hooks = hooksOf(story, input.operationId, plan.hooks)

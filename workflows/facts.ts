@@ -35,10 +35,10 @@ export function classOf(error: unknown): ErrorClass | undefined {
   return cause instanceof ApplicationFailure ? (cause.details?.[1] as ErrorClass | undefined) : undefined
 }
 
-export const failureOf = (facts: ErrorFacts): ApplicationFailure =>
+export const failureOf = (facts: ErrorFacts, kind?: ErrorClass): ApplicationFailure =>
   ApplicationFailure.create({
     type: facts.code,
     message: facts.detail,
     nonRetryable: true,
-    details: [facts],
+    details: kind === undefined ? [facts] : [facts, kind],
   })

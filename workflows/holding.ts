@@ -45,14 +45,14 @@ export interface Holder {
 
 /** Of this workflow: each run of a workflow has its modules to itself. */
 let holder: Holder | undefined
-let patience: Patience = { unattended: false, parkSeconds: 0, parkRetrySeconds: 0 }
+let patience: Patience & { dryRun?: boolean } = { unattended: false, parkSeconds: 0, parkRetrySeconds: 0 }
 let pauseWanted = false
 let resumes = 0
 let cancelReason: string | undefined
 let cancelled = (): boolean => false
 
 /** Called once, at the beginning, in the workflow's own scope. */
-export function holdable(by: Holder, borne: Patience): void {
+export function holdable(by: Holder, borne: Patience & { dryRun?: boolean }): void {
   holder = by
   patience = borne
   const whole = CancellationScope.current()
@@ -96,9 +96,9 @@ export async function held<T>(work: () => Promise<T>): Promise<T> {
       }
       const mendable = classOf(error) === 'needs-operator'
       const passing = mayPass(error, facts) || (mendable && patience.persistent === true)
-      if (!(passing || mendable) || !worthKeeping()) throw error
+      if (!(passing || mendable) || !worthKeeping(facts)) throw error
       until ??= Date.now() + patience.parkSeconds * 1000
-      const retryMs = passing ? retryAfterMs(retried) : undefined
+      const retryMs = passing ? retryAfterMs(facts, retried) : undefined
       const how = await park(facts, until, retryMs, retried > 0)
       retried += 1
       // Whoever resumes it by hand gives it its whole time anew.
@@ -115,10 +115,11 @@ function mayPass(error: unknown, { code }: ErrorFacts): boolean {
 
 /**
  * Before the work begins there is nothing to keep: who asked for the operation is told at once, and asks again. Where
- * nobody watches, it waits for somebody.
+ * nobody watches, it waits for somebody. A worker that is missing on its host is started, and then nobody need ask again.
  */
-function worthKeeping(): boolean {
+function worthKeeping({ code }: ErrorFacts): boolean {
   const phase = holder?.phase()
+  if (code === 'host.no-worker') return !patience.dryRun
   return patience.unattended || !(phase === 'plan' || phase === 'precheck')
 }
 
@@ -130,9 +131,15 @@ async function pausedWhileWanted(): Promise<void> {
   holder?.goesOn()
 }
 
-/** Each try may cost the source a dump: twice as long each time, up to an hour. */
-const retryAfterMs = (retried: number): number =>
-  1000 * Math.min(patience.parkRetrySeconds * 2 ** retried, Math.max(3600, patience.parkRetrySeconds))
+/** Each try may cost the source a dump: twice as long each time, up to an hour. Where nobody began it costs nothing. */
+function retryAfterMs({ code }: ErrorFacts, retried: number): number {
+  const { parkRetrySeconds } = patience
+  if (code === 'host.no-worker') return 1000 * Math.min(parkRetrySeconds, noWorkerRetrySeconds)
+  return 1000 * Math.min(parkRetrySeconds * 2 ** retried, Math.max(3600, parkRetrySeconds))
+}
+
+/** A day of it stays well below what Temporal keeps of one workflow. */
+const noWorkerRetrySeconds = 120
 
 async function park(
   facts: ErrorFacts,

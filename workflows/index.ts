@@ -1,4 +1,5 @@
 /** Every workflow type by its name. */
+export { askHost } from './ask-host.ts'
 export { backup } from './backup.ts'
 export { copy } from './copy.ts'
 export { request } from './request.ts'

@@ -2,6 +2,9 @@
  * Which machine carries out the steps. Any worker does, until something is staged: staged data lies on one machine, so
  * from then on every step goes to the task queue of that machine's own workers. One that nobody answers for any more is
  * given up after a while, and the work begins anew on another.
+ *
+ * Where the host of the tools has a worker of its own, what touches the host goes to its task queue, and nothing else does:
+ * it holds no more than that needs.
  */
 import {
   ActivityCancellationType,
@@ -11,7 +14,9 @@ import {
   TimeoutFailure,
 } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
-import type { Machine } from '../model/records.ts'
+import type { HostWorker, Machine } from '../model/records.ts'
+import { failureOf } from './facts.ts'
+import { held } from './holding.ts'
 
 /** How many machines may be lost under one operation. */
 const moves = 5
@@ -20,27 +25,84 @@ const leaveSeconds = 20
 
 let current: Machine | undefined
 const used: Machine[] = []
+/** Of the host of the tools. */
+let own: HostWorker | undefined
+
+/** What touches the host of the tools; activities/index.ts runs these on it. */
+const onItsHost: ReadonlySet<string | symbol> = new Set<keyof Activities>([
+  'plan',
+  'precheck',
+  'stream',
+  'runTool',
+  'upload',
+  'planRestore',
+  'precheckRestore',
+  'restoreSteps',
+  'prove',
+  'swapStep',
+  'recordKept',
+  'dropKept',
+  'undoRestore',
+  'hook',
+  'release',
+  'machine',
+  'cleanHost',
+])
 
 export type Steps = ReturnType<typeof proxyActivities<Activities>>
 
-const routedTo = (machine: Machine, seconds: number, options: ActivityOptions): ActivityOptions => ({
+/** Called once, at the beginning of a workflow. */
+export function servedBy(worker: HostWorker | undefined): void {
+  own = worker
+  if (worker) used.push({ queue: worker.queue, waitSeconds: worker.waitSeconds })
+}
+
+/** Whether a worker of the host's own carries out what touches it; nobody else can. */
+export const isServed = (): boolean => own !== undefined
+
+const routedTo = (
+  { queue }: Pick<Machine, 'queue'>,
+  seconds: number | 'no limit',
+  options: ActivityOptions,
+): ActivityOptions => ({
   ...options,
-  taskQueue: machine.queue,
-  scheduleToStartTimeout: `${seconds}s`,
+  taskQueue: queue,
+  ...(seconds === 'no limit' ? {} : { scheduleToStartTimeout: `${seconds}s` }),
 })
 
-/** Steps that go where the operation is. */
-export const placed = (options: ActivityOptions): Steps =>
+/** `patient`: waits for the worker of a host for as long as the options say. */
+function placeFor(name: string | symbol, options: ActivityOptions, patient: boolean): ActivityOptions {
+  if (own && !onItsHost.has(name)) return options
+  if (current) return routedTo(current, current.waitSeconds, options)
+  return own ? routedTo(own, patient ? 'no limit' : own.waitSeconds, options) : options
+}
+
+/** Steps that go where the operation is. Throws `host.no-worker` when the worker of the host does not come for one. */
+export const placed = (options: ActivityOptions, patient = false): Steps =>
   new Proxy({} as Steps, {
     get:
       (_none, name) =>
       (...args: unknown[]) => {
-        const steps = proxyActivities<Activities>(
-          current ? routedTo(current, current.waitSeconds, options) : options,
-        )
-        return (Reflect.get(steps, name) as (...args: unknown[]) => Promise<unknown>)(...args)
+        const chosen = placeFor(name, options, patient)
+        const steps = proxyActivities<Activities>(chosen)
+        const done = (Reflect.get(steps, name) as (...args: unknown[]) => Promise<unknown>)(...args)
+        if (!own || chosen.taskQueue !== own.queue) return done
+        const { host, waitSeconds } = own
+        return done.catch(error => {
+          throw isGone(error) ? noWorker(host, waitSeconds) : error
+        })
       },
   })
+
+const noWorker = (host: string, waitSeconds: number) =>
+  failureOf(
+    {
+      code: 'host.no-worker',
+      detail: `No worker on host ${host}: nobody there came for a step within ${waitSeconds} s.`,
+      hint: `On that machine: \`holdfast worker --host ${host}\`. The operation goes on by itself then; at once with \`holdfast operation resume\`.`,
+    },
+    'transient',
+  )
 
 const short: ActivityOptions = {
   startToCloseTimeout: '10m',
@@ -55,7 +117,7 @@ const short: ActivityOptions = {
  */
 export async function onOneMachine<T>(tell: (warning: string) => void, work: () => Promise<T>): Promise<T> {
   for (let left = moves; ; left--) {
-    const machine = await proxyActivities<Activities>(short).machine()
+    const machine = await held(() => placed(short).machine())
     if (!used.some(({ queue }) => queue === machine.queue)) used.push(machine)
     current = machine
     try {

@@ -18,6 +18,7 @@ import type { ErrorCode } from '../model/errors.ts'
 import { serverLock } from '../model/ids.ts'
 import type { ApprovalVerdict, RestoreInput } from '../model/records.ts'
 import { held } from './holding.ts'
+import { isServed, leaveMachines } from './machine.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
 import { attempted, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
@@ -75,7 +76,8 @@ export async function request(input: RestoreInput): Promise<Told> {
       return handedOver
     },
     async () => {
-      await patient.withdrawRequest(input.operationId)
+      if (isServed()) await leaveMachines(input.operationId)
+      await patient.withdrawRequest(input.operationId, isServed())
       return false
     },
   )

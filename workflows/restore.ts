@@ -4,9 +4,9 @@ import type { BackupInput, RestoreInput } from '../model/records.ts'
 import { giveUpBackup, makeBackup } from './backup.ts'
 import { factsOf } from './facts.ts'
 import { hooksOf } from './hooks.ts'
-import { leaveMachines, onOneMachine } from './machine.ts'
+import { isServed, leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
-import { long, patient, quick } from './steps.ts'
+import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { onceThawed, thaw } from './thaw.ts'
 import { bytes, counted } from './words.ts'
@@ -21,6 +21,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
     `${input.dryRun ? 'dry run: ' : ''}restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
     input.before,
   )
+  let loading = false
   return await toItsEnd(
     input.operationId,
     story,
@@ -43,7 +44,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
         ({ passed }) => `${counted(passed, 'check')} passed`,
       )
       if (input.dryRun) {
-        await story.phase('cleanup', () => patient.cleanHost(input.operationId))
+        await story.phase('cleanup', () => cleanHost(input.operationId))
         return checks.warnings
       }
       if (plan.frozen) await thaw(story, input)
@@ -51,6 +52,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
       const hooks = hooksOf(story, input.operationId, plan.hooks)
       await hooks.before()
       const load = async () => {
+        loading = true
         for (const run of plan.load) {
           const { warnings } = await story.phase(
             'restore',
@@ -79,15 +81,17 @@ export async function restore(input: RestoreInput): Promise<Told> {
         await hooks.after()
         await story.phase('cleanup', async () => {
           await leaveMachines(input.operationId)
-          await patient.cleanHost(input.operationId)
+          if (!isServed()) await cleanHost(input.operationId)
         })
       })
       return checks.warnings
     },
     async () => {
       await leaveMachines(input.operationId)
-      if (!input.dryRun) return await patient.undoRestore(input)
-      await patient.cleanHost(input.operationId)
+      // Nothing was begun on a host whose worker nobody may have started yet: it is not waited for.
+      const begun = loading || !isServed()
+      if (!input.dryRun && begun) return await patient.undoRestore(input)
+      if (!isServed()) await cleanHost(input.operationId)
       return false
     },
   )

@@ -2,7 +2,7 @@
 import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
 import { held } from './holding.ts'
-import { placed, type Steps } from './machine.ts'
+import { isServed, leaveMachines, placed, type Steps } from './machine.ts'
 
 /** Steps that wait for whoever paused the operation, and park it where an operator is needed. */
 const holding = (steps: Steps): Steps =>
@@ -41,7 +41,7 @@ export const long = holding(
 )
 
 /** As long as it takes, and never held up: what the operator wants run after a failure. */
-export const unheld = proxyActivities<Activities>({
+export const unheld = placed({
   startToCloseTimeout: '2 days',
   heartbeatTimeout,
   cancellationType,
@@ -49,13 +49,20 @@ export const unheld = proxyActivities<Activities>({
 })
 
 /** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
-export const patient = placed({
-  startToCloseTimeout: '10m',
-  scheduleToCloseTimeout: '1h',
-  heartbeatTimeout,
-  cancellationType,
-  retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
-})
+export const patient = placed(
+  {
+    startToCloseTimeout: '10m',
+    scheduleToCloseTimeout: '1h',
+    heartbeatTimeout,
+    cancellationType,
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
+  },
+  true,
+)
+
+/** Ends what still runs for the operation on its host, and removes its staging. */
+export const cleanHost = (operationId: string): Promise<void> =>
+  isServed() ? leaveMachines(operationId) : patient.cleanHost(operationId)
 
 /** Tells what somebody waits for, for as long as it takes: that the operation stands still, and that it goes on. */
 export const telling = proxyActivities<Activities>({

@@ -10,10 +10,11 @@ import {
   workflowInfo,
 } from '@temporalio/workflow'
 import type { ErrorFacts } from '../model/errors.ts'
-import type { Patience } from '../model/records.ts'
+import type { HostWorker, Patience } from '../model/records.ts'
 import type { Phase, PhaseRecord } from '../model/types.ts'
 import { operationAttribute, stateAttribute } from './attributes.ts'
 import { holdable } from './holding.ts'
+import { servedBy } from './machine.ts'
 import { attempted, attemptedThere, local, telling } from './steps.ts'
 
 export const stateQuery = defineQuery<{ title: string; phases: PhaseRecord[]; trouble: ErrorFacts | null }>(
@@ -48,7 +49,7 @@ const seconds = (record: PhaseRecord) =>
 
 /** `before`: what another workflow of the same operation has told already. */
 export function tell(
-  input: { operationId: string } & Patience,
+  input: { operationId: string; dryRun?: boolean; hostWorker?: HostWorker } & Patience,
   title: string,
   before: readonly PhaseRecord[] = [],
 ): Story {
@@ -58,6 +59,7 @@ export function tell(
   let shown = ''
   let trouble: ErrorFacts | null = null
   let heldSince: string | undefined
+  servedBy(input.hostWorker)
   setHandler(stateQuery, () => ({ title, phases, trouble }))
   const show = () => {
     const lines = phases.map(p => `| ${mark[p.state]} | ${p.phase} | ${p.summary ?? ''} | ${seconds(p)} |`)
@@ -111,7 +113,8 @@ export function tell(
             .notify({ event: 'operation.parked', operation: operationId, title, error: parked })
             .catch(quietly)
         }
-        await attemptedThere.release(operationId).catch(quietly)
+        // Where nobody came for the step, nobody would for this.
+        if (facts.code !== 'host.no-worker') await attemptedThere.release(operationId).catch(quietly)
       },
       paused() {
         heldSince = now()

@@ -30,6 +30,7 @@ import { InvalidRequest } from '../problem.ts'
 import { assertWithin, limitOf } from '../reach.ts'
 import { recipientsOf } from '../recipients.ts'
 import { requires } from '../roles.ts'
+import { servedAt } from '../served.ts'
 import { lookAtStored } from '../stored.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
@@ -220,6 +221,10 @@ export async function newBackup(
     labels: request.labels ?? {},
     dryRun: request.dryRun ?? false,
     ...patienceOf(context, request),
+    ...(await servedAt(context.catalog, connection.host, [
+      ...names,
+      ...Object.values(failoverOf(destinations)),
+    ])),
   }
   return {
     ...newOperation(),

@@ -11,7 +11,7 @@ import {
   type StoredDestination,
 } from '../../catalog/destinations.ts'
 import { rememberEpoch, rememberedEpoch } from '../../catalog/epochs.ts'
-import { findHost } from '../../catalog/hosts.ts'
+import { findHost, hasWorker } from '../../catalog/hosts.ts'
 import { writerIdentity } from '../../catalog/installation.ts'
 import type { Catalog } from '../../catalog/open.ts'
 import { resolveSecrets } from '../../catalog/secret-references.ts'
@@ -192,7 +192,13 @@ export async function using<T>(
 /** A directory of a server is on a host that is known here. */
 async function expectHost(catalog: Catalog, destination: StoredDestination): Promise<void> {
   const host = hostOfDestination(destination)
-  if (host === undefined || host === 'local' || (await findHost(catalog, host))) return
+  if (host === undefined || host === 'local') return
+  const found = await findHost(catalog, host)
+  if (found && hasWorker(found)) {
+    const message = `names the host ${host}, to which nobody logs in: it has a worker of its own`
+    throw new InvalidRequest([{ path: 'uri', message }])
+  }
+  if (found) return
   throw new InvalidRequest([{ path: 'uri', message: `names the host ${host}, which is not known here` }])
 }
 

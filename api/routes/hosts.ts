@@ -1,23 +1,34 @@
-/** Machines that tools run on, over SSH. Their keys are agreed to by somebody, never by themselves. */
+/**
+ * Machines that tools run on: over SSH, whose keys are agreed to by somebody, never by themselves; and those that a worker of
+ * their own serves.
+ */
 
+import { randomBytes } from 'node:crypto'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { hostChecks } from '../../activities/host-checks.ts'
+import { createHostToken, hostToken, revokeHostToken } from '../../catalog/host-tokens.ts'
 import {
   findHost,
+  hasWorker,
   hostSecrets,
   insertHost,
   listHosts,
   pinHostKey,
   readHost,
+  readSshHost,
   removeHost,
   type StoredHost,
+  workerOf,
 } from '../../catalog/hosts.ts'
 import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { loginOf } from '../../hosts/index.ts'
 import { fingerprint, isHostKey, openSshHost, type SshHost, shownKey } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
+import { readable } from '../../model/ids.ts'
 import { type HostInput, hostInput, hostTrustInput } from '../../model/inputs.ts'
+import type { SshSettings } from '../../model/records.ts'
 import type { CheckResult } from '../../model/types.ts'
-import { hostCheckView, hostView, page } from '../../model/views.ts'
+import { type HostView, hostCheckView, hostTokenView, hostView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'
@@ -31,7 +42,8 @@ const add = createRoute({
   path: '/v1/hosts',
   tags,
   ...requires('admin'),
-  summary: 'Remember a machine over SSH that tools may run on; the key it shows is told, not trusted',
+  summary:
+    'Remember a machine that tools may run on: over SSH, where the key it shows is told, not trusted; or with a worker of its own',
   request: { body: body(hostInput) },
   responses: { 201: json(hostView, 'Remembered'), ...problems },
 })
@@ -71,6 +83,24 @@ const testIt = createRoute({
   request: { params: nameParam, body: body(nothing) },
   responses: { 200: json(hostCheckView, 'What was found'), ...problems },
 })
+const newTokenRoute = createRoute({
+  method: 'post',
+  path: '/v1/hosts/{name}/token',
+  tags,
+  ...requires('admin'),
+  summary: 'A new token for the worker that lives on the host; it takes the place of the one before',
+  request: { params: nameParam, body: body(nothing) },
+  responses: { 200: json(hostTokenView, 'The token, shown this once'), ...problems },
+})
+const revoke = createRoute({
+  method: 'delete',
+  path: '/v1/hosts/{name}/token',
+  tags,
+  ...requires('admin'),
+  summary: 'The token of the worker that lives on the host opens nothing any more',
+  request: { params: nameParam },
+  responses: { 204: { description: 'Revoked' }, ...problems },
+})
 const remove = createRoute({
   method: 'delete',
   path: '/v1/hosts/{name}',
@@ -88,31 +118,47 @@ export function hostRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void 
     const input = c.req.valid('json')
     const known = await findHost(catalog, input.name)
     if (known && requestKey !== null && known.requestKey === requestKey) {
-      return c.json(hostViewOf(known, null), 201)
+      return c.json(await shownHost(context, known), 201)
     }
     if (known) throw new HoldfastError('request.exists', `There is a host named ${input.name} already.`)
+    if (input.url === workerUrl) {
+      const served = servedHost(input, requestKey)
+      await insertHost(catalog, served, {})
+      return c.json(await shownHost(context, served), 201)
+    }
     const { host, secrets } = readInput(input, requestKey)
     // What it shows is for a person to compare; a machine that is off can be remembered all the same.
     const shown = host.hostKeys.length > 0 ? null : await keyOf(context, host, {}).catch(passOver)
     await insertHost(catalog, host, secrets)
     return c.json(hostViewOf(host, shown), 201)
   })
-  app.openapi(list, async c =>
-    c.json(
-      pageByKey(
-        await listHosts(catalog),
-        c.req.valid('query'),
-        one => one.name,
-        one => hostViewOf(one, null),
-      ),
-      200,
-    ),
-  )
+  app.openapi(list, async c => {
+    const { items, ...more } = pageByKey(
+      await listHosts(catalog),
+      c.req.valid('query'),
+      one => one.name,
+      one => one,
+    )
+    const shown = await Promise.all(items.map(one => shownHost(context, one)))
+    return c.json({ ...more, items: shown }, 200)
+  })
   app.openapi(show, async c =>
-    c.json(hostViewOf(await readHost(catalog, c.req.valid('param').name), null), 200),
+    c.json(await shownHost(context, await readHost(catalog, c.req.valid('param').name)), 200),
   )
+  app.openapi(newTokenRoute, async c => {
+    const { name } = c.req.valid('param')
+    await readServed(context, name)
+    c.set('secretAnswer', true)
+    return c.json({ host: name, ...(await createHostToken(catalog, name)) }, 200)
+  })
+  app.openapi(revoke, async c => {
+    const { name } = c.req.valid('param')
+    await readServed(context, name)
+    await revokeHostToken(catalog.db, name)
+    return c.body(null, 204)
+  })
   app.openapi(trust, async c => {
-    const host = await readHost(catalog, c.req.valid('param').name)
+    const host = await readSshHost(catalog, c.req.valid('param').name)
     const wanted = c.req.valid('json').fingerprint
     const shown = await keyOf(context, host, await resolveSecrets(await hostSecrets(catalog, host.name)))
     if (wanted === undefined) return c.json(hostViewOf(host, shown), 200)
@@ -128,13 +174,50 @@ export function hostRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void 
   })
   app.openapi(testIt, async c => {
     const { name } = c.req.valid('param')
-    await readHost(catalog, name)
-    return c.json({ name, checks: await checksOf(context, name) }, 200)
+    return c.json({ name, checks: await checksOf(context, await readHost(catalog, name)) }, 200)
   })
   app.openapi(remove, async c => {
     await removeHost(catalog, c.req.valid('param').name)
     return c.body(null, 204)
   })
+}
+
+const workerUrl = 'worker:'
+
+/** Throws `request.invalid` for one that a worker of its own does not serve. */
+async function readServed({ catalog }: ApiContext, name: string) {
+  const host = await readHost(catalog, name)
+  if (hasWorker(host)) return host
+  throw new HoldfastError('request.invalid', `Host ${name} is reached over SSH; it has no worker of its own.`)
+}
+
+function servedHost(input: HostInput, requestKey: string | null): StoredHost {
+  const { name, url: _url, ...more } = input
+  const odd = Object.entries(more).filter(([, value]) => value !== undefined)
+  if (odd.length > 0) {
+    throw new InvalidRequest(
+      odd.map(([path]) => ({ path, message: 'is for hosts over SSH; its worker has settings of its own' })),
+    )
+  }
+  return {
+    name,
+    settings: { worker: readable(randomBytes(16)) },
+    secretFields: [],
+    hostKeys: [],
+    createdAt: new Date().toISOString(),
+    requestKey,
+  }
+}
+
+async function shownHost({ catalog, temporal }: ApiContext, host: StoredHost): Promise<HostView> {
+  if (!hasWorker(host)) return hostViewOf(host, null)
+  const polling = await temporal.polling(workerOf(host).queue).catch(passOver)
+  return { ...hostViewOf(host, null), worker: { polling, token: await hostToken(catalog, host.name) } }
+}
+
+async function checksOf({ temporal, hostNamed }: ApiContext, host: StoredHost): Promise<CheckResult[]> {
+  if (!hasWorker(host)) return await hostChecks(() => hostNamed(host.name), 'It can be logged in to')
+  return (await temporal.askHost(workerOf(host), { ask: 'checks' })) as unknown as CheckResult[]
 }
 
 const passOver = (error: unknown): null => {
@@ -144,7 +227,7 @@ const passOver = (error: unknown): null => {
 
 async function keyOf(
   context: ApiContext,
-  host: StoredHost,
+  host: StoredHost<SshSettings>,
   secrets: Record<string, string>,
 ): Promise<string> {
   const { through } = host.settings
@@ -157,7 +240,7 @@ async function keyOf(
 }
 
 async function jumpHost(context: ApiContext, name: string, depth = 0): Promise<SshHost> {
-  const record = await readHost(context.catalog, name)
+  const record = await readSshHost(context.catalog, name)
   const { through, runAs, tempDir } = record.settings
   if (depth > 3) throw new HoldfastError('request.invalid', `Host ${name} is too many hosts away.`)
   const jump = through === null ? undefined : await jumpHost(context, through, depth + 1)
@@ -169,7 +252,7 @@ function readInput(input: HostInput, requestKey: string | null) {
   const url = /^ssh:\/\/([^@/:]+)@(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?\/?$/.exec(input.url)
   const port = Number(url?.[3] ?? 22)
   if (!url || port < 1 || port > 65_535) {
-    throw new InvalidRequest([{ path: 'url', message: 'must be ssh://USER@ADDRESS[:PORT]' }])
+    throw new InvalidRequest([{ path: 'url', message: 'must be ssh://USER@ADDRESS[:PORT], or worker:' }])
   }
   const user = decodeURIComponent(url[1] ?? '')
   const keys = input.hostKeys ?? []
@@ -183,7 +266,7 @@ function readInput(input: HostInput, requestKey: string | null) {
     Object.entries(input.secrets ?? {}).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
   const runAs = input.runAs ?? null
-  const host: StoredHost = {
+  const host: StoredHost<SshSettings> = {
     name: input.name,
     settings: {
       address: (url[2] ?? '').replace(/^\[|\]$/g, ''),
@@ -200,54 +283,4 @@ function readInput(input: HostInput, requestKey: string | null) {
     requestKey,
   }
   return { host, secrets }
-}
-
-const needed = ['cat', 'dd', 'find', 'head', 'mkfifo', 'stat', 'sync', 'tail', 'truncate', 'wc'] as const
-
-/** The first that fails ends it: what comes after would fail for the same reason. */
-async function checksOf(context: ApiContext, name: string): Promise<CheckResult[]> {
-  const checks: CheckResult[] = []
-  const check = async (id: string, title: string, ask: () => Promise<string>): Promise<boolean> => {
-    try {
-      checks.push({ id, title, answer: 'pass', detail: await ask() })
-      return true
-    } catch (error) {
-      if (!(error instanceof HoldfastError)) throw error
-      const { code, hint, message: detail } = error
-      checks.push({ id, title, answer: 'fail', detail, hint, code })
-      return false
-    }
-  }
-  const host = await context.hostNamed(name)
-  const reached = await check('host.login', 'It can be logged in to', async () => {
-    await host.files.stat('/')
-    return 'A shell answers.'
-  })
-  if (!reached) return checks
-  const staging = await check('host.staging', 'Staging can be written and has room', async () => {
-    const probe = `${host.stagingRoot}/.precheck-${crypto.randomUUID()}`
-    await host.files.ensureDirectory(host.stagingRoot)
-    await host.files.write(probe, 'holdfast')
-    await host.files.remove(probe)
-    return `${((await host.files.freeBytes(host.stagingRoot)) / 1e9).toFixed(2)} GB free in ${host.stagingRoot}`
-  })
-  if (!staging) return checks
-  await check('host.tools', 'What jobs need is installed', async () => {
-    for (const program of needed) {
-      if (await host.tool(program)) continue
-      throw new HoldfastError('host.tool-missing', `"${program}" was not found on host "${name}".`)
-    }
-    return needed.join(', ')
-  })
-  const compressor = (await host.tool('pzstd', ['-V'])) && (await host.tool('zstd'))
-  checks.push({
-    id: 'host.compressor',
-    title: 'It can compress before the link',
-    answer: compressor ? 'pass' : 'warn',
-    detail: compressor
-      ? compressor.version
-      : 'There is no pzstd and zstd: what is read there crosses the link as it is.',
-    ...(compressor ? {} : { hint: 'Install the package zstd there.' }),
-  })
-  return checks
 }

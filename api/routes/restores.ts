@@ -25,6 +25,7 @@ import { copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertTargetWithin, assertWithin, limitOf, within } from '../reach.ts'
 import { requires } from '../roles.ts'
+import { servedAt } from '../served.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
@@ -97,6 +98,8 @@ async function safetyBackupOf(
   const connection = all.find(
     one =>
       one.serverIdentity === target.serverIdentity &&
+      // It is made by the same workers.
+      one.host === target.host &&
       engine.databaseOf(one.settings) === request.target.database,
   )
   if (!connection) {
@@ -158,6 +161,7 @@ async function newRestore(
     safetyBackup: await safetyBackupOf(context, operationId, request, target),
     approvalId: null,
     before: [],
+    ...(await servedAt(context.catalog, target.host, copies)),
   }
   return {
     ...newOperation(),

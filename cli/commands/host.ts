@@ -2,7 +2,13 @@ import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { knownHosts } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { type HostView, hostCheckView, hostView } from '../../model/views.ts'
+import {
+  type HostTokenView,
+  type HostView,
+  hostCheckView,
+  hostTokenView,
+  hostView,
+} from '../../model/views.ts'
 import { showChecks } from '../checks.ts'
 import { allOf, type Client } from '../client.ts'
 import { contextOf } from '../context.ts'
@@ -21,18 +27,20 @@ interface AddOptions extends SecretOptions, SecretRefOptions {
   through?: string
   keyFile?: string
   agent?: true
+  worker?: true
   knownHosts?: string
 }
 
 export function hostCommands(program: Command): void {
   const group = program
     .command('host')
-    .description('machines over SSH that tools run on')
+    .description('machines that tools run on')
     .addHelpText('after', '\nExample:\n  holdfast host list')
 
   const add = group
-    .command('add <name> <url>')
-    .description('remember a machine: ssh://user@address[:port]')
+    .command('add <name> [url]')
+    .description('remember a machine: ssh://user@address[:port], or --worker')
+    .option('--worker', 'a worker of its own lives there; prints the token that it needs')
     .option('--run-as <login>', 'run tools as this user there, by sudo; default: who logs in')
     .option('--temp-dir <path>', 'staging there; default: /var/tmp/holdfast-USER')
     .option('--through <host>', 'reach it through this host')
@@ -42,16 +50,22 @@ export function hostCommands(program: Command): void {
   withSecretRefs(withSecretOptions(add))
     .addHelpText(
       'after',
-      '\nThe secret is the password of the login or, with --key-file, the passphrase of the key. The key that the machine shows is agreed to with `holdfast host trust`.\n\nExamples:\n  holdfast host add db1 ssh://backup@db1.example --key-file ~/.ssh/backup --known-hosts ~/.ssh/known_hosts\n  holdfast host add db2 ssh://backup@10.0.0.7 --secret-prompt --run-as postgres --through db1',
+      '\nThe secret is the password of the login or, with --key-file, the passphrase of the key. The key that the machine shows is agreed to with `holdfast host trust`.\n\nExamples:\n  holdfast host add db1 ssh://backup@db1.example --key-file ~/.ssh/backup --known-hosts ~/.ssh/known_hosts\n  holdfast host add db2 ssh://backup@10.0.0.7 --secret-prompt --run-as postgres --through db1\n  holdfast host add db3 --worker',
     )
-    .action(async (name: string, url: string, options: AddOptions, command: Command) => {
+    .action(async (name: string, given: string | undefined, options: AddOptions, command: Command) => {
       const context = contextOf(command)
+      if (options.worker && given !== undefined) {
+        throw new HoldfastError('request.invalid', 'A host with a worker of its own has no address.')
+      }
+      // Without any the API says what it may be.
+      const url = options.worker ? 'worker:' : (given ?? 'none')
       const secret = await secretOf(options)
       const privateKey = options.keyFile === undefined ? undefined : await textOf(options.keyFile)
       const secrets =
         privateKey === undefined
           ? { ...(secret === undefined ? {} : { password: secret }) }
           : { privateKey, ...(secret === undefined ? {} : { passphrase: secret }) }
+      const allSecrets = { ...secrets, ...options.secretRef }
       const hostKeys =
         options.knownHosts === undefined
           ? undefined
@@ -64,8 +78,9 @@ export function hostCommands(program: Command): void {
         ...(options.through === undefined ? {} : { through: options.through }),
         ...(options.agent === undefined ? {} : { agent: true }),
         ...(hostKeys === undefined ? {} : { hostKeys }),
-        secrets: { ...secrets, ...options.secretRef },
+        ...(Object.keys(allSecrets).length === 0 ? {} : { secrets: allSecrets }),
       })
+      if (options.worker) return tellToken(context.json, await newToken(context.client, name))
       if (context.json) return printJson(added)
       print(`${added.name}: ${whereOf(added)}`)
       tellOfKey(added)
@@ -79,15 +94,20 @@ export function hostCommands(program: Command): void {
       const context = contextOf(command)
       const items = await allOf(context.client, hostView, '/v1/hosts')
       if (context.json) return printJson(items)
-      if (items.length === 0) return note('No hosts yet: holdfast host add NAME ssh://USER@ADDRESS')
+      if (items.length === 0)
+        return note(
+          'No hosts yet: holdfast host add NAME ssh://USER@ADDRESS, or holdfast host add NAME --worker',
+        )
       table(
-        ['NAME', 'WHERE', 'AS', 'STAGING', 'KEY'],
+        ['NAME', 'WHERE', 'AS', 'STAGING', 'KEY OR TOKEN'],
         items.map(item => [
           item.name,
           whereOf(item),
-          item.runAs ?? item.user,
-          item.tempDir,
-          item.hostKeys.map(key => key.fingerprint).join(' ') || 'not agreed to',
+          item.runAs ?? item.user ?? '',
+          item.tempDir ?? '',
+          item.kind === 'worker'
+            ? tokenOf(item)
+            : item.hostKeys.map(key => key.fingerprint).join(' ') || 'not agreed to',
         ]),
       )
     })
@@ -107,6 +127,19 @@ export function hostCommands(program: Command): void {
       if (context.json) return printJson(seen)
       if (fingerprint !== undefined) return print(`${name}: its key ${fingerprint} is agreed to.`)
       tellOfKey(seen)
+    })
+
+  group
+    .command('token <host>')
+    .description('make a new token for the worker that lives there; the one before opens nothing any more')
+    .option('--revoke', 'make none')
+    .addHelpText('after', '\nExamples:\n  holdfast host token db3\n  holdfast host token db3 --revoke')
+    .action(async (name: string, options: { revoke?: true }, command: Command) => {
+      const context = contextOf(command)
+      if (!options.revoke) return tellToken(context.json, await newToken(context.client, name))
+      await context.client.remove(tokenPath(name))
+      if (context.json) printJson({ revoked: name })
+      else print(`The token of ${name} opens nothing any more.`)
     })
 
   group
@@ -138,8 +171,35 @@ const trusting = (client: Client, name: string, fingerprint: string | undefined)
     fingerprint === undefined ? {} : { fingerprint },
   )
 
-const whereOf = (host: HostView): string =>
-  `ssh://${host.user}@${host.address.includes(':') ? `[${host.address}]` : host.address}:${host.port}`
+const tokenPath = (name: string): string => `/v1/hosts/${encodeURIComponent(name)}/token`
+
+const newToken = (client: Client, name: string): Promise<HostTokenView> =>
+  client.post(hostTokenView, tokenPath(name))
+
+/** The token alone goes to standard output: into a file, or to that machine. */
+function tellToken(json: boolean, made: HostTokenView): void {
+  if (json) printJson(made)
+  else print(made.token)
+  note(
+    `Shown this once. On that machine, put it into a file of the worker's user alone, and: HOLDFAST_WORKER_TOKEN_FILE=FILE holdfast worker --host ${made.host}`,
+  )
+}
+
+function tokenOf({ worker }: HostView): string {
+  if (!worker?.token) return 'no token'
+  const used = worker.token.lastUsedAt
+  return used === null ? `of ${worker.token.createdAt}` : `last used ${used}`
+}
+
+function pollingOf({ worker }: HostView): string {
+  if (worker?.polling === null || worker === null) return 'worker: not known'
+  return worker.polling === 0 ? 'worker: nobody there' : 'worker: answers'
+}
+
+const whereOf = (host: HostView): string => (host.kind === 'worker' ? pollingOf(host) : sshUrlOf(host))
+
+const sshUrlOf = (host: HostView): string =>
+  `ssh://${host.user}@${host.address?.includes(':') ? `[${host.address}]` : host.address}:${host.port}`
 
 function tellOfKey(host: HostView): void {
   if (host.hostKeys.length > 0 && host.shownKey === null) return

@@ -25,15 +25,20 @@ export function serveCommands(program: Command): void {
   program
     .command('worker')
     .description('carry out the steps of backups and restores')
+    .option(
+      '--host <name>',
+      'the steps that touch this host, on which it lives, and no others; with a token of that host',
+    )
     .option('--health', 'only say whether the worker of this machine is at work: exit code 0, else 1')
     .addHelpText(
       'after',
       `
 Examples:
   HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 holdfast worker
+  HOLDFAST_WORKER_TOKEN_FILE=/etc/holdfast/host.token holdfast worker --host db1
   holdfast worker --health`,
     )
-    .action(async ({ health }: { health?: boolean }, command: Command) => {
+    .action(async ({ health, host }: { health?: boolean; host?: string }, command: Command) => {
       const options: GlobalOptions = command.optsWithGlobals()
       const settings = settingsOf(options.home)
       if (settings.ca !== undefined) trustAlso(settings.ca)
@@ -42,7 +47,8 @@ Examples:
       let end = (): void => process.exit(0)
       void signalled().then(() => end())
       const workerToken = await workerTokenOf(settings)
-      const worker = await startWorker({ settings, workerToken }).catch(temporalAway(settings))
+      const ownHost = host === undefined ? {} : { ownHost: host }
+      const worker = await startWorker({ settings, workerToken, ...ownHost }).catch(temporalAway(settings))
       end = () => worker.shutdown()
       await worker.run()
       // Native threads of the SDK may linger; everything of ours is settled here.

@@ -21,7 +21,7 @@ import {
   listSessions,
   sessionIdleSeconds,
 } from '../../catalog/sessions.ts'
-import { actorOfToken, createToken, ensureToken, workerTokenIsValid } from '../../catalog/tokens.ts'
+import { actorOfToken, createToken, ensureToken, workerOfToken } from '../../catalog/tokens.ts'
 import {
   changeUser,
   checkPassword,
@@ -57,7 +57,7 @@ test('tokens of files: only their digest is kept; a removed file means a new tok
     assert.equal((await stat(path)).mode & 0o777, 0o600)
     const actor = await actorOfToken(catalog, token, 'here')
     assert.deepEqual([actor?.name, actor?.role, actor?.user], ['token:home', 'admin', null])
-    assert.equal(await workerTokenIsValid(catalog, token), false)
+    assert.equal(await workerOfToken(catalog, token), undefined)
     assert.equal(await actorOfToken(catalog, `${token}x`, 'here'), undefined)
     assert.equal(await actorOfToken(catalog, '', 'here'), undefined)
     for (const file of await readdir(directory)) {
@@ -71,7 +71,7 @@ test('tokens of files: only their digest is kept; a removed file means a new tok
     const workers = join(directory, 'worker.token')
     await ensureToken(catalog, 'worker', workers)
     const worker = (await readFile(workers, 'utf8')).trim()
-    assert.equal(await workerTokenIsValid(catalog, worker), true)
+    assert.deepEqual(await workerOfToken(catalog, worker), { host: null })
     assert.equal(await actorOfToken(catalog, worker, 'here'), undefined)
   }))
 

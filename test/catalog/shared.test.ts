@@ -19,7 +19,7 @@ import { migrations } from '../../catalog/migrations/index.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
 import { insertOperation, readOperation, updateOperation } from '../../catalog/operations.ts'
 import { storePlan } from '../../catalog/plans.ts'
-import { ensureToken, workerTokenIsValid } from '../../catalog/tokens.ts'
+import { ensureToken, workerOfToken } from '../../catalog/tokens.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { createKey, placeKeyFile, trustInstallation } from '../../storage/keys.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
@@ -314,9 +314,9 @@ describe('several processes on one catalog', () => {
     assert.equal(made.filter(answer => answer.made).length, 1)
     const [file] = made[0]?.made ? files : [files[1]]
     const token = (await readFile(file, 'utf8')).trim()
-    assert.equal(await workerTokenIsValid(two, token), true)
+    assert.deepEqual(await workerOfToken(two, token), { host: null })
     assert.deepEqual(await ensureToken(two, 'worker', join(directory, 'c', 'worker.token')), { made: false })
-    assert.equal(await workerTokenIsValid(one, token), true)
+    assert.deepEqual(await workerOfToken(one, token), { host: null })
   })
 
   test('keys: what is retired on one machine is put away on all, also by one that died over it; and comes back to all', async () => {

@@ -3,7 +3,7 @@
  * own users, sudo rules and boot id. Files and processes are this machine's, so that a test sees what happens there.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { randomBytes, randomInt, randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { access, chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Login } from '../../hosts/ssh/index.ts'
+import { namespace } from './namespace.ts'
 
 const run = promisify(execFile)
 const port = 2222
@@ -242,40 +243,6 @@ async function accounts(
   )
   if (options.greeting !== undefined) {
     await writeFile(join(home, '.bashrc'), `echo '${options.greeting}'; echo '${options.greeting}' >&2\n`)
-  }
-}
-
-/** Two machines and a cable. */
-async function namespace() {
-  const name = `hf${randomBytes(4).toString('hex')}`
-  const [ours, theirs] = [`${name}a`, `${name}b`]
-  const net = `10.213.${randomInt(256)}.${randomInt(64) * 4}`.split('.')
-  const address = (last: number) => [...net.slice(0, 3), Number(net[3]) + last].join('.')
-  const ip = (...args: string[]) => run('ip', args)
-  await ip('netns', 'add', name)
-  try {
-    await ip('link', 'add', ours, 'type', 'veth', 'peer', 'name', theirs)
-    await ip('link', 'set', theirs, 'netns', name)
-    await ip('addr', 'add', `${address(1)}/30`, 'dev', ours)
-    await ip('link', 'set', ours, 'up')
-    await ip('-n', name, 'addr', 'add', `${address(2)}/30`, 'dev', theirs)
-    await ip('-n', name, 'link', 'set', 'lo', 'up')
-    await ip('-n', name, 'link', 'set', theirs, 'up')
-  } catch (error) {
-    await ip('netns', 'del', name)
-    throw error
-  }
-  return {
-    name,
-    address: address(2),
-    // The far end: this machine's own keeps its route, so that nobody is told that there is no way.
-    link: async (state: 'up' | 'down') => void (await ip('-n', name, 'link', 'set', theirs, state)),
-    pids: async () =>
-      (await ip('netns', 'pids', name)).stdout
-        .split('\n')
-        .filter(line => line !== '')
-        .map(Number),
-    remove: async () => void (await ip('netns', 'del', name)),
   }
 }
 

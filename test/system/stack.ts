@@ -84,10 +84,10 @@ export async function startStack(
   const processes: Process[] = []
   let count = 0
 
-  const start = (name: string, extra: Record<string, string> = {}): Process => {
+  const start = (name: string, extra: Record<string, string> = {}, more: string[] = []): Process => {
     count += 1
     const log = join(directory, `${name}-${count}.log`)
-    const child = spawn(join(root, 'bin', 'holdfast'), [name], {
+    const child = spawn(join(root, 'bin', 'holdfast'), [name, ...more], {
       cwd: root,
       env: { ...env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -127,8 +127,8 @@ export async function startStack(
   }
   const token = (await readFile(join(home, 'api.token'), 'utf8')).trim()
   const workerApi: Interceptor = await startInterceptor(ownUrl)
-  const startWorker = (extra: Record<string, string> = {}) =>
-    start('worker', { HOLDFAST_URL: workerApi.url, ...extra })
+  const startWorker = (extra: Record<string, string> = {}, more: string[] = []) =>
+    start('worker', { HOLDFAST_URL: workerApi.url, ...extra }, more)
 
   const call = async <T>(
     method: string,
