@@ -112,6 +112,11 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       throw refused(host)
     },
     planScrub: never,
+    recordPassedOver: never,
+    dueMoves: never,
+    mayMove: never,
+    recordTier: never,
+    markDeleted: never,
     beginRotation: never,
     rewrapDataKeys: never,
     leftByRotation: never,

@@ -202,6 +202,7 @@ export async function newBackup(
   const names = destinations.map(({ name }) => name)
   const recipients = await recipientsOf(context, request.encryptTo ?? encryptToOf(destinations))
   const at = new Date()
+  const failover = await failoverOf(context, destinations, request.failover, method.destinations)
   const input: BackupInput = {
     version: 1,
     operationId,
@@ -211,7 +212,7 @@ export async function newBackup(
     method: connection.method,
     serverIdentity: connection.serverIdentity,
     destinations: names,
-    failover: await failoverOf(context, destinations, request.failover, method.destinations),
+    failover,
     type: request.type ?? 'full',
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
@@ -221,10 +222,7 @@ export async function newBackup(
     labels: request.labels ?? {},
     dryRun: request.dryRun ?? false,
     ...patienceOf(context, request),
-    ...(await servedAt(context.catalog, connection.host, [
-      ...names,
-      ...Object.values(failoverOf(destinations)),
-    ])),
+    ...(await servedAt(context.catalog, connection.host, [...names, ...Object.values(failover)])),
   }
   return {
     ...newOperation(),
