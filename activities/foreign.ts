@@ -1,6 +1,6 @@
 /** Foreign backups: what the catalog's description promises, held against what lies there. */
 import { HoldfastError } from '../model/errors.ts'
-import { type ForeignFile, isSameFile, manifestOfForeign } from '../model/foreign.ts'
+import { type ForeignFile, isSameFile, isUnwrapped, manifestOfForeign } from '../model/foreign.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Destination } from '../storage/destination.ts'
 import type { WorkerContext } from './context.ts'
@@ -19,16 +19,25 @@ export async function loadForeign(
   return manifestOfForeign(backupId, file)
 }
 
-/** No restore without a hash to hold it to, and a format that is known. */
-export function expectRead(manifest: Manifest): void {
-  const [artifact] = manifest.artifacts
-  if (artifact?.storedSha256 && manifest.engine !== '') return
+/** No restore without a hash to hold it to, a format that is known, and a wrapping that comes off on the way to the tool. */
+export function expectRestorable(backupId: string, file: ForeignFile): void {
+  const isKnown = file.engine !== null && file.format !== null
+  if (file.sha256 === null || !isKnown) {
+    throw new HoldfastError(
+      'restore.unread',
+      file.sha256 === null
+        ? `Foreign backup ${backupId} (${file.key}): there is no hash yet that its restore could be held to.`
+        : `Foreign backup ${backupId} (${file.key}): it was read, and is of no format that is known.`,
+      { hint: `holdfast backups verify ${backupId} --level deep` },
+    )
+  }
+  if (file.wrapping === null || isUnwrapped(file.wrapping)) return
   throw new HoldfastError(
-    'restore.unread',
-    artifact?.storedSha256
-      ? `Foreign backup ${manifest.backupId} (${artifact.object}): it was read, and is of no format that is known.`
-      : `Foreign backup ${manifest.backupId} (${artifact?.object}): there is no hash yet that its restore could be held to.`,
-    { hint: `holdfast backups verify ${manifest.backupId} --level deep` },
+    'restore.mismatch',
+    `Foreign backup ${backupId} (${file.key}) is compressed by ${file.wrapping}, which a restore does not unpack on its way.`,
+    {
+      hint: `Unpack it where it lies (${file.wrapping} -dk FILE), then \`holdfast catalog sync\` once more, and verify and restore what that finds.`,
+    },
   )
 }
 

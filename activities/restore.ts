@@ -11,7 +11,7 @@ import { dataKeyFrom } from '../storage/sidecars.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, loadCopy } from './copies.ts'
-import { expectRead } from './foreign.ts'
+import { expectRestorable } from './foreign.ts'
 import {
   methodOf,
   planRestore,
@@ -31,9 +31,10 @@ export async function planRestoreFrom(
   turn: Turn,
   input: RestoreInput,
 ): Promise<RestoreSummary & { warnings: string[]; frozen: Frozen | null }> {
+  const { backupId } = input
+  if (isForeignId(backupId)) expectRestorable(backupId, await context.catalog.foreign(backupId))
   const { result, warnings } = await fromCopies(context, turn, input, async name => {
     const { manifest, keys } = await loadCopy(context, turn, input, name)
-    if (isForeignId(input.backupId)) expectRead(manifest)
     for (const artifact of manifest.artifacts) {
       // What it takes to open a key may lie in an archive: asked again when it was brought back.
       await dataKeyOf(context, manifest, keys, artifact.name).catch(unlessArchived)

@@ -150,10 +150,18 @@ async function* toolBytes(
   )
 }
 
-/** Whatever was found out about the place: also in which object. */
-const named = (error: HoldfastError, object: string, entry: ArtifactEntry): HoldfastError =>
-  new HoldfastError(
+/** Whatever was found out about the place: also in which object, and at which of its bytes. */
+const named = (error: HoldfastError, object: string, entry: ArtifactEntry): HoldfastError => {
+  const packedOffset = error.context?.packedOffset
+  // Without encryption the compressed bytes are those of the object.
+  const stored = entry.encryption === null && packedOffset !== undefined ? { storedOffset: packedOffset } : {}
+  return new HoldfastError(
     error.code,
     error.message.includes(entry.name) ? error.message : `Artifact ${entry.name}: ${error.message}`,
-    { cause: error, hint: error.hint, context: { ...error.context, object, artifact: entry.name } },
+    {
+      cause: error,
+      hint: error.hint,
+      context: { ...error.context, ...stored, object, artifact: entry.name },
+    },
   )
+}

@@ -61,6 +61,9 @@ const codecs: Record<ForeignWrapping, Manifest['artifacts'][number]['compression
   xz: undefined,
 }
 
+/** A restore takes it away on the way to the tool. */
+export const isUnwrapped = (wrapping: ForeignWrapping): boolean => codecs[wrapping] !== undefined
+
 /** Frames of other programs may refer back this far (2^31 bytes). */
 const longestWindow = 31
 

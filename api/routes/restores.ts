@@ -1,5 +1,5 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
-import { expectRead } from '../../activities/foreign.ts'
+import { expectRestorable } from '../../activities/foreign.ts'
 import { lookForFrozen } from '../../activities/thaw.ts'
 import { insertApproval } from '../../catalog/approvals.ts'
 import { findBackup, listBackups } from '../../catalog/backups.ts'
@@ -129,7 +129,7 @@ async function newRestore(
     preempt: request.preempt ?? false,
   })
   const backup = await resolveBackup(context, request.backup, actor)
-  if (backup.foreign) expectRead(backup.manifest)
+  if (backup.foreign) expectRestorable(backup.id, backup.foreign)
   // A file of another program's making belongs to no method: its format tells how it is loaded.
   if (backup.engine !== target.engine || (!backup.foreign && backup.method !== target.method)) {
     const titles = [backup, target].map(one => `${engineOf(one.engine).title} (${one.method})`)

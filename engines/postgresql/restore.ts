@@ -2,6 +2,7 @@
  * Restores of PostgreSQL: into a database of a temporary name that carries the token and a comment as our mark; proofs
  * follow; then one transaction gives owner, grants, settings and the final name, or swaps it with the database of that name.
  */
+import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, ServerFacts, Stage, Step, Swap } from '../engine.ts'
@@ -69,9 +70,15 @@ export function planRestore(
     ),
     group: 'load',
   }
-  const { restrictKey } = manifest.facts
-  const key = typeof restrictKey === 'string' ? restrictKey : undefined
-  const load = loadSteps(settings, target, temporary, artifact, facts, server, key)
+  const load = loadSteps(
+    settings,
+    target,
+    temporary,
+    artifact,
+    facts,
+    server,
+    scriptFacts.parse(manifest.facts),
+  )
   return {
     steps: [...load.before, create, load.step],
     finish: swap ? [] : finishSteps(names, facts, target.noOwner, sql),
@@ -205,6 +212,32 @@ function scripted(psql: Stage, key: string | undefined): Command {
   return { stages: [{ argv: ['sed', ...lines], env: { LC_ALL: 'C' } }, psql] }
 }
 
+/** What plain SQL says at its beginning: engines/postgresql/reading/plain.ts. */
+const scriptFacts = z.object({
+  restrictKey: z.string().optional(),
+  makes: z.enum(['cluster', 'database']).optional(),
+})
+
+/** Scripts that go to databases of their own choice cannot be loaded beside. */
+const expectOneDatabase = ({ makes }: z.infer<typeof scriptFacts>): void => {
+  if (makes === undefined) return
+  throw makes === 'cluster'
+    ? new HoldfastError(
+        'restore.mismatch',
+        'It is a script of a whole cluster (pg_dumpall): it makes roles and databases by itself, over what is there, and cannot be restored beside.',
+        {
+          hint: 'Load it into an empty server of its own (psql -X -f FILE postgres), then add and back up its databases from there.',
+        },
+      )
+    : new HoldfastError(
+        'restore.mismatch',
+        'It is a script that makes its database by itself and connects to it (pg_dump --create): it cannot be restored under another name.',
+        {
+          hint: 'Take a dump without --create; or load it into an empty server of its own (psql -X -f FILE postgres), then back up its database from there.',
+        },
+      )
+}
+
 function loadSteps(
   settings: PostgresqlConnection,
   target: RestoreTarget,
@@ -212,7 +245,7 @@ function loadSteps(
   artifact: Manifest['artifacts'][number],
   facts: PostgresqlFacts,
   server: TargetServerFacts,
-  foreignKey: string | undefined,
+  script: z.infer<typeof scriptFacts>,
 ): { before: Step[]; step: Step } {
   const restore = (...argv: string[]): Command => ({
     stages: [
@@ -242,6 +275,7 @@ function loadSteps(
     }
   }
   if (artifact.format === 'pgdump-plain') {
+    expectOneDatabase(script)
     if (target.noOwner) {
       throw new HoldfastError(
         'restore.mismatch',
@@ -249,7 +283,10 @@ function loadSteps(
         { hint: 'Make the roles first, or restore a dump of another format.' },
       )
     }
-    const run = scripted(tool(target.connection, settings, temporary, plainArgv(target.token)), foreignKey)
+    const run = scripted(
+      tool(target.connection, settings, temporary, plainArgv(target.token)),
+      script.restrictKey,
+    )
     return {
       before: [],
       step: {

@@ -263,6 +263,21 @@ describe('PostgreSQL plans of foreign backups', () => {
     assert.throws(() => loadOf(foreign('pgdump-plain', { facts: { restrictKey: 'a/d;e' } })), HoldfastError)
     assert.throws(() => loadOf(foreign('pgdump-plain'), true), /owners/)
   })
+  test('plain SQL that goes to databases of its own choice is refused, with what to do', () => {
+    for (const [makes, said] of [
+      ['cluster', /pg_dumpall/],
+      ['database', /--create/],
+    ] as const) {
+      assert.throws(
+        () => loadOf(foreign('pgdump-plain', { facts: { makes } })),
+        (error: unknown) =>
+          error instanceof HoldfastError &&
+          error.code === 'restore.mismatch' &&
+          said.test(error.message) &&
+          /server of its own/.test(error.hint),
+      )
+    }
+  })
   test('what cannot be unpacked on the way is refused', () => {
     assert.throws(() => loadOf(foreign('pgdump-custom', { wrapping: 'xz' })), /pgdump-custom\+xz/)
   })

@@ -40,7 +40,7 @@ describe('foreign', () => {
     await writeFile(join(dumps, 'text.sql'), dump)
     await writeFile(join(dumps, 'text.sql.gz'), gzipSync(dump))
     execFileSync('sqlite3', [source, `VACUUM INTO '${join(dumps, 'copy.db')}'`])
-    execFileSync('xz', ['-k', join(dumps, 'copy.db')])
+    for (const program of ['xz', 'bzip2']) execFileSync(program, ['-k', join(dumps, 'copy.db')])
     for (const [format, name] of [
       ['-Fc', 'shop.dump'],
       ['-Ft', 'shop.tar'],
@@ -48,6 +48,8 @@ describe('foreign', () => {
     ] as const) {
       execFileSync('pg_dump', [format, '-f', join(dumps, name), postgres.url('shop')])
     }
+    execFileSync('pg_dump', ['--create', '-f', join(dumps, 'created.sql'), postgres.url('shop')])
+    execFileSync('pg_dumpall', ['-f', join(dumps, 'cluster.sql'), '-d', postgres.url()])
     execFileSync('zstd', ['-q', '-k', join(dumps, 'shop.dump')])
     await writeFile(join(dumps, 'other.dmp'), randomBytes(1000))
     await sync()
@@ -103,6 +105,9 @@ describe('foreign', () => {
     for (const file of [
       'copy.db',
       'copy.db.xz',
+      'copy.db.bz2',
+      'created.sql',
+      'cluster.sql',
       'text.sql',
       'text.sql.gz',
       'shop.dump',
@@ -142,9 +147,21 @@ describe('foreign', () => {
   })
 
   test('what no engine takes as it is, is refused, and nothing is left', async () => {
-    for (const [file, connection] of [['copy.db.xz', 'file']] as const) {
-      const { view } = await restored(file, connection)
+    for (const program of ['xz', 'bzip2']) {
+      const { id } = await the(`copy.db.${program === 'xz' ? 'xz' : 'bz2'}`)
+      const target = { connection: 'file', database: join(targets, 'x.db') }
+      const { status, body } = await stack.refused('POST', '/v1/restores', { backup: id, target })
+      assert.deepEqual([status, body.code], [422, 'restore.mismatch'], JSON.stringify(body))
+      assert.match(body.hint ?? '', new RegExp(`${program} -dk .*catalog sync`))
+    }
+    for (const [file, said] of [
+      ['cluster.sql', /pg_dumpall/],
+      ['created.sql', /--create/],
+    ] as const) {
+      const { view } = await restored(file, 'pg')
       assert.equal(view.error?.code, 'restore.mismatch', file)
+      assert.match(view.error.detail, said)
+      assert.match(view.error.hint, /server of its own/)
       expectCleanHost(stack.home, view.id)
     }
     const { id } = await the('shop.dump')

@@ -14,8 +14,17 @@ export const plainReader: FormatReader = {
   title: 'PostgreSQL dump, plain SQL',
   claims: head => /^(\s*|--)*-- PostgreSQL database (cluster )?dump$/m.test(head.toString('latin1', 0, 4096)),
   facts(head) {
-    const [, restrictKey] = /^\\restrict ([A-Za-z0-9]{16,128})$/m.exec(head.toString('latin1')) ?? []
-    return restrictKey === undefined ? {} : { restrictKey }
+    const text = head.toString('latin1')
+    const [, restrictKey] = /^\\restrict ([A-Za-z0-9]{16,128})$/m.exec(text) ?? []
+    const makes = /^-- PostgreSQL database cluster dump$/m.test(text)
+      ? 'cluster'
+      : /^CREATE DATABASE [\s\S]*^\\connect /m.test(text)
+        ? 'database'
+        : undefined
+    return {
+      ...(restrictKey === undefined ? {} : { restrictKey }),
+      ...(makes === undefined ? {} : { makes }),
+    }
   },
   read: readPlain,
 }
