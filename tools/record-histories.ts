@@ -119,6 +119,10 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
     { level: 'checksum' },
   )
   found.verify = await expectState(stack, operation.id, 'succeeded')
+  const scrubbing = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/scrub', {
+    level: 'checksum',
+  })
+  found.scrub = await expectState(stack, scrubbing.operation.id, 'succeeded')
 
   await stack.expectOk('POST', '/v1/destinations', { name: 'attic', uri: await directory(stack, 'attic') })
   const copying = await stack.expectOk<{ operation: OperationView }>('POST', `/v1/backups/${backup}/copy`, {

@@ -62,6 +62,7 @@ describe('histories of real runs', () => {
       'restore-failed',
       'retire',
       'rotate-keys',
+      'scrub',
       'swap-postgresql',
       'swap-sqlite',
       'verify',
@@ -88,6 +89,7 @@ describe('histories of real runs', () => {
       'request',
       'restore',
       'retire',
+      'scrub',
       'swap-postgresql',
       'swap-sqlite',
       'verify',
@@ -103,7 +105,15 @@ describe('histories of real runs', () => {
   }
 
   test('a workflow that does other things is found out', async () => {
-    for (const name of ['backup-streamed', 'request', 'restore', 'retire', 'swap-sqlite', 'verify']) {
+    for (const name of [
+      'backup-streamed',
+      'request',
+      'restore',
+      'retire',
+      'scrub',
+      'swap-sqlite',
+      'verify',
+    ]) {
       const history = read(name)
       const scheduled = history.events.flatMap(event => event.activityTaskScheduledEventAttributes ?? [])
       const last = scheduled.at(-2) ?? scheduled.at(-1)
