@@ -27,6 +27,8 @@ export interface WorkerContext {
   within(signal: AbortSignal): WorkerContext
   /** The same for one run of a step that works on the host of the operation's connection. */
   onHostOf(operationId: string, signal: AbortSignal): Promise<WorkerContext>
+  /** The same on this host. */
+  onHost(name: string, signal: AbortSignal): Promise<WorkerContext>
   /** Those that are open are not given out again. */
   forgetDestinations(): void
   /** Program that is told of events; none where nobody wants to know. */
@@ -82,6 +84,7 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       const name = await within.catalog.hostOf(operationId)
       return { ...within, host: name === options.ownHost ? host : await hosts.host(name) }
     },
+    onHost: async (name, signal) => ({ ...context.within(signal), host: await hosts.host(name) }),
     forgetDestinations() {
       open.clear()
     },

@@ -12,6 +12,7 @@ import type {
   RotateInput,
   ScrubInput,
   ScrubItem,
+  SweepInput,
   TieringInput,
   VerifyInput,
 } from '../model/records.ts'
@@ -48,6 +49,8 @@ import { scrubOne } from './scrub.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
+import { sweepDestination } from './sweep.ts'
+import { sweepHost } from './sweep-host.ts'
 import { thawBackup } from './thaw.ts'
 import { moveTiers } from './tiering.ts'
 import { uploadArtifacts } from './upload.ts'
@@ -217,6 +220,20 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         const left = await context.catalog.leftByRotation(input.operationId)
         return left.slice(0, 1000)
       }),
+
+    planSweep: (input: SweepInput) => step('plan', context => context.catalog.planSweep(input.operationId)),
+    sweepDestination: (input: SweepInput, name: string) =>
+      step('sweep', (context, t) =>
+        pausable(context, t, input.operationId, pt => sweepDestination(context, pt, input, name)),
+      ),
+    /** `local`: this worker's machine. */
+    sweepHost: (input: SweepInput, name: string, place: string) =>
+      guarded('sweep', async t => {
+        const context = await worker.onHost(name, t.signal)
+        return await pausable(context, t, input.operationId, pt => sweepHost(context, pt, input, place))
+      }),
+    noteUnswept: (input: SweepInput, place: string, error: Pick<ErrorFacts, 'code' | 'detail'>) =>
+      step('sweep', context => context.catalog.noteUnswept(input.operationId, place, error)),
 
     precheckCopy: (input: CopyInput) => step('precheck', (context, t) => precheckCopy(context, t, input)),
     copyArtifacts: (input: CopyInput) =>

@@ -15,14 +15,25 @@ const longestMs = 60_000
 /** One that is older than this was begun by a process that died. */
 const forgottenMs = 10 * longestMs
 
-/** Removes what probes of dead processes left in staging. */
-export async function removeForgottenProbes({ files, ...machine }: Host): Promise<void> {
-  for (const operation of (await machine.operations()).filter(isProbe)) {
-    const rooms = ['data', 'jobs'].map(room => files.stat(`${machine.stagingRoot}/${room}/${operation}`))
-    const times = (await Promise.all(rooms)).map(found => found?.modifiedAtMs ?? 0)
-    if (Date.now() - Math.max(...times) < forgottenMs) continue
-    await machine.stopOperation(operation)
-    await machine.removeOperation(operation)
+/** When something was last made in an operation's rooms in staging, by the machine's clock. */
+export async function touchedAt({ files, stagingRoot }: Host, operation: string): Promise<number> {
+  const rooms = ['data', 'jobs'].map(room => files.stat(`${stagingRoot}/${room}/${operation}`))
+  return Math.max(...(await Promise.all(rooms)).map(found => found?.modifiedAtMs ?? 0))
+}
+
+/** What probes of dead processes left in staging. */
+export async function forgottenProbes(host: Host): Promise<string[]> {
+  const found: string[] = []
+  for (const operation of (await host.operations()).filter(isProbe)) {
+    if (Date.now() - (await touchedAt(host, operation)) >= forgottenMs) found.push(operation)
+  }
+  return found
+}
+
+export async function removeForgottenProbes(host: Host): Promise<void> {
+  for (const operation of await forgottenProbes(host)) {
+    await host.stopOperation(operation)
+    await host.removeOperation(operation)
   }
 }
 

@@ -1,11 +1,12 @@
 /** The worker process: polls Temporal, carries out steps. Holds no catalog and no key; may be killed at any moment. */
 import { execFile } from 'node:child_process'
+import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { NativeConnection, Worker, type WorkerOptions, type WorkflowBundle } from '@temporalio/worker'
 import { catalogClient } from '../catalog/client.ts'
 import { openLocalHost } from '../hosts/index.ts'
-import { hostQueue, machineQueue, taskQueue } from '../model/ids.ts'
+import { hostQueue, machineQueue, taskQueue, workerIdentity } from '../model/ids.ts'
 import type { Machine } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
 import { keepClear, machineIdOf } from './machine.ts'
@@ -56,6 +57,7 @@ export async function startWorker(options: {
     connection,
     namespace,
     taskQueue: queue,
+    identity: workerIdentity(`${process.pid}@${hostname()}`, machine.queue),
     activities: steps.activities,
     maxConcurrentActivityTaskExecutions: 32,
     // A killed worker's progress must be fresh, and a cancellation must arrive within a second.

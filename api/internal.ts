@@ -16,9 +16,11 @@ import { enterRefusal, guarded } from './host-guard.ts'
 import { makeWay } from './preempt.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { startDue } from './schedules/start.ts'
+import { planSweep } from './sweeping.ts'
 
 const name = z.string().regex(slugPattern)
 const id = z.string().min(1).max(200)
+const errorCode = z.string().refine(isErrorCode)
 const jsonRecord = z.record(z.string(), z.json())
 
 const attempt = z.strictObject({
@@ -95,7 +97,7 @@ const update = z.strictObject({
   checks: operationView.shape.checks.optional(),
   error: z
     .object({
-      code: z.string().refine(isErrorCode),
+      code: errorCode,
       detail: z.string(),
       hint: z.string(),
       context: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
@@ -119,6 +121,16 @@ const hookRun = z.strictObject({
 })
 const logEntry = z.strictObject({ id, at: z.iso.datetime(), source: z.string().max(200), text: z.string() })
 
+const sweptItem = z.discriminatedUnion('became', [
+  z.strictObject({ became: z.literal('removed'), what: z.string().max(4096) }),
+  z.strictObject({
+    became: z.literal('skipped'),
+    what: z.string().max(4096),
+    code: errorCode,
+    detail: z.string().max(4096),
+  }),
+])
+
 const args = {
   connection: z.tuple([name]),
   connectionSecrets: z.tuple([name]),
@@ -141,6 +153,19 @@ const args = {
   dueMoves: z.tuple([id]),
   mayMove: z.tuple([name, id]),
   recordTier: z.tuple([id, name, z.string().max(40).nullable()]),
+  planSweep: z.tuple([id]),
+  standings: z.tuple([id, name, z.array(id).max(500)]),
+  claimLeftovers: z.tuple([id, name, id]),
+  unclaim: z.tuple([id]),
+  recentlyEnded: z.tuple([name]),
+  // What lies in a staging directory, whoever made it.
+  statesOf: z.tuple([z.array(z.string().max(1000)).max(100_000)]),
+  noteSwept: z.tuple([id, z.string().min(1).max(200), z.array(sweptItem).max(100)]),
+  noteUnswept: z.tuple([
+    id,
+    z.string().min(1).max(200),
+    z.strictObject({ code: errorCode, detail: z.string() }),
+  ]),
   beginRotation: z.tuple([id]),
   rewrapDataKeys: z.tuple([
     id,
@@ -223,6 +248,7 @@ export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
   const catalog: WorkerCatalog = {
     ...workerCatalog(context.catalog, homePaths(context.settings.home).keys),
     makeWay: operationId => makeWay(context, operationId),
+    planSweep: operationId => planSweep(context, operationId),
     startDue: due => startDue(context, due),
   }
   const catalogFor = (host: string | null) => (host === null ? catalog : guarded(context, catalog, host))

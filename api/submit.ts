@@ -209,6 +209,7 @@ const wholeKinds: Partial<Record<OperationRecord['kind'], string>> = {
   copy: 'a copying to the same place',
   rotateKeys: 'a rotation of keys',
   scrub: 'a scrub',
+  sweep: 'a sweep',
 }
 
 export async function conflictOf(

@@ -391,6 +391,7 @@ function summaryOf(operation: OperationRecord): string {
     return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
   }
   if ('from' in input) return `rotate key ${input.from.name} → ${input.to.name}`
+  if (kind === 'sweep') return `${dry}sweep ${destination ?? 'every destination and machine'}`
   if (kind === 'tiering') return `tiering of ${destination}`
   if (kind === 'scrub') return `scrub ${destination ?? 'every destination'}`
   return kind === 'copy' ? `copy ${backupId} → ${destination}` : `verify ${backupId} at ${destination}`

@@ -283,7 +283,7 @@ export interface CatalogTables {
     id: string
     name: string
     kind: string
-    /** null: of a scrub. */
+    /** null: of a scrub or a sweep. */
     connection: string | null
     options: string
     spec: string

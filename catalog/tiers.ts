@@ -21,9 +21,15 @@ export async function dueMoves(catalog: Catalog, name: string, asOf: string): Pr
     .orderBy('backups.id')
     .execute()
   const moves: TierMove[] = []
+  const now = new Date().toISOString()
   for (const { id, connection, stored_bytes, committed_at, tier } of rows) {
     const due = committed_at === null ? undefined : dueTier(parsed.data, committed_at, asOf)
-    if (due === undefined || due.class === tier || (await isInUse(catalog.db, name, id))) continue
+    if (
+      due === undefined ||
+      due.class === tier ||
+      (await isInUse(catalog.db, { destination: name, backupId: id, now }))
+    )
+      continue
     moves.push({ backupId: id, connection, bytes: Number(stored_bytes), to: due.class, colder: due.colder })
   }
   return moves
@@ -37,7 +43,10 @@ export async function mayMove(catalog: Catalog, destination: string, backupId: s
     .where('backup_id', '=', backupId)
     .where('destination', '=', destination)
     .executeTakeFirst()
-  return copy?.state === 'committed' && !(await isInUse(catalog.db, destination, backupId))
+  return (
+    copy?.state === 'committed' &&
+    !(await isInUse(catalog.db, { destination, backupId, now: new Date().toISOString() }))
+  )
 }
 
 /** null: where it lies is to be looked at again. */

@@ -40,6 +40,15 @@ import {
 import { readPlan, storePlan } from './plans.ts'
 import { beginRotation, leftByRotation, rotationOf } from './rotations.ts'
 import { planScrub, recordPassedOver } from './scrub.ts'
+import {
+  claimLeftovers,
+  noteSwept,
+  noteUnswept,
+  recentlyEnded,
+  standings,
+  statesOf,
+  unclaim,
+} from './sweeps.ts'
 import { dueMoves, mayMove, recordTier } from './tiers.ts'
 import { trustedInstallations } from './trust.ts'
 import type { WorkerCatalog } from './worker.ts'
@@ -48,7 +57,7 @@ import type { WorkerCatalog } from './worker.ts'
 export function workerCatalog(
   catalog: Catalog,
   keysDirectory: string,
-): Omit<WorkerCatalog, 'startDue' | 'makeWay'> {
+): Omit<WorkerCatalog, 'startDue' | 'makeWay' | 'planSweep'> {
   return {
     async connection(name) {
       const {
@@ -114,6 +123,15 @@ export function workerCatalog(
     },
     mayMove: (destination, backupId) => mayMove(catalog, destination, backupId),
     recordTier: (backupId, destination, tier) => recordTier(catalog, backupId, destination, tier),
+    standings: (operationId, destination, backupIds) =>
+      standings(catalog, operationId, destination, backupIds),
+    claimLeftovers: (operationId, destination, backupId) =>
+      claimLeftovers(catalog, operationId, destination, backupId),
+    unclaim: operationId => unclaim(catalog, operationId),
+    recentlyEnded: destination => recentlyEnded(catalog, destination),
+    statesOf: operationIds => statesOf(catalog, operationIds),
+    noteSwept: (operationId, place, items) => noteSwept(catalog, operationId, place, items),
+    noteUnswept: (operationId, place, error) => noteUnswept(catalog, operationId, place, error),
     beginRotation: operationId => beginRotation(catalog, keysDirectory, operationId),
     async rewrapDataKeys(operationId, artifacts) {
       const rotation = await rotationOf(catalog, operationId)

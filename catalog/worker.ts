@@ -3,6 +3,7 @@
  * token, called through catalog/client.ts. A worker never holds the installation's keys: it asks for the act.
  * Methods throw HoldfastError; `api.unreachable` is transient. All are idempotent: a lost answer is asked for again.
  */
+import type { ErrorFacts } from '../model/errors.ts'
 import type { ForeignFile, ForeignReading } from '../model/foreign.ts'
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
@@ -20,6 +21,8 @@ import type {
   OperationUpdate,
   ScrubPlan,
   StoredPlan,
+  SweepPlan,
+  SweptItem,
   TierMove,
   Transfer,
   WriterIdentity,
@@ -27,6 +30,7 @@ import type {
 import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
 import type { Verified } from '../model/verified.ts'
+import type { Standing } from './sweeps.ts'
 
 /** What stands between a restore that may not wait and its server: nothing, a backup that was told to end, or what is not ended. */
 export type Way = 'free' | 'leaving' | 'held'
@@ -76,6 +80,27 @@ export interface WorkerCatalog {
   mayMove(destination: string, backupId: string): Promise<boolean>
   /** Its artifacts were moved to this class; null: somebody brings them back. */
   recordTier(backupId: string, destination: string, tier: string | null): Promise<void>
+  /** What the sweep of this operation is to go over. */
+  planSweep(operationId: string): Promise<SweepPlan>
+  /** Whose folders of backups at a destination are, one answer for each. To be asked after the store was looked at. */
+  standings(operationId: string, destination: string, backupIds: readonly string[]): Promise<Standing[]>
+  /**
+   * The same of one folder, which from now on is claimed by this sweep unless it is in use; its former claim is given up. Throws
+   * `operation.conflict` once the sweep is closed.
+   */
+  claimLeftovers(operationId: string, destination: string, backupId: string): Promise<Standing>
+  unclaim(operationId: string): Promise<void>
+  /** Backups of the last weeks that closed operations were to make there, and that are nowhere. */
+  recentlyEnded(destination: string): Promise<{ connection: string; backupId: string }[]>
+  /** Of those that the catalog knows. */
+  statesOf(operationIds: readonly string[]): Promise<Record<string, 'open' | 'closed'>>
+  /** What a sweep removes or leaves at a place. Told twice, it is kept once. Answers how much was told of the place so far. */
+  noteSwept(
+    operationId: string,
+    place: string,
+    items: readonly SweptItem[],
+  ): Promise<{ removed: number; skipped: number }>
+  noteUnswept(operationId: string, place: string, error: Pick<ErrorFacts, 'code' | 'detail'>): Promise<void>
   /** New backups are encrypted for the rotation's new key from now on. Returns the destinations to go over. */
   beginRotation(operationId: string): Promise<{ destinations: string[]; trustsMore: boolean }>
   /**

@@ -20,9 +20,11 @@ export function heading(operation: OperationView): string {
           ? 'keys of backups'
           : operation.kind === 'scrub'
             ? operation.destination || 'every destination'
-            : operation.kind === 'copy'
-              ? `→ ${operation.destination}`
-              : operation.destination
+            : operation.kind === 'sweep'
+              ? operation.destination || 'every destination and machine'
+              : operation.kind === 'copy'
+                ? `→ ${operation.destination}`
+                : operation.destination
   const what = operation.backup || operation.id
   return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${what}  ${clean(where)}`
 }
@@ -73,19 +75,38 @@ export function summaryLines(operation: OperationView): string[] {
     if (check.hint !== undefined) lines.push(`        ${clean(check.hint)}`)
   }
   if (operation.state === 'parked') return [...lines, ...parkedLines(operation)]
+  lines.push(...sweptLines(operation))
   for (const warning of operation.warnings) lines.push(`  ${paint('yellow', 'warn')}  ${clean(warning)}`)
   const ended = operation.endedAt === null ? Date.now() : Date.parse(operation.endedAt)
   const took = duration(ended - Date.parse(operation.createdAt))
   const good = operation.state === 'succeeded'
-  const word = !good ? operation.state : operation.dryRun ? 'dry run: it would begin; checked' : 'done'
+  const word = !good
+    ? operation.state
+    : !operation.dryRun
+      ? 'done'
+      : operation.kind === 'sweep'
+        ? 'dry run: nothing was removed'
+        : 'dry run: it would begin; checked'
   const next =
-    !good || operation.dryRun || ['verify', 'rotateKeys', 'copy', 'scrub', 'tiering'].includes(operation.kind)
+    !good ||
+    operation.dryRun ||
+    ['verify', 'rotateKeys', 'copy', 'scrub', 'sweep', 'tiering'].includes(operation.kind)
       ? ''
       : operation.kind === 'backup'
         ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`
         : ` · ${clean(operation.target ?? '')} is ready`
   lines.push(`${paint(good ? 'green' : 'red', word)} in ${took}${next}`)
   return lines
+}
+
+function sweptLines({ swept, dryRun }: OperationView): string[] {
+  if (!swept) return []
+  const verb = dryRun ? 'would remove' : 'removed'
+  const lines = [
+    ...swept.removed.map(what => `  ${verb} ${clean(what)}`),
+    ...swept.skipped.map(one => `  left ${clean(one.what)}: ${one.code}: ${clean(one.detail)}`),
+  ]
+  return lines.length === 0 ? ['  Nothing is left over.'] : lines
 }
 
 /** What it waits for stands in the error that follows. */

@@ -401,6 +401,13 @@ export const errorTable = {
     'Verification found damaged backups',
     'See its warnings for which and where; make new backups of these databases.',
   ),
+  'sweep.incomplete': row(
+    'permanent',
+    500,
+    1,
+    'Not every place could be swept',
+    'See its warnings for which and why; sweep again when they answer.',
+  ),
   'manifest.missing': row(
     'permanent',
     404,

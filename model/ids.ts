@@ -28,6 +28,13 @@ export const machineQueue = (machineId: string): string => `${taskQueue}/${machi
 /** That of the workers of a host that has its own; from the host's random id, so that another host of its name has another. */
 export const hostQueue = (workerId: string): string => `${taskQueue}/host/${workerId}`
 
+/** Of a worker, as Temporal shows it: its process, and the queue of its machine. */
+export const workerIdentity = (process: string, queue: string): string => `${process} ${queue}`
+export const machineOf = (identity: string): string | undefined => {
+  const queue = identity.split(' ')[1]
+  return queue?.startsWith(`${taskQueue}/`) ? queue : undefined
+}
+
 /** Workflow ids are locks: one running workflow per id. Holders: backups and the executing part of a restore. */
 export const serverLock = (serverIdentity: string): string => `op/${serverIdentity}`
 /** A restore that plans and waits for its approval holds no lock. */
@@ -44,6 +51,9 @@ export const dryRunWorkflowId = (operationId: string): string => `dry-run/${oper
 /** Of one destination one at a time: two would read the same backups. */
 export const scrubWorkflowId = (destination: string | null): string =>
   destination === null ? 'scrub' : `scrub/${destination}`
+/** The same of sweeping: two would remove the same. */
+export const sweepWorkflowId = (destination: string | null): string =>
+  destination === null ? 'sweep' : `sweep/${destination}`
 /** Of one destination one at a time: it knows what is where. */
 export const tieringWorkflowId = (destination: string): string => `tiering/${destination}`
 /** One rotation at a time: of two that cross, neither could say what is left. */

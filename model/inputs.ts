@@ -433,8 +433,10 @@ export const sweepInput = z.strictObject({
    * touched for a day.
    */
   unknown: z.boolean().optional(),
+  unattended,
 })
 
+export type SweepRequestInput = z.infer<typeof sweepInput>
 export type ScrubRequestInput = z.infer<typeof scrubInput>
 export type ConnectionInput = z.infer<typeof connectionInput>
 export type ConnectionChange = z.infer<typeof connectionChange>

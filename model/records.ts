@@ -2,7 +2,7 @@
  * What the catalog remembers and what the internal worker routes carry. Pure types: validated by api/internal.ts at the edges.
  */
 import type { Compression } from './compression.ts'
-import type { ErrorFacts } from './errors.ts'
+import type { ErrorCode, ErrorFacts } from './errors.ts'
 import type { ForeignFile } from './foreign.ts'
 import type { Manifest } from './manifest.ts'
 import type {
@@ -312,6 +312,30 @@ export interface ScrubPlan {
   knownDamaged: number
 }
 
+export interface SweepInput extends Patience {
+  version: 1
+  operationId: string
+  /** null: every one, and the staging of every machine. */
+  destination: string | null
+  /** Also what the catalog does not know. */
+  unknown: boolean
+  /** Only said, nothing removed. */
+  dryRun: boolean
+}
+
+export interface SweepPlan {
+  destinations: string[]
+  /** Task queues of the machines whose workers are there. */
+  machines: string[]
+  /** Machines over SSH. */
+  hosts: string[]
+}
+
+/** What a sweep has found, and what becomes of it. */
+export type SweptItem =
+  | { became: 'removed'; what: string }
+  | { became: 'skipped'; what: string; code: ErrorCode; detail: string }
+
 export interface OperationRecord {
   id: string
   kind: OperationKind
@@ -325,7 +349,15 @@ export interface OperationRecord {
   targetDatabase: string | null
   workflowId: string
   runId: string | null
-  input: BackupInput | RestoreInput | VerifyInput | RotateInput | CopyInput | ScrubInput | TieringInput
+  input:
+    | BackupInput
+    | RestoreInput
+    | VerifyInput
+    | RotateInput
+    | CopyInput
+    | ScrubInput
+    | SweepInput
+    | TieringInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

@@ -99,6 +99,7 @@ export const optionsOfKind = {
   backup: backupOptions,
   verify: verifyInput,
   scrub: scrubOptions,
+  sweep: z.strictObject({}),
   tiering: z.strictObject({}),
 } as const
 const options = z.strictObject({
@@ -108,7 +109,7 @@ const options = z.strictObject({
 })
 
 const editable = {
-  /** Of a backup all of them in one pass; of the others at most one. Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub: every one. */
+  /** Of a backup all of them in one pass; of the others at most one. Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub or a sweep: every one. */
   destinations: destinationNames.optional(),
   spec,
   /** Starts up to this much later, by a different amount each time. */
@@ -131,8 +132,8 @@ const editable = {
 
 export const scheduleInput = z.strictObject({
   name: slug,
-  kind: z.enum(['backup', 'verify', 'scrub', 'tiering']).optional(),
-  /** Not of a scrub or a tiering, which are about every backup. */
+  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering']).optional(),
+  /** Not of a scrub, a sweep or a tiering, which are about every backup. */
   connection: slug.optional(),
   ...editable,
   options: options.optional(),
@@ -166,8 +167,8 @@ export const scheduleRunView = z.object({
 
 export const scheduleView = z.object({
   name: z.string(),
-  kind: z.enum(['backup', 'verify', 'scrub', 'tiering']),
-  /** null: of a scrub. */
+  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering']),
+  /** null: of a scrub, a sweep or a tiering. */
   connection: z.string().nullable(),
   destinations: z.array(z.string()),
   options: z.record(z.string(), z.unknown()),

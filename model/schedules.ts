@@ -9,7 +9,7 @@
 import type { CompressionRequest } from './compression.ts'
 import type { OperationState, VerifyLevel } from './types.ts'
 
-export type ScheduleKind = 'backup' | 'verify' | 'scrub' | 'tiering'
+export type ScheduleKind = 'backup' | 'verify' | 'scrub' | 'sweep' | 'tiering'
 
 /** What becomes of a due time while the former run of the same schedule still waits or works. */
 export type Overlap = 'skip' | 'buffer-one' | 'queue'
@@ -47,9 +47,9 @@ export interface ScheduleRecord {
   id: string
   name: string
   kind: ScheduleKind
-  /** null: of a scrub, which is about every backup. */
+  /** null: of a scrub or a sweep, which are about every backup. */
   connection: string | null
-  /** Of a verify: none is wherever the latest backup lies; of a scrub: every one. */
+  /** Of a verify: none is wherever the latest backup lies; of a scrub or a sweep: every one. */
   destinations: string[]
   options: BackupOptions | VerifyOptions | ScrubOptions | Record<string, never>
   spec: ScheduleSpec

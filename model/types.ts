@@ -24,15 +24,24 @@
  * schedule      when operations start by themselves; its words are at the top of model/schedules.ts
  * rotation      every backup that one key opens is made to open with another one, too; it takes the first one's place
  * scrub         verifies the backups that were least recently found whole, within a budget of bytes
+ * sweep         removes what ended operations have left, found from the side of the stores and machines
  * tiering       artifacts move into colder classes of their store as they grow older
- * operation     one backup, restore, verify, rotation, scrub or tiering, from request to outcome; runs as one workflow
+ * operation     one backup, restore, verify, rotation, scrub, sweep or tiering, from request to outcome; runs as one workflow
  */
 
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
 export type BackupType = 'full'
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
-export type OperationKind = 'backup' | 'restore' | 'verify' | 'rotateKeys' | 'copy' | 'scrub' | 'tiering'
+export type OperationKind =
+  | 'backup'
+  | 'restore'
+  | 'verify'
+  | 'rotateKeys'
+  | 'copy'
+  | 'scrub'
+  | 'sweep'
+  | 'tiering'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const
@@ -85,6 +94,7 @@ export const phases = [
   'finish',
   'rotate',
   'move',
+  'sweep',
   'cleanup',
 ] as const
 export type Phase = (typeof phases)[number]

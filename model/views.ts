@@ -154,9 +154,17 @@ export const keptView = z.object({
   goBack: z.string(),
 })
 
+/** What a sweep found so far. */
+const sweptView = z.object({
+  /** What was (in a dry run: would be) removed: `DESTINATION/KEY`, `upload DESTINATION/KEY`, `host OPERATION`, `marker DESTINATION/BACKUP`. */
+  removed: z.array(z.string()),
+  /** What is left, and why. */
+  skipped: z.array(z.object({ what: z.string(), code: z.string(), detail: z.string() })),
+})
+
 export const operationView = z.object({
   id: z.string(),
-  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub', 'tiering']),
+  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub', 'sweep', 'tiering']),
   state: z.enum([
     'queued',
     'running',
@@ -194,6 +202,7 @@ export const operationView = z.object({
   /** Of one operation that is shown: who has to say yes, and what is kept of what it replaced. */
   approval: approvalView.nullable().optional(),
   kept: keptView.nullable().optional(),
+  swept: sweptView.nullable().optional(),
   createdAt: z.string(),
   endedAt: z.string().nullable(),
   links: z.object({ self: z.string(), temporal: z.string().nullable() }),
@@ -418,14 +427,6 @@ export const syncView = z.object({
   /** Not all could be looked at in this request: ask again with this as `after`. null: that was all. */
   next: z.string().nullable(),
   refused: z.array(z.object({ file: z.string(), code: z.string(), detail: z.string() })),
-})
-
-export const sweepView = z.object({
-  dryRun: z.boolean(),
-  /** What was (or would be) removed: `DESTINATION/KEY`, `upload DESTINATION/KEY`, `host OPERATION`, `marker DESTINATION/BACKUP`. */
-  removed: z.array(z.string()),
-  /** Destinations that could not be swept, and why. */
-  skipped: z.array(z.object({ what: z.string(), code: z.string(), detail: z.string() })),
 })
 
 /** How much somebody is needed. The CLI ends with 0, 1, 2. */

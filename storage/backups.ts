@@ -330,18 +330,18 @@ const thirtyDaysMs = 30 * 24 * 3600 * 1000
 
 /**
  * Removes markers older than thirty days (by their own time and by the store's) that nothing lies beside any more, neither
- * objects nor open uploads. Returns the ids of the backups whose last trace went.
+ * objects nor open uploads. Returns the ids of the backups whose last trace went, or would.
  */
-export async function purgeDeleted(destination: Destination, now: Date): Promise<string[]> {
+export async function purgeDeleted(destination: Destination, now: Date, dryRun: boolean): Promise<string[]> {
   const purged: string[] = []
-  for await (const { connection, backupId, state } of listBackups(destination)) {
+  for await (const { connection, backupId, state } of listFolders(destination)) {
     if (state !== 'deleted') continue
     const marker = await readMarker(destination, connection, backupId)
     const stat = await destination.stat(deletedKey(connection, backupId))
     if (marker === undefined || stat === undefined) continue
     const newest = Math.max(Date.parse(marker.at), stat.modifiedAt.getTime())
     if (now.getTime() - newest < thirtyDaysMs || !(await isAlone(destination, connection, backupId))) continue
-    await destination.remove(deletedKey(connection, backupId))
+    if (!dryRun) await destination.remove(deletedKey(connection, backupId))
     purged.push(backupId)
   }
   return purged

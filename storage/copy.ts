@@ -7,6 +7,7 @@ import { letGo } from '../model/let-go.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import { expectUndeleted, readManifestBytes } from './backups.ts'
 import type { Destination, PartInfo } from './destination.ts'
+import { parseSigned } from './manifest.ts'
 import { partSender } from './parts.ts'
 import { hashArtifact } from './reader.ts'
 import { putOnce } from './settle.ts'
@@ -145,8 +146,8 @@ export async function copyKeySidecars(
 }
 
 /**
- * The commit of a copy: the very bytes of the manifest, put if absent. Throws `backup.deleted` when it was deleted there, and
- * `destination.exists` when another manifest of this backup is there.
+ * The commit of a copy: the very bytes of the manifest, put if absent. Throws `backup.deleted` when it was deleted there,
+ * `destination.object-missing` when somebody has removed what was copied, and `destination.exists` when another manifest of this backup is there.
  */
 export async function commitCopy(
   from: Destination,
@@ -156,6 +157,7 @@ export async function commitCopy(
 ): Promise<void> {
   const { key, body } = await readManifestBytes(from, connection, backupId)
   await expectUndeleted(to, connection, backupId)
+  await expectArtifacts(to, key, body)
   const { ours } = await putOnce(to, key, body, { lasting: true })
   await expectUndeleted(to, connection, backupId)
   if (ours) return
@@ -163,4 +165,19 @@ export async function commitCopy(
     'destination.exists',
     `Copying backup ${backupId}: another manifest of it is in ${to.uri} already, of another attempt. That one stands.`,
   )
+}
+
+/** What was copied may be gone again: a hand at the store, or a sweep that was suspended while it removed what was left before. */
+async function expectArtifacts(to: Destination, manifestKey: string, manifest: Uint8Array): Promise<void> {
+  const { artifacts } = parseSigned(JSON.parse(Buffer.from(manifest).toString('utf8')), manifestKey)
+  const folder = manifestKey.slice(0, manifestKey.lastIndexOf('/') + 1)
+  for (const { name, object, storedBytes } of artifacts) {
+    const there = await to.stat(`${folder}${object}`)
+    if (there?.bytes === storedBytes) continue
+    throw new HoldfastError(
+      'destination.object-missing',
+      `Copying artifact ${name}: ${to.uri}/${folder}${object} ${there ? `has ${there.bytes} bytes instead of ${storedBytes}` : 'is gone again'}.`,
+      { hint: 'Nothing was committed there: copy it again.' },
+    )
+  }
 }

@@ -141,6 +141,7 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
     to: 'next',
   })
   found['rotate-keys'] = await expectState(stack, rotation.operation.id, 'succeeded')
+  found.sweep = await expectState(stack, (await stack.sweep({ unknown: true })).id, 'succeeded')
   return { ...found, ...(await withHostWorker(stack, shop)), ...(await swaps(stack, postgres, shop)) }
 }
 

@@ -6,7 +6,14 @@ export { request } from './request.ts'
 export { restore } from './restore.ts'
 export { retire } from './retire.ts'
 export { rotateKeys } from './rotate-keys.ts'
-export { scheduledBackup, scheduledScrub, scheduledTiering, scheduledVerify } from './scheduled.ts'
+export {
+  scheduledBackup,
+  scheduledScrub,
+  scheduledSweep,
+  scheduledTiering,
+  scheduledVerify,
+} from './scheduled.ts'
 export { scrub } from './scrub.ts'
+export { sweep } from './sweep.ts'
 export { tiering } from './tiering.ts'
 export { verify } from './verify.ts'

@@ -29,6 +29,7 @@ const longestPauseSeconds = 120
 
 export const scheduledBackup = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledScrub = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
+export const scheduledSweep = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledTiering = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledVerify = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 

@@ -41,12 +41,16 @@ export const long = holding(
 )
 
 /** As long as it takes, and never held up: what the operator wants run after a failure. */
-export const unheld = placed({
+const withoutHold = {
   startToCloseTimeout: '2 days',
   heartbeatTimeout,
   cancellationType,
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s', maximumAttempts: 20 },
-})
+} as const
+export const unheld = placed(withoutHold)
+/** The same on one machine; one that nobody answers for is not waited for. */
+export const unheldAt = (queue: string): Steps =>
+  proxyActivities<Activities>({ ...withoutHold, taskQueue: queue, scheduleToStartTimeout: '30s' })
 
 /** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
 export const patient = placed(

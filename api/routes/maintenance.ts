@@ -1,13 +1,15 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
 import { listDestinations, readOwnDestination } from '../../catalog/destinations.ts'
 import { rebuildInput, sweepInput, syncInput } from '../../model/inputs.ts'
-import { rebuildView, sweepView, syncView } from '../../model/views.ts'
+import { accepted, rebuildView, syncView } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { rebuildFrom } from '../rebuild.ts'
 import { requires } from '../roles.ts'
-import { sweep } from '../sweep.ts'
+import { submit, submittedBefore } from '../submit.ts'
+import { newSweep } from '../sweeping.ts'
 import { syncForeign } from '../sync.ts'
 import { rememberDirectory, syncPlaceOf } from '../sync-place.ts'
+import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
 import { using, withDestination } from './destinations.ts'
 
@@ -37,7 +39,7 @@ const sweeping = createRoute({
   ...requires('operator'),
   summary: 'Remove what closed operations left behind',
   request: { body: body(sweepInput) },
-  responses: { 200: json(sweepView, 'What was (or would be) removed'), ...problems },
+  responses: { 202: json(accepted, 'Accepted'), ...problems },
 })
 export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void {
   const { catalog } = context
@@ -71,7 +73,10 @@ export function maintenanceRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext)
     return c.json({ destination: destination.name, ...synced }, 200)
   })
   app.openapi(sweeping, async c => {
-    const { dryRun = false, unknown = false, destination: only } = c.req.valid('json')
-    return c.json(await sweep(context, { dryRun, unknown, only }), 200)
+    const requestKey = c.get('requestKey')
+    const operation =
+      (await submittedBefore(context, requestKey)) ??
+      (await submit(context, await newSweep(context, c.req.valid('json')), requestKey))
+    return c.json({ operation: operationViewOf(operation, context.temporal) }, 202)
   })
 }

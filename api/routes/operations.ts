@@ -4,6 +4,7 @@ import { findApproval } from '../../catalog/approvals.ts'
 import { findKept } from '../../catalog/kept.ts'
 import { readLog } from '../../catalog/log.ts'
 import { isClosed, listOperations, readOperation } from '../../catalog/operations.ts'
+import { sweptBy } from '../../catalog/sweeps.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
 import type { OperationRecord } from '../../model/records.ts'
@@ -172,15 +173,17 @@ export async function liveView(
 ): Promise<OperationView> {
   const { catalog, temporal } = context
   const operation = await readOperation(catalog, id)
-  const [approval, kept, progress] = await Promise.all([
+  const [approval, kept, swept, progress] = await Promise.all([
     findApproval(catalog.db, id),
     findKept(catalog, id),
+    operation.kind === 'sweep' ? sweptBy(catalog, id) : null,
     liveProgress(context, operation),
   ])
   return {
     ...operationViewOf(operation, temporal, progress),
     approval: approval ? approvalViewOf(approval, operation) : null,
     kept: kept ? keptViewOf(kept) : null,
+    swept,
   }
 }
 

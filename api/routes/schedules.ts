@@ -151,7 +151,7 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     const requestKey = c.get('requestKey')
     const input = c.req.valid('json')
     const connection = connectionOf(input)
-    // A scrub is about every backup: nobody whose token is limited makes one.
+    // A scrub or a sweep is about every backup: nobody whose token is limited makes one.
     if (connection === null) assertUnlimited(c.get('actor'))
     else assertWithin(c.get('actor'), connection)
     const known = await findSchedule(catalog.db, { name: input.name })
@@ -255,9 +255,9 @@ async function carryNow(context: ApiContext, name: string): Promise<void> {
   }
 }
 
-/** Of a scrub or a tiering null; of everything else it must be named. */
+/** Of a scrub, a sweep or a tiering null; of everything else it must be named. */
 function connectionOf({ kind, connection }: ScheduleInput): string | null {
-  const ofAll = kind === 'scrub' || kind === 'tiering'
+  const ofAll = kind === 'scrub' || kind === 'sweep' || kind === 'tiering'
   if (ofAll === (connection === undefined)) return connection ?? null
   const message = ofAll ? `a ${kind} is about every backup` : 'name one'
   throw new InvalidRequest([{ path: 'connection', message }])

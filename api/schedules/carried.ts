@@ -16,6 +16,7 @@ export const starterTypes = {
   backup: 'scheduledBackup',
   verify: 'scheduledVerify',
   scrub: 'scheduledScrub',
+  sweep: 'scheduledSweep',
   tiering: 'scheduledTiering',
 } as const
 

@@ -34,6 +34,7 @@ import { newBackup, newVerify } from '../routes/backups.ts'
 import { newScrub } from '../routes/scrub.ts'
 import { newTiering } from '../routes/tiering.ts'
 import { conflictOf, isOver, newOperationId, startWorkflow } from '../submit.ts'
+import { newSweep } from '../sweeping.ts'
 
 /** At most; a starter that waits longer than its wish is told so by the next answer. */
 const askAgainSeconds = 120
@@ -233,6 +234,13 @@ export async function operationOf(
   if (schedule.kind === 'scrub') {
     const where = destination === undefined ? {} : { destination }
     return await newScrub(context, { ...(schedule.options as ScrubOptions), ...where }, true, id)
+  }
+  if (schedule.kind === 'sweep') {
+    return await newSweep(
+      context,
+      { ...(destination === undefined ? {} : { destination }), unattended: true },
+      id,
+    )
   }
   if (schedule.kind === 'tiering') return await newTiering(context, destination ?? '', true, id)
   if (connection === null) throw new HoldfastError('internal', 'A schedule lost its connection.')

@@ -1,11 +1,14 @@
 import type { Command } from 'commander'
-import { sweepView, takeoverView } from '../../model/views.ts'
+import { takeoverView } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { clean, note, print, printJson } from '../terminal.ts'
+import { follow, start } from '../watch.ts'
 
 interface SweepOptions {
   dryRun?: boolean
   unknown?: boolean
+  unattended?: boolean
+  wait: boolean
 }
 
 export function maintenanceCommands(program: Command): void {
@@ -36,18 +39,18 @@ export function maintenanceCommands(program: Command): void {
       '--unknown',
       'also what this catalog does not know, as after a lost one: staging, and unfinished backups nobody touched for a day',
     )
+    .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
+    .option('--wait', 'watch until it ends', true)
+    .option('--no-wait', 'only start it')
     .addHelpText('after', '\nExamples:\n  holdfast sweep --dry-run\n  holdfast sweep vault')
     .action(async (destination: string | undefined, options: SweepOptions, command: Command) => {
       const context = contextOf(command)
-      const body = { destination, dryRun: options.dryRun === true, unknown: options.unknown === true }
-      const done = await context.client.post(sweepView, '/v1/sweep', body)
-      if (context.json) printJson(done)
-      else {
-        const verb = done.dryRun ? 'would remove' : 'removed'
-        for (const item of done.removed) print(`${verb} ${clean(item)}`)
-        for (const one of done.skipped) print(`skipped ${clean(one.what)}, ${one.code}: ${clean(one.detail)}`)
-        if (done.removed.length + done.skipped.length === 0) print('Nothing is left over.')
-      }
-      if (done.skipped.length > 0) process.exitCode = 1
+      const operation = await start(context, '/v1/sweep', {
+        ...(destination === undefined ? {} : { destination }),
+        ...(options.dryRun ? { dryRun: true } : {}),
+        ...(options.unknown ? { unknown: true } : {}),
+        ...(options.unattended ? { unattended: true } : {}),
+      })
+      await follow(context, operation, options.wait)
     })
 }

@@ -45,6 +45,7 @@ interface Options {
   label?: Record<string, string>
   check?: string
   scrub?: boolean
+  sweep?: boolean
   budget?: number
 }
 
@@ -79,6 +80,9 @@ const withWhen = (command: Command): Command =>
     .option('--check <level>', 'of a verification or a scrub: exists, checksum (default) or deep')
     .option('--budget <size>', 'of a scrub: stored bytes to read at most, e.g. 50GB', byteCount)
 
+const kindOf = ({ scrub, sweep, kind }: Options): { kind?: string } =>
+  scrub ? { kind: 'scrub' } : sweep ? { kind: 'sweep' } : kind === undefined ? {} : { kind }
+
 export function scheduleCommands(program: Command): void {
   const group = program
     .command('schedule')
@@ -86,19 +90,20 @@ export function scheduleCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  holdfast schedule add nightly shop --at 02:30')
 
   withWhen(group.command('add <name> [connection]'))
-    .description('start backups (or verifications) of a connection, or a scrub, by themselves')
+    .description('start backups (or verifications) of a connection, a scrub or a sweep, by themselves')
     .option('--kind <kind>', 'backup (default), verify: the latest backup, or tiering: of a destination')
     .option('--scrub', 'verify the backups that were least recently found whole, of every connection')
+    .option('--sweep', 'remove what ended operations have left, everywhere or at --to')
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault --to offsite\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00',
+      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault --to offsite\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00\n  holdfast schedule add tidy --sweep --every 24h',
     )
     .action(async (name: string, connection: string | undefined, options: Options, command: Command) => {
       const context = contextOf(command)
       const added = await context.client.post(scheduleView, '/v1/schedules', {
         name,
         ...(connection === undefined ? {} : { connection }),
-        ...(options.scrub ? { kind: 'scrub' } : options.kind === undefined ? {} : { kind: options.kind }),
+        ...kindOf(options),
         ...bodyOf(options),
         spec: specOf(options) ?? {},
       })

@@ -1,35 +1,30 @@
-/** Losing the catalog loses no backup; two Holdfasts never both write; sweeping takes only what is ours and closed. */
+/** Losing the catalog loses no backup; two Holdfasts never both write. */
 import assert from 'node:assert/strict'
-import { cp, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { backupFacts } from '../../activities/commit.ts'
-import { openCatalog } from '../../catalog/open.ts'
 import { insertOperation, updateOperation } from '../../catalog/operations.ts'
-import { ensureSecretKey } from '../../catalog/secrets.ts'
 import type { BackupView, DestinationView } from '../../model/views.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { loadKeyFile, thumbprint } from '../../storage/keys.ts'
 import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, foundIn, newBackupId, opened, workerOf } from './backups.ts'
-import { eventually, startTestApi, type TestApi } from './support.ts'
+import { startTestApi, type TestApi } from './support.ts'
+import { direct, sweepHere } from './sweeping.ts'
 
 interface Taken {
   epoch: number
   warnings: string[]
 }
 
-interface Swept {
-  removed: string[]
-  skipped: { what: string; code: string; detail: string }[]
-}
 interface Rebuilt {
   found: number
   added: number
   refused: { backup: string; code: string }[]
 }
 
-describe('rebuild, takeover, sweep', () => {
+describe('rebuild, takeover', () => {
   let t: TestApi
   let path = ''
 
@@ -40,33 +35,18 @@ describe('rebuild, takeover, sweep', () => {
   })
   after(() => t.stop())
 
-  const direct = async (work: (catalog: Awaited<ReturnType<typeof openCatalog>>) => Promise<void>) =>
-    await t.restart(async () => {
-      const catalog = await openCatalog({
-        url: t.settings.catalogUrl,
-        secretKey: (await ensureSecretKey(t.settings)).key,
-      })
-      await work(catalog)
-      await catalog.close()
-    })
   const addOperation = async (id: string, backupId: string) => {
-    await direct(catalog =>
+    await direct(t, catalog =>
       insertOperation(catalog, operation(id, { backupId, state: 'running', runId: 'r' }), null),
     )
     return { operationId: id, backupId, connection: 'shop', destination: 'vault' }
   }
   const close = (id: string) =>
-    direct(async catalog => {
+    direct(t, async catalog => {
       await updateOperation(catalog, id, { state: 'failed' })
     })
   const list = async (api: TestApi) =>
     (await api.call<{ items: BackupView[] }>('GET', '/v1/backups')).body.items
-  const objects = async () =>
-    (await readdir(path, { recursive: true, withFileTypes: true }))
-      .filter(entry => entry.isFile())
-      .map(entry => join(entry.parentPath, entry.name).slice(path.length + 1))
-      .sort()
-
   test('the catalog is lost: rebuilt from the destination it is equal, and read-only until takeover', async () => {
     const to = await opened(t, 'vault')
     for (const n of [1, 2, 3]) {
@@ -102,9 +82,9 @@ describe('rebuild, takeover, sweep', () => {
       assert.deepEqual((await other.call<{ items: unknown[] }>('GET', '/v1/connections')).body.items, [])
 
       // The second one may not sweep; after takeover it is the first one that may not.
-      const idle = await other.call<Swept>('POST', '/v1/sweep', {})
+      const idle = await sweepHere(other)
       assert.deepEqual(
-        idle.body.skipped.map(one => one.code),
+        idle.skipped.map(one => one.code),
         ['destination.read-only'],
       )
       const taken = await other.call<Taken>('POST', '/v1/destinations/vault/takeover', {
@@ -114,9 +94,9 @@ describe('rebuild, takeover, sweep', () => {
       assert.equal(taken.body.warnings.length, 1)
       assert.match(taken.body.warnings[0] ?? '', /can write no more/)
       assert.equal((await other.call<DestinationView>('GET', '/v1/destinations/vault')).body.readOnly, false)
-      const former = await t.call<Swept>('POST', '/v1/sweep', {})
+      const former = await sweepHere(t)
       assert.deepEqual(
-        former.body.skipped.map(one => one.code),
+        former.skipped.map(one => one.code),
         ['destination.read-only'],
       )
       assert.equal((await t.call<DestinationView>('GET', '/v1/destinations/vault')).body.readOnly, true)
@@ -176,106 +156,5 @@ describe('rebuild, takeover, sweep', () => {
       await writeFile(manifestOf(first.id), whole)
       await other.stop()
     }
-  })
-
-  test('sweep: leftovers of closed operations go, what is open, committed or not ours stays', async () => {
-    const to = await opened(t, 'vault')
-    try {
-      const open = await addOperation('op-open0000001', newBackupId())
-      const openAttempt = await attemptOf(t, to, open)
-      const given = await addOperation('op-given000001', newBackupId())
-      const givenAttempt = await attemptOf(t, to, given)
-      const upload = await to.openUpload(`${givenAttempt.key}.part`)
-      const done = await addOperation('op-done0000001', newBackupId())
-      const lost = await attemptOf(t, to, done)
-      const won = await attemptOf(t, to, done)
-      const manifest = await commit(t, to, done, won)
-      await workerOf(t).recordBackup(backupFacts(manifest, done.operationId), [await foundIn(to, manifest)])
-      // Its operation is closed, and another one is at work on the same backup there, as a copying is.
-      const first = await addOperation('op-first000001', newBackupId())
-      const inUse = await attemptOf(t, to, first)
-      await close(first.operationId)
-      await addOperation('op-again000001', first.backupId)
-      const foreign = `${backupPrefix('shop', newBackupId())}someAttempt/items.zst`
-      await to.put(foreign, Buffer.from('not recorded by us'))
-      await mkdir(join(t.settings.tempDir, 'data', given.operationId), { recursive: true })
-      await close(given.operationId)
-      await close(done.operationId)
-
-      const expected = [
-        'host op-given000001',
-        `upload vault/${givenAttempt.key}.part`,
-        `vault/${givenAttempt.key}`,
-        `vault/${lost.key}`,
-      ].sort()
-      const before = await objects()
-      const dry = await t.call<Swept>('POST', '/v1/sweep', { dryRun: true })
-      assert.deepEqual(dry.body.removed.sort(), expected)
-      assert.deepEqual(await objects(), before)
-
-      const swept = await t.call<Swept>('POST', '/v1/sweep', {})
-      assert.deepEqual(swept.body.removed.sort(), expected)
-      // Nobody knows whose that is: said, and left.
-      const [found] = swept.body.skipped
-      assert.equal(swept.body.skipped.length, 1)
-      assert.ok(
-        found?.what.startsWith(`vault/${foreign.split('/').slice(0, 3).join('/')}/ (1 objects`),
-        found?.what,
-      )
-      const after = await objects()
-      for (const stays of [openAttempt.key, inUse.key, won.key, foreign])
-        assert.ok(after.includes(stays), stays)
-      for (const goes of [givenAttempt.key, lost.key]) assert.ok(!after.includes(goes), goes)
-      assert.ok(after.includes(`${backupPrefix('shop', given.backupId)}deleted.json`))
-      assert.equal(await to.listParts(`${givenAttempt.key}.part`, upload), undefined)
-      assert.deepEqual((await t.call<Swept>('POST', '/v1/sweep', {})).body.removed, [])
-
-      // Asked to, a sweep removes it, but not on the day it was written to.
-      const young = await t.call<Swept>('POST', '/v1/sweep', { unknown: true, destination: 'vault' })
-      assert.deepEqual(young.body.removed, [])
-      assert.match(young.body.skipped[0]?.detail ?? '', /so it stays/)
-      const daysAgo = new Date(Date.now() - 3 * 24 * 3_600_000)
-      await utimes(join(path, foreign), daysAgo, daysAgo)
-      const rest = { unknown: true, destination: 'vault' }
-      const dryOld = await t.call<Swept>('POST', '/v1/sweep', { ...rest, dryRun: true })
-      assert.equal(dryOld.body.removed.length, 1)
-      assert.ok((await objects()).includes(foreign))
-      const old = await t.call<Swept>('POST', '/v1/sweep', rest)
-      assert.deepEqual(old.body.removed, dryOld.body.removed)
-      const left = await objects()
-      assert.ok(!left.includes(foreign))
-      assert.ok(left.includes(openAttempt.key), 'that of the open operation stays, however old')
-    } finally {
-      await to.close()
-    }
-  })
-
-  test('sweep: staging that the catalog does not know is said, and goes on request; probes of the dead go by themselves', async () => {
-    const staged = (room: string, name: string) => join(t.settings.tempDir, room, name)
-    const names = ['op-unknown00001', 'probe-old', 'probe-young']
-    for (const name of names) {
-      for (const room of ['data', 'jobs']) await mkdir(staged(room, name), { recursive: true })
-    }
-    const longAgo = new Date(Date.now() - 3_600_000)
-    for (const room of ['data', 'jobs']) await utimes(staged(room, 'probe-old'), longAgo, longAgo)
-    const there = async () =>
-      (await readdir(join(t.settings.tempDir, 'data'))).filter(one => names.includes(one))
-
-    const first = await t.call<Swept>('POST', '/v1/sweep', {})
-    assert.deepEqual(first.body.removed, [])
-    assert.deepEqual(
-      first.body.skipped.map(({ what, code }) => [what, code]),
-      [['host op-unknown00001', 'request.not-found']],
-    )
-    const dry = await t.call<Swept>('POST', '/v1/sweep', { dryRun: true, unknown: true })
-    assert.deepEqual(dry.body.removed, ['host op-unknown00001'])
-    assert.deepEqual(await there(), names)
-    const swept = await t.call<Swept>('POST', '/v1/sweep', { unknown: true })
-    assert.deepEqual([swept.body.removed, swept.body.skipped], [['host op-unknown00001'], []])
-    await t.restart()
-    await eventually('what a dead process had asked with is gone', async () =>
-      (await there()).includes('probe-old') ? undefined : true,
-    )
-    assert.deepEqual(await there(), ['probe-young'])
   })
 })

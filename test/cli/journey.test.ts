@@ -173,8 +173,11 @@ describe('a journey with the command line', () => {
     const rebuilt = await json('catalog', 'rebuild')
     assert.ok(rebuilt.found >= 2)
     assert.deepEqual(rebuilt.refused, [])
-    const swept = await json('sweep', '--dry-run')
-    assert.equal(swept.dryRun, true)
+    const told = await cli('sweep', '--dry-run', '--json')
+    assert.equal(told.code, 0, told.stderr)
+    const swept = JSON.parse(told.stdout.trim().split('\n').at(-1) ?? '')
+    assert.deepEqual([swept.kind, swept.dryRun, swept.state], ['sweep', true, 'succeeded'])
+    assert.deepEqual(swept.swept.skipped, [])
     assert.equal((await cli('takeover', 'nowhere')).code, 4)
   })
 

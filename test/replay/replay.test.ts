@@ -65,6 +65,7 @@ describe('histories of real runs', () => {
       'scrub',
       'swap-postgresql',
       'swap-sqlite',
+      'sweep',
       'verify',
     ])
     const types = (name: string) => new Set(read(name).events.map(event => event.eventType))

@@ -18,6 +18,7 @@ import {
   removeOtherAttempts,
   settled,
 } from '../../storage/backups.ts'
+import { commitCopy } from '../../storage/copy.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { createInstallation } from '../../storage/keys.ts'
 import { signManifest, verifyManifest } from '../../storage/manifest.ts'
@@ -269,14 +270,15 @@ describe('giving up', () => {
       await abandon(destination, 'shop', backupId, why)
       const day = 24 * 3600 * 1000
       const later = (days: number) => new Date(Date.now() + days * day)
-      assert.deepEqual(await purgeDeleted(destination, later(29)), [])
+      assert.deepEqual(await purgeDeleted(destination, later(29), false), [])
       await destination.put(`${prefix}one/late`, Buffer.from('a zombie was here'))
-      assert.deepEqual(await purgeDeleted(destination, later(31)), [])
+      assert.deepEqual(await purgeDeleted(destination, later(31), false), [])
       await destination.remove(`${prefix}one/late`)
       // The store's own time counts too: the younger of the two decides.
       await utimes(join(directory, deletedKey), later(5), later(5))
-      assert.deepEqual(await purgeDeleted(destination, later(31)), [])
-      assert.deepEqual(await purgeDeleted(destination, later(36)), [backupId])
+      assert.deepEqual(await purgeDeleted(destination, later(31), false), [])
+      assert.deepEqual(await purgeDeleted(destination, later(36), true), [backupId])
+      assert.deepEqual(await purgeDeleted(destination, later(36), false), [backupId])
       assert.deepEqual(await keysOf(destination), [])
     })
   })
@@ -287,6 +289,27 @@ const sidecar = (attemptId: string, mark = 'x') => ({
   backupId,
   attemptId,
   artifacts: [{ name: 'a', jwe: { protected: mark } }],
+})
+
+describe('the commit of a copy', () => {
+  it('is refused while one of its artifacts is not there, and puts nothing', async () => {
+    await inDestination(from =>
+      inDestination(async to => {
+        const one = await attempt(from, 'one')
+        await commitManifest(from, one)
+        const object = `${prefix}${one.artifacts[0]?.object}`
+        const refused = { code: 'destination.object-missing', message: /is gone again/ }
+        await assert.rejects(commitCopy(from, to, 'shop', backupId), refused)
+        const bytes = (await from.read(object)) ?? new Uint8Array()
+        await to.put(object, bytes.subarray(1))
+        await assert.rejects(commitCopy(from, to, 'shop', backupId), { code: refused.code })
+        assert.deepEqual(await keysOf(to), [object])
+        await to.put(object, bytes)
+        await commitCopy(from, to, 'shop', backupId)
+        assert.equal((await settled(to, 'shop', backupId)).state, 'committed')
+      }),
+    )
+  })
 })
 
 describe('key sidecars', () => {

@@ -236,6 +236,9 @@ export async function startStack(
     async restore(body: Record<string, unknown>): Promise<OperationView> {
       return (await expectOk<{ operation: OperationView }>('POST', '/v1/restores', body)).operation
     },
+    async sweep(body: Record<string, unknown> = {}): Promise<OperationView> {
+      return (await expectOk<{ operation: OperationView }>('POST', '/v1/sweep', body)).operation
+    },
     backups: async (connection: string) =>
       (await expectOk<{ items: BackupView[] }>('GET', `/v1/backups?connection=${connection}`)).items,
     refused: (method: string, path: string, body?: unknown) => call<Problem>(method, path, body),
