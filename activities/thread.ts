@@ -23,6 +23,14 @@ interface Running {
   reject(error: unknown): void
 }
 
+export const stepsThreadOptions = {
+  // Buffers lie outside; what is young here is small, and a larger place for it would only be given back late.
+  resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  // Node would close at the thread's end whatever was opened by number in it, by that number. A feed's end belongs to its socket
+  // by then: it was closed long ago, and the number is somebody else's.
+  trackUnmanagedFds: false,
+} as const
+
 /** A thread that died takes its steps with it, to be tried again; another one is started with the next step. */
 export async function openStepsThread(options: ContextOptions): Promise<StepsThread> {
   const running = new Map<number, Running>()
@@ -31,9 +39,8 @@ export async function openStepsThread(options: ContextOptions): Promise<StepsThr
 
   const start = (): Worker => {
     const thread = new Worker(new URL('./thread-program.ts', import.meta.url), {
+      ...stepsThreadOptions,
       workerData: options,
-      // Buffers lie outside; what is young here is small, and a larger place for it would only be given back late.
-      resourceLimits: { maxYoungGenerationSizeMb: 8 },
     })
     // What keeps the process alive is Temporal's worker.
     thread.unref()
