@@ -12,12 +12,12 @@ import { type ArtifactEntry, associatedDataFor, type SignedManifest } from '../m
 import type { AttemptArtifact, AttemptRecord, BackupInput, Lost } from '../model/records.ts'
 import { backupPrefix, settled } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
-import { isOfDestination } from '../storage/retry.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
+import { mostHopeful } from './copies.ts'
 import type { Encoder } from './encoder.ts'
 import { writerEpoch } from './epoch.ts'
-import { atEach, placesOf, standIns } from './places.ts'
+import { atEach, lostOf, placesOf, standIns, tryEach } from './places.ts'
 
 /** What one attempt made: everything the manifest needs to know of its artifacts. */
 export interface Made {
@@ -117,6 +117,7 @@ export async function openAttempt(
   return { attempt: record, destinations: done, lost }
 }
 
+/** Where it was asked for; what stands in for those that are away is written down before it is opened there. */
 async function openSomewhere(
   context: WorkerContext,
   turn: Turn,
@@ -124,34 +125,17 @@ async function openSomewhere(
   record: AttemptRecord,
 ): Promise<{ done: string[]; lost: Lost[] }> {
   const open = (name: string) => openAt(context, turn, record, name)
-  let first: Awaited<ReturnType<typeof atEach<void>>>
-  const instead = standIns(
-    input,
-    record.destinations.map(destination => ({ destination, code: '', detail: '' })),
-    record.destinations,
-  )
-  try {
-    first = await atEach(turn, record.destinations, open)
-  } catch (error) {
-    if (!isOfDestination(error) || instead.length === 0) throw error
-    const { code, message: detail } = error
-    first = {
-      done: new Map(),
-      lost: record.destinations.map(destination => ({ destination, code, detail })),
-    }
+  const asked = await tryEach(turn, record.destinations, open)
+  const others = standIns(input, lostOf(asked.failures), record.destinations)
+  if (others.length > 0) {
+    record.destinations.push(...others)
+    await context.catalog.recordAttempt(record)
   }
-  const done = [...first.done.keys()]
-  const others = standIns(input, first.lost, record.destinations)
-  if (others.length === 0) return { done, lost: first.lost }
-  record.destinations.push(...others)
-  await context.catalog.recordAttempt(record)
-  try {
-    const second = await atEach(turn, others, open)
-    return { done: [...done, ...second.done.keys()], lost: [...first.lost, ...second.lost] }
-  } catch (error) {
-    if (!isOfDestination(error) || done.length === 0) throw error
-    return { done, lost: first.lost }
-  }
+  const instead = await tryEach(turn, others, open)
+  const done = [...asked.done.keys(), ...instead.done.keys()]
+  const failures = new Map([...asked.failures, ...instead.failures])
+  if (done.length === 0) throw mostHopeful([...failures.values()])
+  return { done, lost: lostOf(failures) }
 }
 
 async function openAt(

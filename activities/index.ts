@@ -2,7 +2,7 @@
  * The activities by the names workflows call them. One file per step; this one only joins them to the boundary.
  */
 import { resolveSecrets } from '../catalog/secret-references.ts'
-import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
+import { type ErrorFacts, HoldfastError, hasCode } from '../model/errors.ts'
 import type {
   BackupInput,
   CopyInput,
@@ -83,7 +83,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         return await work(t)
       } catch (error) {
         // Credentials may be mended while the operation waits: the next run fetches them afresh.
-        if (error instanceof HoldfastError && error.code === 'destination.denied') worker.forgetDestinations()
+        if (hasCode(error, 'destination.denied')) worker.forgetDestinations()
         throw error
       }
     })

@@ -17,6 +17,17 @@ export async function atEach<T>(
   destinations: readonly string[],
   act: (destination: string) => Promise<T>,
 ): Promise<{ done: Map<string, T>; lost: Lost[] }> {
+  const { done, failures } = await tryEach(turn, destinations, act)
+  if (done.size === 0 && failures.size > 0) throw mostHopeful([...failures.values()])
+  return { done, lost: lostOf(failures) }
+}
+
+/** The same where others may stand in: that none can is an answer. */
+export async function tryEach<T>(
+  turn: Pick<Turn, 'signal'>,
+  destinations: readonly string[],
+  act: (destination: string) => Promise<T>,
+): Promise<{ done: Map<string, T>; failures: Map<string, HoldfastError> }> {
   const done = new Map<string, T>()
   const failures = new Map<string, HoldfastError>()
   for (const destination of destinations) {
@@ -33,8 +44,7 @@ export async function atEach<T>(
       failures.set(destination, error)
     }
   }
-  if (done.size === 0 && failures.size > 0) throw mostHopeful([...failures.values()])
-  return { done, lost: lostOf(failures) }
+  return { done, failures }
 }
 
 export const lostOf = (failures: ReadonlyMap<string, HoldfastError>): Lost[] =>

@@ -3,7 +3,7 @@
  * again, whatever Temporal remembers. The way back is open until the new database was handed over.
  */
 import { engineOf } from '../engines/index.ts'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
@@ -84,7 +84,7 @@ async function keptIdentity(steps: StepContext, plan: StoredRestorePlan): Promis
 
 /** What an outage hinders is tried again for as long as the step may. */
 function passing(error: unknown): unknown {
-  if (error instanceof HoldfastError && error.code === 'database.unreachable') {
+  if (hasCode(error, 'database.unreachable')) {
     return new HoldfastError('host.unreachable', error.message, { hint: error.hint })
   }
   return error

@@ -5,7 +5,7 @@
 import type { Readable } from 'node:stream'
 import type { ArtifactSpec } from '../engines/engine.ts'
 import { codecOf } from '../model/compression.ts'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
 import type { AttemptArtifact, AttemptRecord, Lost } from '../model/records.ts'
 import type { Destination, PartInfo } from '../storage/destination.ts'
@@ -123,7 +123,7 @@ export async function completeObjects(
       await destination.completeUpload(artifact.key, uploadId, parts[name] ?? [], { signal: turn.signal })
     } catch (error) {
       // Tried again after a lost answer: it may be the object already.
-      const isGone = error instanceof HoldfastError && error.code === 'destination.upload-gone'
+      const isGone = hasCode(error, 'destination.upload-gone')
       if (!isGone || (await destination.stat(artifact.key))?.bytes !== storedBytes) throw error
     }
     await expectStored(destination, artifact.key, storedBytes)

@@ -3,7 +3,7 @@ import type { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
-import { errorTable, HoldfastError } from '../model/errors.ts'
+import { errorTable, HoldfastError, hasCode } from '../model/errors.ts'
 import type { Problem } from '../model/views.ts'
 import type { Log } from './log.ts'
 
@@ -23,7 +23,7 @@ export function inField<T>(field: string, read: () => T): T {
   try {
     return read()
   } catch (error) {
-    if (!(error instanceof HoldfastError) || error.code !== 'request.invalid') throw error
+    if (!hasCode(error, 'request.invalid')) throw error
     const [{ path, message }] = fieldsIn(error) as [Field]
     throw new InvalidRequest([{ path: path || field, message }], `${error.message} ${error.hint}`)
   }

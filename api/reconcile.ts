@@ -15,7 +15,7 @@ import {
   updateOperation,
 } from '../catalog/operations.ts'
 import { giveRunBack } from '../catalog/schedule-runs.ts'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import { copyWhatIsMissing } from './copying.ts'
@@ -42,7 +42,7 @@ async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<
     try {
       await settle(context, operation, lastWordSeconds)
     } catch (error) {
-      const unreachable = error instanceof HoldfastError && error.code === 'temporal.unreachable'
+      const unreachable = hasCode(error, 'temporal.unreachable')
       context.log[unreachable ? 'debug' : 'warn']('an operation could not be reconciled', {
         operation: operation.id,
         reason: error instanceof Error ? error.message : String(error),

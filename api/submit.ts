@@ -15,7 +15,7 @@ import {
   removeQueued,
   updateOperation,
 } from '../catalog/operations.ts'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import type { OperationRecord, Patience } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
@@ -111,7 +111,7 @@ async function taken(
     await insertOperation(catalog, operation, requestKey, also)
     return undefined
   } catch (error) {
-    const exists = error instanceof HoldfastError && error.code === 'request.exists'
+    const exists = hasCode(error, 'request.exists')
     const other = exists && requestKey !== null ? await operationOfRequest(catalog, requestKey) : undefined
     if (!other) throw error
     return other

@@ -1,6 +1,6 @@
 /** The catalog as a worker sees it: each method is one call to the API's internal routes. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HoldfastError, isErrorCode } from '../model/errors.ts'
+import { HoldfastError, hasCode, isErrorCode } from '../model/errors.ts'
 import type { WorkerCatalog } from './worker.ts'
 
 /** A restarting API is waited for this long (pauses between tries, in ms); what lasts longer is the caller's to retry. */
@@ -25,7 +25,7 @@ export function catalogClient(options: {
       } catch (error) {
         options.signal?.throwIfAborted()
         const pause = pausesMs[attempt]
-        const passing = error instanceof HoldfastError && error.code === 'api.unreachable'
+        const passing = hasCode(error, 'api.unreachable')
         if (!passing || pause === undefined) throw error
         await sleep(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {})
       }

@@ -1,5 +1,5 @@
 /** Wrapping and opening data keys with the keys of this process. */
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { RotateInput } from '../model/records.ts'
 import type { Json } from '../model/types.ts'
 import { type Keyring, keyFilesOf, type OpeningKey, type Recipient, recipientOf } from '../storage/keys.ts'
@@ -78,7 +78,7 @@ async function firstThatOpens(
       failures.push(error)
     }
   }
-  const locked = failures.find(error => error instanceof HoldfastError && error.code === 'key.locked')
+  const locked = failures.find(error => hasCode(error, 'key.locked'))
   throw locked ?? failures[0] ?? new HoldfastError('request.invalid', 'There is nothing to open.')
 }
 

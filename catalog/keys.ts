@@ -3,7 +3,7 @@
  * processes share the catalog, it holds a copy of each, sealed as all secrets are, and every process brings its directory
  * up to that before it looks: a key that was made or put there on one machine is on all of them.
  */
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { RecipientFile } from '../model/manifest.ts'
 import {
   type AnyKeyFile,
@@ -121,7 +121,7 @@ export async function addKey<T>(
     await keyring(catalog, directory)
   } catch (error) {
     await removeKeyFile(directory, file)
-    if (error instanceof HoldfastError && error.code === 'key.invalid') {
+    if (hasCode(error, 'key.invalid')) {
       throw new HoldfastError(
         'request.exists',
         `Making key file ${file}: another process has just made it.`,

@@ -1,6 +1,6 @@
 /** Follows one operation and shows it: a list that is redrawn on a terminal, plain lines elsewhere, JSON lines for programs. */
 
-import { errorTable, HoldfastError, isErrorCode } from '../model/errors.ts'
+import { errorTable, hasCode, isErrorCode } from '../model/errors.ts'
 import { closedStates } from '../model/types.ts'
 import { accepted, type OperationView, operationView } from '../model/views.ts'
 import type { Client } from './client.ts'
@@ -61,7 +61,7 @@ async function ask(client: Client, id: string): Promise<OperationView> {
     try {
       return await client.get(operationView, `/v1/operations/${encodeURIComponent(id)}`)
     } catch (error) {
-      const away = error instanceof HoldfastError && error.code === 'api.unreachable'
+      const away = hasCode(error, 'api.unreachable')
       if (!away || Date.now() - since > patienceSeconds * 1000) throw error
       await new Promise(resolve => setTimeout(resolve, 1000))
     }

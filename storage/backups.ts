@@ -138,7 +138,7 @@ export async function abandon(
   try {
     await mark()
   } catch (error) {
-    if (!(error instanceof HoldfastError) || error.code !== 'destination.full') throw error
+    if (!hasCode(error, 'destination.full')) throw error
     // No room for the marker: what would be removed after it makes the room. The manifest goes first: from then on there
     // is no backup either. A commit that is still under way could bring it back without its objects; the marker that is
     // put right after ends that, as it always does.

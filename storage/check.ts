@@ -1,6 +1,6 @@
 /** Whether a destination takes, gives back, lists and removes what a backup needs. */
 import { randomBytes } from 'node:crypto'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { CallOptions, Destination } from './destination.ts'
 import { precheckFolder } from './object-key.ts'
 
@@ -48,7 +48,7 @@ async function expectConditionalPut(
   try {
     await destination.put(key, body, { ...options, ifAbsent: true })
   } catch (error) {
-    if (error instanceof HoldfastError && error.code === 'destination.exists') return
+    if (hasCode(error, 'destination.exists')) return
     throw error
   }
   throw new HoldfastError(

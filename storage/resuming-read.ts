@@ -4,7 +4,7 @@
  */
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HoldfastError } from '../model/errors.ts'
+import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { CallOptions } from './destination.ts'
 import { passes } from './retry-calls.ts'
 
@@ -110,7 +110,7 @@ async function* chunks(
       options.signal?.throwIfAborted()
       opened?.body.destroy()
       const explained = reading.explain(error)
-      if (explained instanceof HoldfastError && explained.code === 'destination.exists') {
+      if (hasCode(explained, 'destination.exists')) {
         throw new HoldfastError('destination.corrupted', `${where} changed while it was read.`)
       }
       fruitless += 1

@@ -16,7 +16,7 @@ import { writerIdentity } from '../../catalog/installation.ts'
 import type { Catalog } from '../../catalog/open.ts'
 import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { trustedInstallations } from '../../catalog/trust.ts'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import { type DestinationInput, destinationInput, takeoverInput } from '../../model/inputs.ts'
 import type { EpochDocument } from '../../model/manifest.ts'
 import { homePaths } from '../../model/settings.ts'
@@ -211,7 +211,7 @@ async function claim(
   try {
     return { epoch: await claimOrCheck(opened, await writerIdentity(catalog), remembered) }
   } catch (error) {
-    if (error instanceof HoldfastError && error.code === 'destination.read-only') return { epoch: null }
+    if (hasCode(error, 'destination.read-only')) return { epoch: null }
     throw error
   }
 }

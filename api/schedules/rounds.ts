@@ -5,7 +5,7 @@
 import { writerIdentity } from '../../catalog/installation.ts'
 import { boundedTimes, enterDueTimes, forgetOldRuns, pendingRuns } from '../../catalog/schedule-runs.ts'
 import { findSchedule, listSchedules, noteCarried } from '../../catalog/schedules.ts'
-import { HoldfastError } from '../../model/errors.ts'
+import { hasCode } from '../../model/errors.ts'
 import type { ScheduleRecord } from '../../model/schedules.ts'
 import type { ApiContext } from '../context.ts'
 import { type Carried, carriedOf, differences, installationOf } from './carried.ts'
@@ -42,7 +42,7 @@ async function attempt(
     await work()
     return true
   } catch (error) {
-    const unreachable = error instanceof HoldfastError && error.code === 'temporal.unreachable'
+    const unreachable = hasCode(error, 'temporal.unreachable')
     log[unreachable ? 'debug' : 'warn']('a schedule could not be kept', {
       ...(schedule === undefined ? {} : { schedule }),
       reason: error instanceof Error ? error.message : String(error),

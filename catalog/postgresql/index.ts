@@ -1,7 +1,7 @@
 /** A catalog on PostgreSQL: shared by any number of API processes. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Kysely, sql, type Transaction } from 'kysely'
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { OpenDialect } from '../dialect.ts'
 import type { CatalogTables } from '../schema.ts'
 import { type Address, readAddress } from './address.ts'
@@ -42,7 +42,7 @@ export async function openPostgresql(url: string, process: string): Promise<Open
         } catch (error) {
           if (!leftNothing(error) || Date.now() > until) throw error
           // A row that came between is seen by the next try. Where it is still in the way then, that is the answer.
-          if (error instanceof HoldfastError && error.code === 'request.exists') inTheWay += 1
+          if (hasCode(error, 'request.exists')) inTheWay += 1
           if (inTheWay > rowTries) throw error
           await sleep(pauseMs * (0.5 + Math.random()))
         }

@@ -1,6 +1,6 @@
 /** What a new Holdfast needs before its first backup: a key, so that backups are encrypted, and a place for them. */
 import { pathToFileURL } from 'node:url'
-import { HoldfastError } from '../../model/errors.ts'
+import { hasCode } from '../../model/errors.ts'
 import { homePaths, type Settings } from '../../model/settings.ts'
 import { destinationView, keyView, page } from '../../model/views.ts'
 import type { Client } from '../client.ts'
@@ -28,6 +28,6 @@ export async function firstThings(
 
 async function unlessThere(made: Promise<unknown>): Promise<void> {
   await made.catch(error => {
-    if (!(error instanceof HoldfastError && error.code === 'request.exists')) throw error
+    if (!hasCode(error, 'request.exists')) throw error
   })
 }

@@ -45,7 +45,7 @@ export async function putObject(
       body.length,
     )
   } catch (error) {
-    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+    if (!hasCode(error, 'destination.exists')) throw error
     // The answer to an earlier try may have been lost: then what is there is ours, byte for byte.
     if (lastTry > 1) {
       const ours = await ownObject(

@@ -72,7 +72,7 @@ async function findConditionalPut(
     await putObject(store, key, body, { ...options, ifAbsent: true })
     store.findings.conditionalPut = false
   } catch (error) {
-    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+    if (!hasCode(error, 'destination.exists')) throw error
   }
 }
 

@@ -50,7 +50,7 @@ async function putIfAbsent(
   try {
     return await putOnce(store, key, body, options, true)
   } catch (error) {
-    if (!(error instanceof HoldfastError) || error.code !== 'destination.exists') throw error
+    if (!hasCode(error, 'destination.exists')) throw error
     // The SDK may have tried again after an answer was lost: then what is there is ours, byte for byte.
     if (Number(error.context.attempts) > 1) {
       const ours = await ownObject(

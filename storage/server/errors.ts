@@ -1,5 +1,5 @@
 /** What a machine's shell and its programs say, in our words. */
-import { HoldfastError } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
 import { meanings } from '../local/errors.ts'
 import type { Store } from './ask.ts'
 import { exits } from './shell.ts'
@@ -65,7 +65,7 @@ export function failed(store: Store, doing: string, exit: number, stderr: string
 
 /** A link that broke is a store that does not answer; what else a host may say (another key, a login refused) stays. */
 export function explained(store: Store, doing: string, error: unknown): unknown {
-  if (!(error instanceof HoldfastError) || error.code !== 'host.unreachable') return error
+  if (!hasCode(error, 'host.unreachable')) return error
   return new HoldfastError('destination.unreachable', `${doing} in ${store.uri} failed: ${error.message}`, {
     cause: error,
   })
