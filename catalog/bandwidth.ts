@@ -3,14 +3,16 @@
  * does not ask any more, because it has ended or its process died, is forgotten, and the others get its share.
  */
 import { fairShares, type LimitedKind, limitAt, parseLimit } from '../model/bandwidth.ts'
+import { HoldfastError } from '../model/errors.ts'
 import type { Transfer } from '../model/records.ts'
+import { closedStates } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 
 /** A transfer counts for so long after it asked. */
 const countsMs = 6000
 
-const scopeOf = (kind: LimitedKind | 'operation', name: string) => `${kind}/${name}`
+const scopeOf = (kind: LimitedKind, name: string) => `${kind}/${name}`
 
 export interface BandwidthLimit {
   kind: LimitedKind
@@ -38,6 +40,37 @@ export async function listLimits(catalog: Catalog, now: Date): Promise<Bandwidth
       bytesPerSecond: limitAt(parseLimit(rules), now),
       transfers: live.filter(one => one.scope === scope).length,
     }
+  })
+}
+
+/**
+ * Takes the place of what the operation was asked for with; null: it has no limit of its own any more. Throws `request.invalid`,
+ * `request.not-found`, and `operation.state` once it is closed.
+ */
+export async function limitOperation(
+  catalog: Catalog,
+  id: string,
+  rules: string | null,
+  now: Date,
+): Promise<void> {
+  // What was asked for stays in its input: that there is no limit has to be said, too.
+  const text = rules ?? 'none'
+  parseLimit(text)
+  await catalog.transaction(async tx => {
+    const row = await tx.selectFrom('operations').select('state').where('id', '=', id).executeTakeFirst()
+    if (!row) throw new HoldfastError('request.not-found', `There is no operation ${id}.`)
+    if (closedStates.some(state => state === row.state)) {
+      throw new HoldfastError(
+        'operation.state',
+        `Operation ${id} is ${row.state}: it transfers nothing any more.`,
+      )
+    }
+    const columns = { rules: text, changed_at: now.toISOString() }
+    await tx
+      .insertInto('bandwidth_limits')
+      .values({ scope: scopeOf('operation', id), ...columns })
+      .onConflict(conflict => conflict.column('scope').doUpdateSet(columns))
+      .execute()
   })
 }
 
@@ -106,7 +139,8 @@ async function limitsOn(
   { operationId, destination, host }: Transfer,
   now: Date,
 ): Promise<Map<string, number>> {
-  const scopes = [scopeOf('destination', destination), scopeOf('host', host)]
+  const ownScope = scopeOf('operation', operationId)
+  const scopes = [scopeOf('destination', destination), scopeOf('host', host), ownScope]
   const rows = await db.selectFrom('bandwidth_limits').selectAll().where('scope', 'in', scopes).execute()
   const row = await db
     .selectFrom('operations')
@@ -116,7 +150,7 @@ async function limitsOn(
   const own = row && (JSON.parse(row.input) as { bandwidth?: string }).bandwidth
   const rules = [
     ...rows.map(one => [one.scope, one.rules] as const),
-    ...(own === undefined ? [] : [[scopeOf('operation', operationId), own] as const]),
+    ...(own === undefined || rows.some(({ scope }) => scope === ownScope) ? [] : [[ownScope, own] as const]),
   ]
   return new Map(
     rules.flatMap(([scope, text]) => {

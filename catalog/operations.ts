@@ -8,6 +8,7 @@ import {
   type OperationKind,
   type OperationState,
 } from '../model/types.ts'
+import { forgetLimit } from './bandwidth.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import type { Catalog } from './open.ts'
 import { giveUpOwnKeys } from './own-keys.ts'
@@ -227,6 +228,7 @@ export async function updateOperation(
     if (closing) {
       await giveUpOwnKeys(tx, id)
       await unpin(tx, id)
+      await forgetLimit(tx, 'operation', id)
     }
     return true
   })

@@ -18,9 +18,10 @@ interface Rule {
   bytesPerSecond: number | null
 }
 
-/** What a limit can be about: all that goes to and comes from a destination, or passes a host. */
+/** What a lasting limit can be about: all that goes to and comes from a destination, or passes a host. */
 export const limitedKinds = ['destination', 'host'] as const
-export type LimitedKind = (typeof limitedKinds)[number]
+/** An operation has its own from when it was asked for, and may get another one while it is open. */
+export type LimitedKind = (typeof limitedKinds)[number] | 'operation'
 
 const units: Record<string, number> = {
   b: 1,

@@ -201,6 +201,9 @@ const bandwidthLimit = z
 /** null: no limit any more. */
 export const bandwidthInput = z.strictObject({ limit: bandwidthLimit.nullable() })
 
+/** Of an operation while it is open. null: no limit of its own any more. */
+export const operationChange = z.strictObject({ bandwidth: bandwidthLimit.nullable() })
+
 const compressionInput = z
   .strictObject({
     method: z.enum(compressionMethods).optional(),

@@ -365,7 +365,7 @@ export const tieringView = z.object({
 })
 
 export const bandwidthView = z.object({
-  kind: z.enum(limitedKinds),
+  kind: z.enum([...limitedKinds, 'operation']),
   name: z.string(),
   limit: z.string(),
   /** What it allows now; null: no limit. */

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { findApproval } from '../../catalog/approvals.ts'
+import { limitOperation } from '../../catalog/bandwidth.ts'
 import { findKept } from '../../catalog/kept.ts'
 import { readLog } from '../../catalog/log.ts'
 import { isClosed, listOperations, readOperation } from '../../catalog/operations.ts'
 import { sweptBy } from '../../catalog/sweeps.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { slugPattern } from '../../model/ids.ts'
+import { operationChange } from '../../model/inputs.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import { logEntryView, type OperationView, operationView, page } from '../../model/views.ts'
 import { requestCancel } from '../cancel.ts'
@@ -88,6 +90,16 @@ const resume = createRoute({
   responses: { 202: json(operationView, 'Asked'), ...problems },
 })
 
+const change = createRoute({
+  method: 'patch',
+  path: '/v1/operations/{id}',
+  tags,
+  ...requires('operator', 'operation'),
+  summary: 'Give an open operation another limit of bandwidth of its own, or none',
+  request: { params: operationParam, body: body(operationChange) },
+  responses: { 200: json(operationView, 'It holds within seconds'), ...problems },
+})
+
 const log = createRoute({
   method: 'get',
   path: '/v1/operations/{id}/log',
@@ -127,6 +139,11 @@ export function operationRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): 
     )
   })
   app.openapi(show, async c => c.json(await liveView(context, c.req.valid('param').id), 200))
+  app.openapi(change, async c => {
+    const { id } = c.req.valid('param')
+    await limitOperation(catalog, id, c.req.valid('json').bandwidth, new Date())
+    return c.json(operationViewOf(await readOperation(catalog, id), temporal), 200)
+  })
   app.openapi(log, async c => {
     const { id } = await readOperation(catalog, c.req.valid('param').id)
     const { cursor = 0, limit = 50 } = c.req.valid('query')

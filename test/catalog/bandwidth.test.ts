@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { bandwidthShare, listLimits, putLimit } from '../../catalog/bandwidth.ts'
+import { bandwidthShare, limitOperation, listLimits, putLimit } from '../../catalog/bandwidth.ts'
 import { insertDestination, removeDestination } from '../../catalog/destinations.ts'
-import { insertOperation } from '../../catalog/operations.ts'
+import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { fairShares, limitAt, parseLimit } from '../../model/bandwidth.ts'
 import { vault } from './rows.ts'
 import { operation, withCatalog } from './support.ts'
@@ -131,6 +131,24 @@ describe('transfers', () => {
       await putLimit(catalog, 'destination', 'vault', null, at(3601))
       await putLimit(catalog, 'host', 'local', 'none', at(3601))
       assert.equal(await ask(3602), 3e6)
+    }))
+
+  test('of an operation may be changed while it is open, and end with it', () =>
+    withCatalog(async ({ catalog }) => {
+      const own = operation('op-1')
+      const input = { ...own.input, bandwidth: '3MB/s' } as typeof own.input
+      await insertOperation(catalog, { ...own, input }, null)
+      const ask = async (seconds: number) =>
+        (await bandwidthShare(catalog, transfer('a'), at(seconds))).bytesPerSecond
+      await limitOperation(catalog, 'op-1', '5MB/s', at(0))
+      assert.equal(await ask(1), 5e6)
+      await limitOperation(catalog, 'op-1', null, at(2))
+      assert.equal(await ask(3), null, 'what it was asked for with holds no more')
+      await assert.rejects(limitOperation(catalog, 'op-1', 'fast', at(3)), { code: 'request.invalid' })
+      await assert.rejects(limitOperation(catalog, 'op-2', '5MB/s', at(3)), { code: 'request.not-found' })
+      await updateOperation(catalog, 'op-1', { state: 'succeeded' })
+      assert.deepEqual(await listLimits(catalog, at(4)), [])
+      await assert.rejects(limitOperation(catalog, 'op-1', '5MB/s', at(5)), { code: 'operation.state' })
     }))
 
   test('the limit of a destination goes with it', () =>

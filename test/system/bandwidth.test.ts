@@ -76,8 +76,20 @@ describe('bandwidth', () => {
     await eventually('one has all that its own limit leaves it', async () =>
       (await limitedTo(one.id)) === 30_000 ? true : undefined,
     )
-    await stack.expectOk('POST', `/v1/operations/${one.id}/cancel`)
-    assert.equal((await stack.ended(one.id)).state, 'cancelled')
+    const path = `/v1/operations/${one.id}`
+    await stack.expectOk('PATCH', path, { bandwidth: '15kB/s' })
+    await eventually('its own limit is another one', async () =>
+      (await limitedTo(one.id)) === 15_000 ? true : undefined,
+    )
+    assert.equal((await stack.refused('PATCH', path, { bandwidth: 'fast' })).status, 422)
+    await limit('destination/disk', null)
+    await stack.expectOk('PATCH', path, { bandwidth: null })
+    assert.equal((await stack.ended(one.id)).state, 'succeeded')
+    assert.equal((await stack.refused('PATCH', path, { bandwidth: null })).body.code, 'operation.state')
+    assert.deepEqual(
+      (await limits()).filter(({ kind }) => kind === 'operation'),
+      [],
+    )
   })
 
   test('only what there is can be limited, by what is a limit', async () => {
