@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
+import { slugPattern } from '../../model/ids.ts'
 import { environmentWithFiles } from '../context.ts'
 import { carryOut, planInstall, type Step } from '../install/install.ts'
 import { layout, type Part, parts, secrets } from '../install/layout.ts'
@@ -20,6 +21,7 @@ interface InstallOptions extends Options {
   start: boolean
   writable: string[]
   part?: Part
+  host?: string
 }
 interface UninstallOptions extends Options {
   purge?: boolean
@@ -40,6 +42,7 @@ export function installCommands(commands: Command): void {
         'a machine with a worker or the API alone; default: what is installed, else all',
       ).choices(parts),
     )
+    .option('--host <host>', 'with --part worker: it lives on this host, and serves no other')
     .option('--writable <dir>', 'restores may write there, too; may be given again', gather, [])
     .option('--no-start', 'enable the services without starting them')
     .option('--root <dir>', 'write below this directory instead of /, and start nothing', '/')
@@ -55,17 +58,23 @@ Examples:
   holdfast install --dry-run
   sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_CATALOG_URL_FILE=/root/catalog-url holdfast install
   sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_URL=https://holdfast.example \\
-    HOLDFAST_WORKER_TOKEN_FILE=/root/worker.token holdfast install --part worker`,
+    HOLDFAST_WORKER_TOKEN_FILE=/root/worker.token holdfast install --part worker
+  sudo HOLDFAST_TEMPORAL_ADDRESS=temporal.example:7233 HOLDFAST_URL=https://holdfast.example \\
+    HOLDFAST_WORKER_TOKEN_FILE=/root/host.token holdfast install --part worker --host db1`,
     )
     .action(async (_options: unknown, command: Command) => {
       const options: InstallOptions = command.optsWithGlobals()
       const machine = openMachine(resolve(options.root))
+      if (options.host !== undefined && !slugPattern.test(options.host)) {
+        throw new HoldfastError('request.invalid', `"${options.host}" is no name of a host.`)
+      }
       if (options.status === true) return showStatus(machine, options.json === true)
       if (options.dryRun !== true) await checkMachine(machine)
       await checkProgram(program)
       const steps = await planInstall(machine, {
         program,
         part: options.part,
+        host: options.host,
         env: environmentWithFiles(process.env, secrets),
         temporal: () => temporalProgram(options.dryRun === true),
         writable: options.writable.map(path => resolve(path)),

@@ -27,6 +27,8 @@ export interface InstallRequest {
   program: string
   /** Absent: what is installed, else all. */
   part: Part | undefined
+  /** Absent: as it is installed. Of a worker alone. */
+  host: string | undefined
   /** HOLDFAST_… of whoever installs; values from files are read already. */
   env: Record<string, string | undefined>
   /** Temporal's program and the version of its server; asked only if it is to be embedded. */
@@ -72,7 +74,14 @@ export async function planInstall(machine: Machine, request: InstallRequest): Pr
     temporal = { program: to, serverVersion: found.serverVersion, namespace: effective.temporal.namespace }
   }
   const writable = [...new Set([...(await writableBefore(machine)), ...request.writable])].sort()
-  const units = unitTexts({ program: request.program, part, temporal, secrets: present, writable })
+  const host = request.host ?? (await hostBefore(machine))
+  if (host !== undefined && part !== 'worker') {
+    throw new HoldfastError(
+      'settings.invalid',
+      'A worker that lives on a host of its own is installed alone: --part worker.',
+    )
+  }
+  const units = unitTexts({ program: request.program, part, host, temporal, secrets: present, writable })
   const advice = 'Change it by `systemctl edit`.'
   for (const [name, text] of Object.entries(units)) await writeOwn(`${layout.units}/${name}`, text, advice)
 
@@ -129,6 +138,11 @@ function expectComplete(part: Part, values: Record<string, string>, present: rea
 async function writableBefore(machine: Machine): Promise<string[]> {
   const text = (await machine.read(`${layout.units}/holdfast-worker.service`)) ?? ''
   return writableOf(text)
+}
+
+async function hostBefore(machine: Machine): Promise<string | undefined> {
+  const text = (await machine.read(`${layout.units}/holdfast-worker.service`)) ?? ''
+  return /^ExecStart=.* worker --host ([a-z0-9-]+)$/m.exec(text)?.[1]
 }
 
 const userText = `u holdfast - "Holdfast" ${layout.home}\n`

@@ -6,6 +6,8 @@ export interface UnitFacts {
   /** Holdfast's own directory, e.g. /opt/holdfast. */
   program: string
   part: Part
+  /** The worker lives on this host, and serves no other. */
+  host: string | undefined
   /** Absent: the settings name a Temporal of one's own. */
   temporal: { program: string; serverVersion: string; namespace: string } | undefined
   /** Secrets that are there as credentials. */
@@ -51,7 +53,7 @@ const workerUnit = (facts: UnitFacts): string =>
       ...afterTemporal(facts),
     ],
     [
-      `ExecStart=${word(`${facts.program}/bin/holdfast`)} worker`,
+      `ExecStart=${word(`${facts.program}/bin/holdfast`)} worker${facts.host === undefined ? '' : ` --host ${facts.host}`}`,
       ...settings(facts, [
         'HOLDFAST_TEMPORAL_API_KEY',
         ...(facts.part === 'worker' ? (['HOLDFAST_WORKER_TOKEN'] as const) : []),

@@ -262,6 +262,18 @@ describe('holdfast install', () => {
     assert.deepEqual(await snapshot(root), first)
   })
 
+  test('a worker that lives on a host of its own; again keeps it there', async () => {
+    const refused = await install({}, '--host', 'db1')
+    assert.match(refused.stderr, /--part worker/)
+    await ok(await withToken(), '--part', 'worker', '--host', 'db1')
+    const unit = () => readFile(join(root, units, 'holdfast-worker.service'), 'utf8')
+    assert.match(await unit(), /^ExecStart=.*\/bin\/holdfast worker --host db1$/m)
+    const again = await ok({})
+    assert.match(await unit(), /worker --host db1$/m)
+    assert.ok(!again.includes('write '), again)
+    assert.match((await install({}, '--host', 'Not one')).stderr, /no name of a host/)
+  })
+
   test('the API alone: with a Temporal that workers elsewhere reach', async () => {
     const alone = await install({}, '--part', 'api')
     assert.equal(alone.code, 2)
@@ -319,6 +331,7 @@ describe('the units', () => {
   const texts = unitTexts({
     program: '/opt/holdfast',
     part: 'all',
+    host: undefined,
     temporal: { program: '/bin/true', serverVersion: '1.29.1', namespace: 'default' },
     secrets: ['HOLDFAST_CATALOG_URL', 'HOLDFAST_TEMPORAL_API_KEY'],
     writable: ['/srv/data', '/srv/with blank'],
