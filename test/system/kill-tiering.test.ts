@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import type { z } from 'zod'
 import type { OperationView, tieringView } from '../../model/views.ts'
@@ -12,6 +11,7 @@ import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { digestSqlite } from '../support/digest.ts'
 import { makeShop } from '../support/shop.ts'
+import { age } from './aging.ts'
 import { azureInput, type Process, type Stack, startStack } from './stack.ts'
 
 describe('a tiering', () => {
@@ -52,7 +52,7 @@ describe('a tiering', () => {
     front.seen.length = 0
   })
 
-  /** Backups that were made so many days ago: the catalog is told so while nobody has it. */
+  /** Backups that were made so many days ago. */
   async function backupsOf(count: number, days: number): Promise<string[]> {
     const made: string[] = []
     for (let left = count; left > 0; left -= 1) {
@@ -60,13 +60,7 @@ describe('a tiering', () => {
       assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
       made.push(view.backup ?? '')
     }
-    await stack.api.terminate()
-    const catalog = new DatabaseSync(join(stack.home, 'catalog.sqlite'))
-    const at = new Date(Date.now() - days * 86_400_000).toISOString()
-    const age = catalog.prepare('update copies set committed_at = ? where backup_id = ?')
-    for (const backup of made) age.run(at, backup)
-    catalog.close()
-    await stack.restartApi()
+    await age(stack, made, days)
     return made
   }
   const begin = async () =>
