@@ -13,19 +13,43 @@ const lookSeconds = 5
 
 type Stored = BackupShown['stored'][number]
 
+/** Of a list: not more stores' answers are waited for at once than this. */
+const backupsAtOnce = 8
+/** Of a list as a whole: what has not answered until then is left out. */
+const listSeconds = 15
+
 /** One entry for each copy in a store that has such things and answers. */
-export async function lookAtStored(context: ApiContext, backup: BackupRecord): Promise<Stored[]> {
+export async function lookAtStored(
+  context: ApiContext,
+  backup: BackupRecord,
+  late = AbortSignal.timeout(lookSeconds * 1000),
+): Promise<Stored[]> {
   const there = backup.copies.filter(copy => copy.state === 'committed')
-  const looked = await Promise.all(there.map(copy => lookAt(context, backup, copy.destination)))
+  const looked = await Promise.all(there.map(copy => lookAt(context, backup, copy.destination, late)))
   return looked.filter(one => one !== undefined)
+}
+
+/** The same for each of a list, in its order. */
+export async function lookAtEach(context: ApiContext, backups: readonly BackupRecord[]): Promise<Stored[][]> {
+  const late = AbortSignal.timeout(listSeconds * 1000)
+  const found: Stored[][] = backups.map(() => [])
+  const queue = [...backups.entries()]
+  const work = async () => {
+    for (let next = queue.shift(); next && !late.aborted; next = queue.shift()) {
+      const [index, backup] = next
+      found[index] = await lookAtStored(context, backup, late)
+    }
+  }
+  await Promise.all(Array.from({ length: backupsAtOnce }, work))
+  return found
 }
 
 async function lookAt(
   { catalog, shellOn }: ApiContext,
   { id, connection, manifest, foreign }: BackupRecord,
   destination: string,
+  late: AbortSignal,
 ): Promise<Stored | undefined> {
-  const late = AbortSignal.timeout(lookSeconds * 1000)
   try {
     const record = await readDestination(catalog, destination)
     const opened = await openDestination(record, await destinationSecrets(catalog, destination), { shellOn })

@@ -338,23 +338,23 @@ export const backupView = z.object({
   ),
 })
 
-/** One backup that is shown: with what its stores say of it just now. */
-export const backupShownView = backupView.extend({
-  /** Of each copy in an object store that answers. */
-  stored: z.array(
-    z.object({
-      destination: z.string(),
-      /** No part of it can be removed before; null: it is not locked as a whole. */
-      lockedUntil: z.string().nullable(),
-      /** No part of it can be removed until somebody lifts the hold. */
-      legalHold: z.boolean(),
-      /** Of its artifacts. */
-      storageClass: z.string().nullable(),
-      /** A restore has to bring something back first, which takes hours. */
-      archived: z.boolean(),
-    }),
-  ),
+/** What the store of one copy says of it just now. */
+const storedView = z.object({
+  destination: z.string(),
+  /** No part of it can be removed before; null: it is not locked as a whole. */
+  lockedUntil: z.string().nullable(),
+  /** No part of it can be removed until somebody lifts the hold. */
+  legalHold: z.boolean(),
+  /** Of its artifacts. */
+  storageClass: z.string().nullable(),
+  /** A restore has to bring something back first, which takes hours. */
+  archived: z.boolean(),
 })
+
+/** One backup that is shown. `stored`: of each copy in an object store that answers. */
+export const backupShownView = backupView.extend({ stored: z.array(storedView) })
+/** One of a list. `stored`: where it was asked for. */
+export const backupListedView = backupView.extend({ stored: z.array(storedView).optional() })
 
 export const tieringView = z.object({
   destination: z.string(),
@@ -585,6 +585,7 @@ export type OperationView = z.infer<typeof operationView>
 export type PlanView = z.infer<typeof planView>
 export type BackupView = z.infer<typeof backupView>
 export type BackupShown = z.infer<typeof backupShownView>
+export type BackupListed = z.infer<typeof backupListedView>
 export type DatabaseStatus = z.infer<typeof databaseStatusView>
 export type StatusView = z.infer<typeof statusView>
 export type StatusProblem = z.infer<typeof statusProblem>

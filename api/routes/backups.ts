@@ -23,7 +23,7 @@ import {
 import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '../../model/inputs.ts'
 import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
 import type { DestinationKind } from '../../model/types.ts'
-import { accepted, backupShownView, backupView, page } from '../../model/views.ts'
+import { accepted, backupListedView, backupShownView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { askedCopy, copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
@@ -31,7 +31,7 @@ import { assertWithin, limitOf } from '../reach.ts'
 import { recipientsOf } from '../recipients.ts'
 import { requires } from '../roles.ts'
 import { servedAt } from '../served.ts'
-import { lookAtStored } from '../stored.ts'
+import { lookAtEach, lookAtStored } from '../stored.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { backupViewOf, operationViewOf } from '../views.ts'
 import { body, cursorOf, cursorQuery, json, limitQuery, problems } from './answers.ts'
@@ -59,9 +59,10 @@ const list = createRoute({
       connection: z.string().regex(slugPattern, 'not a connection name').optional(),
       cursor: cursorQuery,
       limit: limitQuery,
+      stored: z.literal('true').optional(),
     }),
   },
-  responses: { 200: json(page(backupView), 'A page'), ...problems },
+  responses: { 200: json(page(backupListedView), 'A page'), ...problems },
 })
 const show = createRoute({
   method: 'get',
@@ -105,7 +106,7 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     return c.json({ operation: operationViewOf(operation, temporal) }, 202)
   })
   app.openapi(list, async c => {
-    const { connection, cursor, limit = 50 } = c.req.valid('query')
+    const { connection, cursor, limit = 50, stored } = c.req.valid('query')
     const found = await listBackups(
       catalog,
       { ...(connection === undefined ? {} : { connection }), ...limitOf(c.get('actor')) },
@@ -115,9 +116,13 @@ export function backupRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): voi
     const shown = found.slice(0, limit)
     const last = found.length > limit ? shown.at(-1) : undefined
     const uris = await urisOf(context)
+    const looked = stored && (await lookAtEach(context, shown))
     return c.json(
       {
-        items: shown.map(backup => backupViewOf(backup, uris)),
+        items: shown.map((backup, index) => ({
+          ...backupViewOf(backup, uris),
+          ...(looked === undefined ? {} : { stored: looked[index] ?? [] }),
+        })),
         nextCursor: last ? cursorOf(last.startedAt, last.id) : null,
       },
       200,

@@ -1,7 +1,15 @@
 import { type Command, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { verifyLevels } from '../../model/types.ts'
-import { type BackupShown, type BackupView, backupShownView, backupView, page } from '../../model/views.ts'
+import {
+  type BackupListed,
+  type BackupShown,
+  type BackupView,
+  backupListedView,
+  backupShownView,
+  backupView,
+  page,
+} from '../../model/views.ts'
 import { type Context, contextOf } from '../context.ts'
 import { byteCount } from '../schedule-options.ts'
 import { bytes, clean, duration, fields, note, print, printJson, table, time } from '../terminal.ts'
@@ -33,17 +41,28 @@ export function backupsCommands(program: Command): void {
     .description('backups, the newest first')
     .option('--connection <connection>', 'only of this connection')
     .option('--limit <n>', 'at most so many', wholeNumber, 50)
+    .option('--locks', 'ask the stores until when each is locked')
     .addHelpText('after', '\nExample:\n  holdfast backups list --connection shop --limit 10')
-    .action(async (options: { connection?: string; limit: number }, command: Command) => {
+    .action(async (options: { connection?: string; limit: number; locks?: boolean }, command: Command) => {
       const context = contextOf(command)
-      const { items } = await context.client.get(page(backupView), '/v1/backups', {
+      const { items } = await context.client.get(page(backupListedView), '/v1/backups', {
         connection: options.connection,
         limit: String(options.limit),
+        stored: options.locks ? 'true' : undefined,
       })
       if (context.json) return printJson(items)
       if (items.length === 0) return note('No backups yet: holdfast backup CONNECTION')
       table(
-        ['BACKUP', 'CONNECTION', 'DESTINATION', 'ENDED', 'DATABASE', 'STORED', 'VERIFIED'],
+        [
+          'BACKUP',
+          'CONNECTION',
+          'DESTINATION',
+          'ENDED',
+          'DATABASE',
+          'STORED',
+          'VERIFIED',
+          ...(options.locks ? ['LOCKED'] : []),
+        ],
         items.map(item => [
           item.id,
           item.foreign ? `foreign: ${clean(item.foreign.file)}` : item.connection,
@@ -52,6 +71,7 @@ export function backupsCommands(program: Command): void {
           item.foreign && item.toolBytes === 0 ? '' : bytes(item.toolBytes),
           bytes(item.storedBytes),
           item.state === 'deleted' ? (item.foreign ? 'gone' : 'deleted') : verified(item),
+          ...(options.locks ? [locksOf(item)] : []),
         ]),
         ['DATABASE', 'STORED'],
       )
@@ -212,6 +232,18 @@ function sizesOf(artifact: BackupView['artifacts'][number]): string {
     compression === 'not compressed' ? compression : `${bytes(compressedBytes)} (${compression}${times})`
   return `${bytes(toolBytes)} → ${packed} → ${encrypted ? `${bytes(storedBytes)} encrypted` : 'stored as it is'}`
 }
+
+/** Of each copy in a store that has locks and answered. */
+const locksOf = ({ stored = [] }: BackupListed): string =>
+  stored
+    .map(one => {
+      const words = [
+        ...(one.lockedUntil === null ? [] : [`until ${time(one.lockedUntil)}`]),
+        ...(one.legalHold ? ['legal hold'] : []),
+      ]
+      return `${one.destination}: ${words.join(', ') || 'no'}`
+    })
+    .join('; ')
 
 const storedWords = (stored: BackupShown['stored'][number]): string =>
   [

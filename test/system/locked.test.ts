@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
-import type { BackupShown, DestinationView } from '../../model/views.ts'
+import type { BackupListed, BackupShown, DestinationView } from '../../model/views.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { makeShop } from '../support/shop.ts'
@@ -61,6 +61,14 @@ describe('backups under object lock', () => {
       env: { ...process.env, HOLDFAST_URL: stack.apiUrl, HOLDFAST_TOKEN: stack.token },
     })
     assert.match(stdout, /at vault +locked until \d{4}-/)
+    const listed = await stack.expectOk<{ items: BackupListed[] }>('GET', '/v1/backups?stored=true')
+    assert.deepEqual(listed.items.find(({ id }) => id === made.backup)?.stored, shown.stored)
+    const plain = await stack.expectOk<{ items: BackupListed[] }>('GET', '/v1/backups')
+    assert.ok(plain.items.every(item => item.stored === undefined))
+    const list = await promisify(execFile)(join(root, 'bin/holdfast'), ['backups', 'list', '--locks'], {
+      env: { ...process.env, HOLDFAST_URL: stack.apiUrl, HOLDFAST_TOKEN: stack.token },
+    })
+    assert.match(list.stdout, /LOCKED\n[\s\S]*vault: until \d{4}-/)
   })
 
   test('one that is given up is none at once; what is locked of it stays, and a sweep says so', async () => {
