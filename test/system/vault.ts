@@ -7,7 +7,7 @@ import { type Stack, s3Input } from './stack.ts'
 
 /** `destination` looks at the store past the proxy. The caller closes all three. */
 export async function startVault(
-  stack: Pick<Stack, 'expectOk'>,
+  stack: Stack,
   prefix: string,
 ): Promise<{ store: Versitygw; front: Interceptor; destination: Destination }> {
   const store = await startVersitygw()

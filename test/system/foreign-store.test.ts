@@ -1,14 +1,13 @@
-/** Foreign dumps in an object store: found, read and restored where they lie, and nothing is written there. */
+/** Foreign dumps in an object store: found, read and restored there; and whoever is killed meanwhile, it comes out the same. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { readFile, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import type { BackupView, OperationView, SyncView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { startWorkedApi, type WorkedApi } from '../api/worked.ts'
 import type { Interceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
@@ -16,28 +15,29 @@ import { digestPostgres, digestSqlite } from '../support/digest.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
 import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
 import { expectCleanHost, objectsOf } from './inspect.ts'
+import { directory, type Process, type Stack, startStack } from './stack.ts'
 import { startVault } from './vault.ts'
 
 const prefix = 'company'
 const folder = 'before holdfast'
 
 describe('foreign, in S3', () => {
-  let stack: WorkedApi
+  let stack: Stack
   let store: Versitygw
   let front: Interceptor
   let cloud: Destination
   let postgres: TestPostgres
+  let worker: Process
   let source = ''
   let targets = ''
   /** What was put there, by its name. */
   const put = new Map<string, Buffer>()
 
   before(async () => {
-    stack = await startWorkedApi()
+    stack = await startStack()
     ;({ store, front, destination: cloud } = await startVault(stack, prefix))
     postgres = await startPostgres()
-    targets = join(stack.directory, 'targets')
-    await mkdir(targets)
+    targets = await directory(stack, 'targets')
     source = join(stack.directory, 'source.db')
     makeRandomSqlite(source, 9)
     await createDatabase(postgres.url(), 'shop')
@@ -57,6 +57,8 @@ describe('foreign, in S3', () => {
     for (const [name, bytes] of put) await cloud.put(`${folder}/${name}`, bytes)
     await cloud.put(`${folder}/notes.txt`, Buffer.from('no dump'))
     await cloud.put('elsewhere/other.sql', put.get('shop.sql') ?? Buffer.alloc(0))
+    assert.ok(stack.worker)
+    worker = stack.worker
   })
   after(async () => {
     await stack?.stop()
@@ -96,10 +98,25 @@ describe('foreign, in S3', () => {
   }
   const expectSucceeded = (view: OperationView) =>
     assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
-  test('found by the URI of their folder, each once, also by two that sync at once', async () => {
+  const isRead = (name: string) => (method: string, url: string) =>
+    method === 'GET' && decodeURIComponent(url).includes(`${folder}/${name}`)
+
+  test('the API is killed while it syncs: asked again it comes to the end, and nothing stands twice', async () => {
+    for (const moment of ['before', 'after'] as const) {
+      const held = front.hold(moment, isRead('shop.dump'))
+      const asked = sync().catch((error: unknown) => error)
+      await held.reached
+      await stack.api.kill9()
+      held.cut()
+      assert.ok((await asked) instanceof Error)
+      await stack.restartApi()
+    }
+    // Those before it are in the catalog, it and those behind it are not.
+    const done = (await foreign()).map(one => one.foreign?.file).sort()
+    assert.deepEqual(done, [`${folder}/copy.db`, `${folder}/größe.tar`])
     const [one, other] = await Promise.all([sync(), sync()])
     assert.deepEqual([one?.found, other?.found], [5, 5])
-    assert.equal((one?.added ?? 0) + (other?.added ?? 0), 5)
+    assert.equal((one?.added ?? 0) + (other?.added ?? 0), 3, 'two at once add each file once')
     assert.deepEqual(await sync(), {
       destination: 'vault',
       found: 5,
@@ -113,6 +130,44 @@ describe('foreign, in S3', () => {
     const files = (await foreign()).map(({ foreign: file }) => file?.file).sort()
     assert.deepEqual(files, Array.from(put.keys(), name => `${folder}/${name}`).sort())
     assert.equal((await the('größe.tar')).format, 'pgdump-tar')
+  })
+
+  test('the worker is killed in the middle of each reading; it is read again, and nothing stays', async () => {
+    const reads: [string, string, 'before' | 'midway'][] = [
+      ['copy.db', 'deep', 'midway'],
+      ['text.sql.gz', 'checksum', 'midway'],
+      ['shop.dump', 'deep', 'before'],
+    ]
+    for (const [name, level, moment] of reads) {
+      const held = front.hold(moment, isRead(name))
+      const { id } = await begin(name, level)
+      await held.reached
+      await worker.kill9()
+      held.cut()
+      worker = stack.startWorker()
+      const view = await stack.ended(id)
+      expectSucceeded(view)
+      expectCleanHost(stack.home, id)
+      const { foreign: file, verified: found } = await the(name)
+      const sha256 = createHash('sha256')
+        .update(put.get(name) ?? '')
+        .digest('hex')
+      assert.equal(file?.sha256, sha256, name)
+      assert.deepEqual([found?.ok, found?.level], [true, level])
+    }
+  })
+
+  test('its answer is lost after the hash is in the catalog: the hash of the first reading is that of the second', async () => {
+    const held = stack.workerApi.hold('after', (_method, url) => url.endsWith('/recordForeignReading'))
+    const { id } = await begin('shop.sql', 'deep')
+    await held.reached
+    const first = (await the('shop.sql')).foreign?.sha256
+    assert.match(first ?? '', /^[0-9a-f]{64}$/)
+    await worker.kill9()
+    held.cut()
+    worker = stack.startWorker()
+    expectSucceeded(await stack.ended(id))
+    assert.equal((await the('shop.sql')).foreign?.sha256, first)
   })
 
   test('every one read to its end, and restored as it was; nothing is written in the store', async () => {
