@@ -2,13 +2,13 @@
  * Readiness, before anything is touched: tools, staging, destination, keys, and what the engine itself asks.
  * Every answer is recorded; the first failed one is thrown with its code.
  */
-import type { Command, Step } from '../engines/engine.ts'
+import type { ServerFacts } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { BackupInput, Lost, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
-import { hostOfDestination } from '../storage/index.ts'
 import type { Turn } from './boundary.ts'
+import { attempt, directoryChecks, stagedBytes, stagingCheck, toolChecks } from './checks.ts'
 import type { WorkerContext } from './context.ts'
 import { neededEncoder } from './encoder.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
@@ -28,6 +28,8 @@ import { frozenWords, lookForFrozen } from './thaw.ts'
 export interface ChecksSummary {
   passed: number
   warnings: string[]
+  /** All of them, for the operation's page. */
+  checks: CheckResult[]
 }
 
 /** And where the backup goes: to whatever of its destinations is ready, or stands in for one that is not. */
@@ -40,14 +42,11 @@ export async function precheckBackup(context: WorkerContext, turn: Turn, input: 
   const plan = await storedPlan(context, input.operationId, 'backup')
   const { checks: places, to, lost } = await destinationChecks(context, turn, input)
   const checks: CheckResult[] = [
-    ...(await toolChecks(context, plan.steps, neededEncoder(input.compression))),
+    ...(await toolChecks(context.host, plan.steps, neededEncoder(input.compression))),
     ...(await engineChecks(context, turn, input, plan)),
-    await stagingCheck(
-      context,
-      plan.artifacts.some(artifact => !('step' in artifact.from)) ? plan.facts.sizeBytes : 0,
-    ),
+    await stagingCheck(context.host, stagedBytes(plan, plan.facts)),
     ...places,
-    ...(await apartChecks(context, to)),
+    ...(await placesChecks(context, to, plan.facts)),
   ]
   if (input.recipients.length > 0) {
     checks.push(
@@ -60,9 +59,18 @@ export async function precheckBackup(context: WorkerContext, turn: Turn, input: 
   return { ...(await settle(context, input.operationId, checks)), to, lost }
 }
 
-async function apartChecks(context: WorkerContext, to: readonly string[]): Promise<CheckResult[]> {
+async function placesChecks(
+  context: WorkerContext,
+  to: readonly string[],
+  facts: ServerFacts,
+): Promise<CheckResult[]> {
   const checks: CheckResult[] = []
-  for (const name of to) checks.push(...(await apartCheck(context, name)))
+  for (const name of to) {
+    // One that cannot be opened has failed its own check.
+    const destination = await context.destination(name).catch(() => undefined)
+    if (destination)
+      checks.push(...(await directoryChecks({ tools: context.host, here: context.here }, destination, facts)))
+  }
   return checks
 }
 
@@ -113,7 +121,7 @@ export async function precheckRestore(
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const probe = method.targetChecks(connection.settings, plan.target, plan.manifest)
   const checks: CheckResult[] = [
-    ...(await toolChecks(context, restoreStepsOf(plan))),
+    ...(await toolChecks(context.host, restoreStepsOf(plan))),
     ...(await restoreStagingChecks(context, plan)),
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
     ...(await frozenCheck(context, input, plan)),
@@ -161,75 +169,6 @@ async function engineChecks(
   return method.checks(connection.settings, plan.request, facts)
 }
 
-async function toolChecks(
-  context: WorkerContext,
-  steps: readonly Step[],
-  encoder?: string,
-): Promise<CheckResult[]> {
-  const programs = new Set<string>(encoder === undefined ? [] : [encoder])
-  const note = (command: Command) => {
-    for (const stage of command.stages) programs.add(stage.argv[0])
-  }
-  for (const step of steps) note(step.run)
-  const checks: CheckResult[] = []
-  for (const program of programs) {
-    const found = await context.host.tool(program)
-    checks.push(
-      found
-        ? { id: `tool-${program}`, title: `${program} is installed`, answer: 'pass', detail: found.version }
-        : {
-            id: `tool-${program}`,
-            title: `${program} is installed`,
-            answer: 'fail',
-            code: 'host.tool-missing',
-            detail: `"${program}" was not found on host "${context.host.name}".`,
-          },
-    )
-  }
-  return checks
-}
-
-/** What takes that machine would take its backups, too. */
-async function apartCheck(context: WorkerContext, name: string): Promise<CheckResult[]> {
-  // One that cannot be opened has failed its own check.
-  const destination = await context.destination(name).catch(() => undefined)
-  const on = destination && hostOfDestination(destination)
-  if (destination === undefined || on === 'local' || on !== context.host.name) return []
-  return [
-    {
-      id: 'destination-apart',
-      title: 'The destination is on another machine than the database',
-      answer: 'warn',
-      detail: `${destination.uri} is on host ${on}, where the tools of this connection run.`,
-      hint: 'Keep another copy elsewhere: what takes that machine takes these backups, too.',
-    },
-  ]
-}
-
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
-
-async function stagingCheck(
-  context: Pick<WorkerContext, 'host'>,
-  neededBytes: number,
-  id = 'staging',
-): Promise<CheckResult> {
-  return await attempt(id, 'Staging can be written and has room', async () => {
-    const root = context.host.stagingRoot
-    await context.host.files.ensureDirectory(root)
-    const probe = `${root}/.precheck-${crypto.randomUUID()}`
-    await context.host.files.write(probe, 'holdfast')
-    await context.host.files.remove(probe)
-    const free = await context.host.files.freeBytes(root)
-    if (free < neededBytes) {
-      throw new HoldfastError(
-        'staging.full',
-        `Staging has ${gigabytes(free)} free; the staged copy needs about ${gigabytes(neededBytes)}.`,
-      )
-    }
-    return `${gigabytes(free)} free`
-  })
-}
-
 /** What is unpacked in staging is kept on this machine as it was downloaded, too, until it is unpacked. */
 async function restoreStagingChecks(
   context: WorkerContext,
@@ -241,20 +180,11 @@ async function restoreStagingChecks(
   const entries = manifest.artifacts.filter(artifact => staged.includes(artifact.name))
   const unpackedBytes = entries.reduce((sum, entry) => sum + entry.toolBytes, 0)
   const downloadedBytes = entries.reduce((sum, entry) => sum + entry.storedBytes, 0)
-  if (context.host === context.here) return [await stagingCheck(context, unpackedBytes + downloadedBytes)]
-  const onHost = await stagingCheck(context, unpackedBytes)
+  if (context.host === context.here)
+    return [await stagingCheck(context.host, unpackedBytes + downloadedBytes)]
+  const onHost = await stagingCheck(context.host, unpackedBytes)
   if (downloadedBytes === 0) return [onHost]
-  return [onHost, await stagingCheck({ host: context.here }, downloadedBytes, 'staging-of-worker')]
-}
-
-/** Runs a check that throws when it fails. */
-async function attempt(id: string, title: string, check: () => Promise<string>): Promise<CheckResult> {
-  try {
-    return { id, title, answer: 'pass', detail: await check() }
-  } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error
-    return { id, title, answer: 'fail', detail: error.message, hint: error.hint, code: error.code }
-  }
+  return [onHost, await stagingCheck(context.here, downloadedBytes, 'staging-of-worker')]
 }
 
 async function settle(
@@ -274,5 +204,6 @@ async function settle(
   return {
     passed: checks.filter(check => check.answer === 'pass').length,
     warnings: checks.filter(check => check.answer === 'warn').map(check => check.detail),
+    checks,
   }
 }

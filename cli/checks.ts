@@ -10,9 +10,10 @@ type Answer = z.infer<typeof connectionCheckView> | z.infer<typeof hostCheckView
 export function showChecks(context: Context, answer: Answer): void {
   if (context.json) printJson(answer)
   else {
-    if ('database' in answer) {
+    if ('database' in answer && answer.database !== null) {
+      const { database, sizeBytes, serverVersion } = answer
       print(
-        `${clean(answer.database)}, about ${bytes(answer.sizeBytes)}, server version ${clean(answer.serverVersion)}`,
+        `${clean(database)}, about ${bytes(sizeBytes ?? 0)}, server version ${clean(serverVersion ?? '')}`,
       )
     }
     for (const check of answer.checks) {

@@ -105,6 +105,8 @@ export interface ServerFacts {
   database: string
   /** Estimated bytes of the database, for prechecks and ETA. */
   sizeBytes: number
+  /** Where its files lie on the connection's host; absent: elsewhere, or it does not say. */
+  directory?: string
   /** What the engine's own planning and restoring need. Goes into the manifest: no secrets, integers only. */
   facts: Record<string, Json>
   tools: { name: string; version: string }[]

@@ -17,7 +17,8 @@ export function fileError(doing: string, path: string, cause: unknown): unknown 
   if (code === 'ENOSPC') return new HoldfastError('staging.full', detail, { cause, context: { path } })
   if (code === 'EDQUOT') return new HoldfastError('staging.quota', detail, { cause, context: { path } })
   if (code === 'EROFS') return new HoldfastError('staging.read-only', detail, { cause, context: { path } })
-  if (code === 'EACCES' || code === 'EPERM') {
+  // A file where a directory should be.
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EEXIST' || code === 'ENOTDIR') {
     return new HoldfastError('staging.permission', detail, { cause, context: { path } })
   }
   return cause

@@ -257,6 +257,9 @@ export const backupInput = z.strictObject({
   dryRun,
 })
 
+/** What a backup would be asked for; absent destinations: the only one there is, if there is one alone. */
+export const precheckInput = backupInput.pick({ destinations: true, format: true, encryptTo: true })
+
 export const restoreInput = z.strictObject({
   /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
   backup: z.string().min(1).max(256).refine(noControl, 'must not hold control characters'),
@@ -446,5 +449,6 @@ export type ConnectionChange = z.infer<typeof connectionChange>
 export type DestinationChange = z.infer<typeof destinationChange>
 export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
+export type PrecheckInput = z.infer<typeof precheckInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>
 export type HostInput = z.infer<typeof hostInput>

@@ -389,11 +389,12 @@ export const keyView = z.object({
   opens: z.array(z.object({ destination: z.string(), backups: z.int(), alone: z.int() })),
 })
 
+/** What the server says of itself is null where it could not be asked; `checks` tell why. */
 export const connectionCheckView = z.object({
-  serverIdentity: z.string(),
-  serverVersion: z.string(),
-  database: z.string(),
-  sizeBytes: z.int(),
+  serverIdentity: z.string().nullable(),
+  serverVersion: z.string().nullable(),
+  database: z.string().nullable(),
+  sizeBytes: z.int().nullable(),
   checks: z.array(checkResult),
 })
 
@@ -581,6 +582,7 @@ export type HostView = z.infer<typeof hostView>
 export type HostTokenView = z.infer<typeof hostTokenView>
 export type ConnectionView = z.infer<typeof connectionView>
 export type DestinationView = z.infer<typeof destinationView>
+export type ConnectionCheckView = z.infer<typeof connectionCheckView>
 export type OperationView = z.infer<typeof operationView>
 export type PlanView = z.infer<typeof planView>
 export type BackupView = z.infer<typeof backupView>

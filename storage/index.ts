@@ -1,4 +1,5 @@
 /** The registry of destinations: one line per kind for what people may type, one for opening it. */
+import { fileURLToPath } from 'node:url'
 import { HoldfastError } from '../model/errors.ts'
 import type { DestinationRecord } from '../model/records.ts'
 import type { DestinationKind } from '../model/types.ts'
@@ -77,14 +78,21 @@ async function openServer(uri: string, shellOn: ShellOn | undefined): Promise<De
   })
 }
 
-/** The host that a destination is on; undefined where it is on none. */
-export const hostOfDestination = ({
+/** The directory that a destination is, and its host (`local`: the machine that works); undefined where it is none. */
+export function placeOfDestination({
   kind,
   uri,
 }: {
   kind: DestinationKind
   uri: string
-}): string | undefined => (kind === 'server' ? hostAndDirectory(uri).host : undefined)
+}): { host: string; directory: string } | undefined {
+  if (kind === 'local') return { host: 'local', directory: fileURLToPath(uri) }
+  return kind === 'server' ? hostAndDirectory(uri) : undefined
+}
+
+/** The host that a destination is on, by its name; undefined where it is on none. */
+export const hostOfDestination = (destination: { kind: DestinationKind; uri: string }): string | undefined =>
+  destination.kind === 'server' ? placeOfDestination(destination)?.host : undefined
 
 /**
  * Reads what a person types: `file:///dir`, an absolute path, `server://host/dir`, `s3://bucket/prefix`, `gcs://…`, `azure://…`. Credentials

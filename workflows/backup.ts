@@ -5,12 +5,13 @@ import type { Ready } from '../activities/precheck.ts'
 import { compressionAdvice } from '../model/compression.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput, Lost } from '../model/records.ts'
+import { prechecked } from './checked.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
 import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
-import { bytes, counted } from './words.ts'
+import { bytes } from './words.ts'
 
 /** One backup, from request to record. Holds its server's lock by its workflow id. */
 export async function backup(input: BackupInput): Promise<Told> {
@@ -33,7 +34,7 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
     () => quick.plan(input),
     made => made.title,
   )
-  const precheck = () => story.phase('precheck', () => quick.precheck(input), checked)
+  const precheck = () => prechecked(story, () => quick.precheck(input))
   if (input.dryRun) {
     const { warnings } = await precheck()
     await story.phase('cleanup', () => cleanHost(input.operationId))
@@ -125,8 +126,5 @@ function flawOf({ destinations, missing }: Recorded): ErrorFacts | null {
     hint: 'See to what is away; `holdfast backups show` tells when the copy is there. To copy it now: `holdfast backups copy BACKUP --to DESTINATION`.',
   }
 }
-
-const checked = ({ passed, warnings }: { passed: number; warnings: string[] }) =>
-  `${counted(passed, 'check')} passed${warnings.length > 0 ? `, ${warnings.length} warned` : ''}`
 
 const stored = (made: Made) => bytes(made.artifacts.reduce((sum, artifact) => sum + artifact.storedBytes, 0))

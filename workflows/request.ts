@@ -17,13 +17,13 @@ import {
 import type { ErrorCode } from '../model/errors.ts'
 import { serverLock } from '../model/ids.ts'
 import type { ApprovalVerdict, RestoreInput } from '../model/records.ts'
+import { prechecked } from './checked.ts'
 import { held } from './holding.ts'
 import { isServed, leaveMachines } from './machine.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
 import { attempted, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { thaw } from './thaw.ts'
-import { counted } from './words.ts'
 
 const approveSignal = defineSignal<[approvalId: unknown]>('approve')
 const rejectSignal = defineSignal<[approvalId: unknown]>('reject')
@@ -43,11 +43,7 @@ export async function request(input: RestoreInput): Promise<Told> {
     story,
     async () => {
       const plan = await story.phase('plan', () => quick.planRestore(input))
-      await story.phase(
-        'precheck',
-        () => quick.precheckRestore(input),
-        ({ passed }) => `${counted(passed, 'check')} passed`,
-      )
+      await prechecked(story, () => quick.precheckRestore(input))
       // Before anybody holds the server, and before an approval that would run out meanwhile.
       if (plan.frozen) await thaw(story, input)
       const approved = plan.swap

@@ -2,6 +2,7 @@ import { CancellationScope, isCancellation } from '@temporalio/workflow'
 import type { Outcome } from '../activities/index.ts'
 import type { BackupInput, RestoreInput } from '../model/records.ts'
 import { giveUpBackup, makeBackup } from './backup.ts'
+import { prechecked } from './checked.ts'
 import { factsOf } from './facts.ts'
 import { hooksOf } from './hooks.ts'
 import { isServed, leaveMachines, onOneMachine } from './machine.ts'
@@ -38,11 +39,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
         for (const warning of warnings) if (!story.warnings.includes(warning)) story.warnings.push(warning)
       }
       warn(plan.warnings)
-      const checks = await story.phase(
-        'precheck',
-        () => quick.precheckRestore(input),
-        ({ passed }) => `${counted(passed, 'check')} passed`,
-      )
+      const checks = await prechecked(story, () => quick.precheckRestore(input))
       if (input.dryRun) {
         await story.phase('cleanup', () => cleanHost(input.operationId))
         return checks.warnings
@@ -126,6 +123,7 @@ async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInp
     flaw: null,
     whenGivenUp: async () => {},
     phase: (_phase, work) => work(),
+    checked() {},
     says() {},
     state() {},
     queued() {},

@@ -11,7 +11,7 @@ import {
 } from '@temporalio/workflow'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { HostWorker, Patience } from '../model/records.ts'
-import type { Phase, PhaseRecord } from '../model/types.ts'
+import type { CheckResult, Phase, PhaseRecord } from '../model/types.ts'
 import { operationAttribute, stateAttribute } from './attributes.ts'
 import { holdable } from './holding.ts'
 import { servedBy } from './machine.ts'
@@ -32,6 +32,8 @@ export interface Story {
   whenGivenUp: (outcome: 'failed' | 'cancelled') => Promise<void>
   /** Tells a phase: when it began, how it went. `summarize` puts its result in a few words. */
   phase<T>(phase: Phase, work: () => Promise<T>, summarize?: (result: T) => string | undefined): Promise<T>
+  /** What the prechecks answered. */
+  checked(answers: readonly CheckResult[] | undefined): void
   /** How the phase under way goes. */
   says(summary: string): void
   state(state: string): void
@@ -40,6 +42,11 @@ export interface Story {
   /** Waits until the catalog was told everything so far. */
   told(): Promise<void>
 }
+
+const answers = { pass: '✓', warn: '!', fail: '✗' } as const
+/** A row of a Markdown table. */
+const checkLine = ({ answer, title, detail }: CheckResult) =>
+  `| ${[answers[answer], title, detail].map(cell => cell.replace(/\s+/g, ' ').replaceAll('|', '\\|')).join(' | ')} |`
 
 const mark = { running: '●', done: '✓', failed: '✗', skipped: '–' } as const
 // Workflow time is replayed: `Date` is Temporal's here.
@@ -59,13 +66,19 @@ export function tell(
   let shown = ''
   let trouble: ErrorFacts | null = null
   let heldSince: string | undefined
+  let checks: readonly CheckResult[] = []
   servedBy(input.hostWorker)
   setHandler(stateQuery, () => ({ title, phases, trouble }))
   const show = () => {
     const lines = phases.map(p => `| ${mark[p.state]} | ${p.phase} | ${p.summary ?? ''} | ${seconds(p)} |`)
     const why = trouble ? ['', `**${trouble.code}**: ${trouble.detail}`, '', trouble.hint] : []
     setCurrentDetails(
-      [`**${title}**${shown}`, ...why, '', '| | phase | | time |', '|-|-|-|-|', ...lines].join('\n'),
+      [
+        `**${title}**${shown}`,
+        ...why,
+        ...['', '| | phase | | time |', '|-|-|-|-|', ...lines],
+        ...(checks.length === 0 ? [] : ['', '| | check | |', '|-|-|-|', ...checks.map(checkLine)]),
+      ].join('\n'),
     )
   }
   const copied = () => phases.map(p => ({ ...p }))
@@ -162,6 +175,9 @@ export function tell(
         // What comes next tells the catalog of this end, too: another phase, or the operation's.
         show()
       }
+    },
+    checked(answers = []) {
+      checks = answers
     },
     says(summary) {
       const running = phases.at(-1)

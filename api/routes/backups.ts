@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { listBackups, readBackup } from '../../catalog/backups.ts'
-import { readConnection } from '../../catalog/connections.ts'
+import { readConnection, type StoredConnection } from '../../catalog/connections.ts'
 import {
   findDestination,
   listDestinations,
@@ -180,20 +180,7 @@ export async function newBackup(
   operationId = newOperationId(),
 ): Promise<OperationRecord> {
   const connection = await readConnection(context.catalog, request.connection)
-  const engine = engineOf(connection.engine)
-  const method = engine.methods[connection.method]
-  if (!method) {
-    throw new HoldfastError(
-      'request.invalid',
-      `connection: ${engine.title} has no ${connection.method} method.`,
-    )
-  }
-  const toolFormat = request.format ?? method.toolFormats[0]
-  if (toolFormat === undefined || !method.toolFormats.includes(toolFormat)) {
-    throw new InvalidRequest([
-      { path: 'format', message: `${engine.title}, ${method.name}, has: ${method.toolFormats.join(', ')}` },
-    ])
-  }
+  const { engine, method, toolFormat } = toolFormatOf(connection, request.format)
   const destinations = await destinationsOf(context, request.destinations)
   const odd = destinations.findIndex(({ kind }) => !method.destinations.includes(kind))
   if (odd >= 0) {
@@ -248,7 +235,23 @@ export async function newBackup(
 /** Parallel jobs where a tool has them: enough to keep a disk busy, not all the cores of a production machine. */
 export const defaultJobs = (): number => Math.min(4, availableParallelism())
 
-async function destinationsOf(
+/** How it is backed up, in one of the method's formats. */
+export function toolFormatOf({ engine: name, method: by }: StoredConnection, asked: string | undefined) {
+  const engine = engineOf(name)
+  const method = engine.methods[by]
+  if (!method) {
+    throw new HoldfastError('request.invalid', `connection: ${engine.title} has no ${by} method.`)
+  }
+  const toolFormat = asked ?? method.toolFormats[0]
+  if (toolFormat === undefined || !method.toolFormats.includes(toolFormat)) {
+    throw new InvalidRequest([
+      { path: 'format', message: `${engine.title}, ${method.name}, has: ${method.toolFormats.join(', ')}` },
+    ])
+  }
+  return { engine, method, toolFormat }
+}
+
+export async function destinationsOf(
   { catalog }: ApiContext,
   names: readonly string[] | undefined,
 ): Promise<StoredDestination[]> {
@@ -272,7 +275,7 @@ async function destinationsOf(
 }
 
 /** What all of them say, since what lies there is the same everywhere; absent: every key there is. */
-function encryptToOf(destinations: readonly StoredDestination[]): string[] | undefined {
+export function encryptToOf(destinations: readonly StoredDestination[]): string[] | undefined {
   const said = destinations.map(({ encryptTo }) => encryptTo)
   if (said.some(names => names === null)) return undefined
   const names = [...new Set(said.flatMap(some => some ?? []))]

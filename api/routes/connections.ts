@@ -1,6 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import {
-  connectionSecrets,
   findConnection,
   insertConnection,
   listConnections,
@@ -11,19 +10,25 @@ import {
 } from '../../catalog/connections.ts'
 import { findHost } from '../../catalog/hosts.ts'
 import type { Engine } from '../../engines/engine.ts'
-import { engineForUrl, engineOf } from '../../engines/index.ts'
+import { engineForUrl } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
-import { type ConnectionInput, connectionInput, connectionPolicyInput } from '../../model/inputs.ts'
-import type { CheckResult, Json, MethodName } from '../../model/types.ts'
+import {
+  type ConnectionInput,
+  connectionInput,
+  connectionPolicyInput,
+  precheckInput,
+} from '../../model/inputs.ts'
+import type { Json, MethodName } from '../../model/types.ts'
 import { connectionCheckView, connectionView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { withEtag } from '../etag.ts'
+import { precheck } from '../precheck.ts'
 import { probeConnection } from '../probe.ts'
 import { InvalidRequest, inField } from '../problem.ts'
 import { within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { connectionViewOf } from '../views.ts'
-import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
+import { body, json, nameParam, pageByKey, pageQuery, problems } from './answers.ts'
 
 const tags = ['connections']
 
@@ -72,7 +77,7 @@ const precheckOf = <Path extends string>(path: Path) =>
     tags,
     ...requires('operator', 'connection'),
     summary: 'Is it ready for a backup?',
-    request: { params: nameParam, body: body(nothing) },
+    request: { params: nameParam, body: body(precheckInput) },
     responses: { 200: json(connectionCheckView, 'What was found'), ...problems },
   })
 
@@ -148,9 +153,20 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
     return c.body(null, 204)
   })
   for (const path of ['/v1/connections/{name}/precheck', '/v1/connections/{name}/check'] as const) {
-    app.openapi(precheckOf(path), async c =>
-      c.json(await precheck(context, await readConnection(catalog, c.req.valid('param').name)), 200),
-    )
+    app.openapi(precheckOf(path), async c => {
+      const connection = await readConnection(catalog, c.req.valid('param').name)
+      const { facts, checks } = await precheck(context, connection, c.req.valid('json'))
+      return c.json(
+        {
+          serverIdentity: facts?.identity ?? null,
+          serverVersion: facts?.version ?? null,
+          database: facts?.database ?? null,
+          sizeBytes: facts?.sizeBytes ?? null,
+          checks,
+        },
+        200,
+      )
+    })
   }
 }
 
@@ -187,36 +203,4 @@ export function methodOf(engine: Engine, asked: MethodName | undefined): MethodN
   const method = asked ?? available[0]
   if (method !== undefined && available.includes(method)) return method
   throw new InvalidRequest([{ path: 'method', message: `${engine.title} has: ${available.join(', ')}` }])
-}
-
-async function precheck(context: ApiContext, connection: StoredConnection) {
-  const engine = engineOf(connection.engine)
-  const secrets = await connectionSecrets(context.catalog, connection.name)
-  const facts = await probeConnection(context, connection, secrets)
-  const method = engine.methods[connection.method]
-  const same: CheckResult =
-    facts.identity === connection.serverIdentity
-      ? { id: 'identity', title: 'Same server', answer: 'pass', detail: 'It is the server that was added.' }
-      : {
-          id: 'identity',
-          title: 'Same server',
-          answer: 'fail',
-          detail: `It calls itself ${facts.identity}; added was ${connection.serverIdentity}.`,
-          hint: 'If the change is meant, remove and add the connection again.',
-          code: 'database.changed',
-        }
-  const request = {
-    connection: connection.name,
-    type: 'full',
-    toolFormat: method?.toolFormats[0] ?? '',
-    jobs: 1,
-  } as const
-  const checks = method ? method.checks(engine.connection.parse(connection.settings), request, facts) : []
-  return {
-    serverIdentity: facts.identity,
-    serverVersion: facts.version,
-    database: facts.database,
-    sizeBytes: facts.sizeBytes,
-    checks: [same, ...checks],
-  }
 }

@@ -174,7 +174,7 @@ export function hostRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void 
   })
   app.openapi(testIt, async c => {
     const { name } = c.req.valid('param')
-    return c.json({ name, checks: await checksOf(context, await readHost(catalog, name)) }, 200)
+    return c.json({ name, checks: await hostChecksOf(context, await readHost(catalog, name)) }, 200)
   })
   app.openapi(remove, async c => {
     await removeHost(catalog, c.req.valid('param').name)
@@ -215,7 +215,10 @@ async function shownHost({ catalog, temporal }: ApiContext, host: StoredHost): P
   return { ...hostViewOf(host, null), worker: { polling, token: await hostToken(catalog, host.name) } }
 }
 
-async function checksOf({ temporal, hostNamed }: ApiContext, host: StoredHost): Promise<CheckResult[]> {
+export async function hostChecksOf(
+  { temporal, hostNamed }: ApiContext,
+  host: StoredHost,
+): Promise<CheckResult[]> {
   if (!hasWorker(host)) return await hostChecks(() => hostNamed(host.name), 'It can be logged in to')
   return (await temporal.askHost(workerOf(host), { ask: 'checks' })) as unknown as CheckResult[]
 }

@@ -12,6 +12,7 @@ import {
   withSecretRefs,
 } from '../secret-options.ts'
 import { fields, note, print, printJson, table, time } from '../terminal.ts'
+import { several } from './backup.ts'
 
 interface AddOptions extends SecretOptions, SecretRefOptions {
   method?: string
@@ -157,12 +158,18 @@ export function connectionCommands(program: Command): void {
 
   group
     .command('check <connection>')
-    .description('is it ready for a backup?')
-    .addHelpText('after', '\nExample:\n  holdfast connection check shop')
-    .action(async (name: string, _options: unknown, command: Command) => {
+    .description('is it ready for a backup? Host, database, destinations and keys; changes nothing')
+    .option('--to <destination>', 'a destination the backup would go to; may be given again', several)
+    .option('--format <format>', 'what the tool would write')
+    .addHelpText('after', '\nExample:\n  holdfast connection check shop --to vault --to cloud')
+    .action(async (name: string, options: { to?: string[]; format?: string }, command: Command) => {
       const context = contextOf(command)
       const path = `/v1/connections/${encodeURIComponent(name)}/precheck`
-      showChecks(context, await context.client.post(connectionCheckView, path))
+      const request = {
+        ...(options.to === undefined ? {} : { destinations: options.to }),
+        ...(options.format === undefined ? {} : { format: options.format }),
+      }
+      showChecks(context, await context.client.post(connectionCheckView, path, request))
     })
 
   group

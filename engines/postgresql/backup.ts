@@ -67,7 +67,7 @@ export function checks(
             id: 'postgresql.standby',
             title: 'Primary or standby',
             answer: 'warn' as const,
-            detail: 'This server is a standby: replaying a conflicting change may cancel the dump.',
+            detail: `This server is a standby${lag(server.replayedSecondsAgo)}: replaying a conflicting change may cancel the dump.`,
             hint: 'Raise max_standby_streaming_delay or set hot_standby_feedback on the standby.',
           },
         ]
@@ -84,6 +84,9 @@ export function checks(
       : []),
   ]
 }
+
+const lag = (seconds: number | null) =>
+  seconds === null ? '' : `, and what it replayed last was committed ${seconds} s ago`
 
 function dumpVersion(facts: ServerFacts): CheckResult {
   const base = { id: 'postgresql.tool-version', title: 'pg_dump fits the server' }

@@ -21,7 +21,10 @@ export function probe(connection: string, settings: PostgresqlConnection): Probe
       database: psql(connection, settings, settings.database, databaseSql),
     },
     read(outputs) {
-      const server = serverFacts.parse(answer(outputs.server, `asking ${place} who it is`))
+      const said = answer(outputs.server, `asking ${place} who it is`)
+      const server = serverFacts.parse(said)
+      // pg_settings hides the row from roles that may not read it.
+      const directory = isHere(settings) ? said.dataDirectory : null
       const read = answer(outputs.database, `reading the catalog of ${place}`)
       const database = databaseFacts.parse(read)
       return {
@@ -29,6 +32,7 @@ export function probe(connection: string, settings: PostgresqlConnection): Probe
         version: server.version,
         database: settings.database,
         sizeBytes: Number(read.sizeBytes),
+        ...(typeof directory === 'string' ? { directory } : {}),
         facts: { server, database },
         tools: toolVersions(outputs),
       }
@@ -70,10 +74,13 @@ export function answer(result: CommandResult | undefined, doing: string): Record
   )
 }
 
+/** On the connection's host. */
+const isHere = ({ host }: PostgresqlConnection): boolean =>
+  host.startsWith('/') || /^(localhost|127(\.\d+){3}|::1)$/i.test(host)
+
 /** The forms of this machine's own address are one server. */
 function identityOf(settings: PostgresqlConnection, server: TargetServerFacts): string {
-  const local = settings.host.startsWith('/') || /^(localhost|127(\.\d+){3}|::1)$/i.test(settings.host)
-  const place = `${local ? 'localhost' : settings.host.toLowerCase()}:${settings.port}`
+  const place = `${isHere(settings) ? 'localhost' : settings.host.toLowerCase()}:${settings.port}`
   return server.systemIdentifier === ''
     ? `postgresql:${place}`
     : `postgresql:${server.systemIdentifier}/${place}`

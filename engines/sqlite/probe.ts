@@ -1,5 +1,6 @@
 /** Identity, version and shape of a SQLite database file, and what can be said of a file that is to be made. */
 import { createHash } from 'node:crypto'
+import { dirname } from 'node:path'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Json } from '../../model/types.ts'
 import type { Command, CommandResult, Probe, ServerFacts } from '../engine.ts'
@@ -52,6 +53,7 @@ export function probe(_connection: string, settings: SqliteConnection): Probe<Se
         version,
         database: path,
         sizeBytes: Math.max(Number(bytes), facts.pageSize * facts.pageCount),
+        directory: dirname(path),
         facts,
         tools: [{ name: 'sqlite3', version }],
       }

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import type { OperationView, PlanView } from '../../model/views.ts'
+import type { ConnectionCheckView, OperationView, PlanView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
 import { holdfast } from '../cli/run.ts'
@@ -104,6 +104,46 @@ describe('dry run', () => {
     return view
   }
   const planOf = (id: string) => stack.expectOk<PlanView>('GET', `/v1/operations/${id}/plan`)
+
+  test('the precheck of a connection: one table, and nothing is changed', async () => {
+    for (const [name, engine] of [
+      ['copied', 'sqlite'],
+      ['dumped', 'sqlite'],
+      ['pg', 'postgresql'],
+    ] as const) {
+      const earlier = await world()
+      const { checks } = await stack.expectOk<ConnectionCheckView>(
+        'POST',
+        `/v1/connections/${name}/precheck`,
+        { destinations: ['vault'] },
+      )
+      assert.deepEqual(await world(), earlier)
+      assert.deepEqual(
+        checks.filter(({ answer }) => answer !== 'pass'),
+        [],
+      )
+      const groups = new Set(checks.map(({ id }) => id.split(/[.-]/)[0]))
+      // Room for what is staged; of formats that are.
+      groups.delete('staging')
+      assert.deepEqual(
+        [...groups].sort(),
+        ['database', 'destination', 'host', 'identity', 'keys', 'tool', engine].sort(),
+      )
+    }
+    const shown = await holdfast(['connection', 'check', 'pg', '--to', 'vault'], {
+      cwd: stack.directory,
+      env: { HOLDFAST_URL: stack.apiUrl, HOLDFAST_TOKEN: stack.token, HOLDFAST_HOME: stack.home },
+    })
+    assert.equal(shown.code, 0, shown.stdout)
+    for (const line of [
+      /^pass +The database answers: .*version \d/m,
+      /^pass +Enough locks|^pass +.*lock/m,
+      /^pass +Destination "vault" takes and gives back objects: s3:/m,
+      /^pass +Encryption keys are at hand/m,
+    ]) {
+      assert.match(shown.stdout, line)
+    }
+  })
 
   test('of a backup: checks, commands and size, as the real one has them', async () => {
     for (const [connection, format] of [

@@ -182,6 +182,7 @@ describe('parking', () => {
     const metadata = await handle.query<{ currentDetails?: string }>('__temporal_workflow_metadata')
     assert.match(metadata.currentDetails ?? '', /parked/)
     assert.match(metadata.currentDetails ?? '', /destination\.denied/)
+    assert.match(metadata.currentDetails ?? '', /^\| ✓ \| Staging can be written and has room \| .* GB free/m)
     const description = await handle.describe()
     assert.deepEqual(description.searchAttributes.HoldfastState, ['parked'])
     trouble.mend()

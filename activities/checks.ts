@@ -1,0 +1,128 @@
+/**
+ * Questions that every operation asks before it begins, whatever its engine: of the host that its tools run on, and of
+ * where a backup goes. The worker asks them as a step, the API when somebody wants to know. What they write to find out
+ * is removed at once. docs/prechecks.md lists them all.
+ */
+import type { BackupPlan, Command, ServerFacts, Step } from '../engines/engine.ts'
+import type { Host } from '../hosts/host.ts'
+import { HoldfastError } from '../model/errors.ts'
+import type { CheckResult } from '../model/types.ts'
+import type { Destination } from '../storage/destination.ts'
+import { placeOfDestination } from '../storage/index.ts'
+
+/** Runs a check that throws when it fails. */
+export async function attempt(id: string, title: string, check: () => Promise<string>): Promise<CheckResult> {
+  try {
+    return { id, title, answer: 'pass', detail: await check() }
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+    return { id, title, answer: 'fail', detail: error.message, hint: error.hint, code: error.code }
+  }
+}
+
+/** Every program of the plan, and the compressor. */
+export async function toolChecks(
+  host: Host,
+  steps: readonly Step[],
+  encoder?: string,
+): Promise<CheckResult[]> {
+  const programs = new Set<string>(encoder === undefined ? [] : [encoder])
+  const note = (command: Command) => {
+    for (const stage of command.stages) programs.add(stage.argv[0])
+  }
+  for (const step of steps) note(step.run)
+  const checks: CheckResult[] = []
+  for (const program of programs) {
+    const found = await host.tool(program)
+    checks.push(
+      found
+        ? { id: `tool-${program}`, title: `${program} is installed`, answer: 'pass', detail: found.version }
+        : {
+            id: `tool-${program}`,
+            title: `${program} is installed`,
+            answer: 'fail',
+            code: 'host.tool-missing',
+            detail: `"${program}" was not found on host "${host.name}".`,
+          },
+    )
+  }
+  return checks
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
+
+/** What the plan puts into staging, by the estimate of the database's size. */
+export const stagedBytes = (plan: Pick<BackupPlan, 'artifacts'>, { sizeBytes }: ServerFacts): number =>
+  plan.artifacts.some(artifact => !('step' in artifact.from)) ? sizeBytes : 0
+
+export async function stagingCheck(host: Host, neededBytes: number, id = 'staging'): Promise<CheckResult> {
+  return await attempt(id, 'Staging can be written and has room', async () => {
+    const root = host.stagingRoot
+    await host.files.ensureDirectory(root)
+    const probe = `${root}/.precheck-${crypto.randomUUID()}`
+    await host.files.write(probe, 'holdfast')
+    await host.files.remove(probe)
+    const free = await host.files.freeBytes(root)
+    if (free < neededBytes) {
+      throw new HoldfastError(
+        'staging.full',
+        `Staging has ${gigabytes(free)} free; the staged copy needs about ${gigabytes(neededBytes)}.`,
+      )
+    }
+    return `${gigabytes(free)} free in ${root}`
+  })
+}
+
+/**
+ * Of a destination that is a directory: is there room for the database, and would what takes the database's machine, or its
+ * disk, take its backups, too? Nothing is said where all is well. `tools`: the host of the connection,
+ * if it can be asked from here; `here`: this machine.
+ */
+export async function directoryChecks(
+  { tools, here }: { tools: Host | undefined; here: Host },
+  destination: Destination,
+  { directory, sizeBytes }: ServerFacts,
+): Promise<CheckResult[]> {
+  const place = placeOfDestination(destination)
+  const host = [tools, here].find(one => one !== undefined && one.name === place?.host)
+  if (place === undefined || host === undefined) return []
+  const checks: CheckResult[] = []
+  const warn = (id: string, title: string, detail: string, hint: string) =>
+    checks.push({ id, title, answer: 'warn', detail, hint })
+  const elsewhere = (what: string) =>
+    `Keep another copy elsewhere: what takes that ${what} takes these backups, too.`
+  const free = await host.files.freeBytes(place.directory)
+  if (free < sizeBytes) {
+    warn(
+      'destination-room',
+      'The destination has room for the database',
+      `${destination.uri} has ${gigabytes(free)} free; the database has about ${gigabytes(sizeBytes)} before it is compressed.`,
+      'Make room there, unless its backups are known to be much smaller than it.',
+    )
+  }
+  if (host === tools && host.name !== 'local') {
+    warn(
+      'destination-apart',
+      'The destination is on another machine than the database',
+      `${destination.uri} is on host ${host.name}, where the tools of this connection run.`,
+      elsewhere('machine'),
+    )
+  } else if (host === tools && directory !== undefined) {
+    const device = await deviceOf(host, place.directory)
+    if (device !== undefined && device === (await deviceOf(host, directory))) {
+      warn(
+        'destination-disk',
+        'The destination is on another disk than the database',
+        `${destination.uri} is on the file system of ${directory}.`,
+        elsewhere('disk'),
+      )
+    }
+  }
+  return checks
+}
+
+/** undefined: it is not there, or may not be seen. */
+async function deviceOf(host: Host, path: string): Promise<string | undefined> {
+  const found = await host.files.stat(path).catch(() => undefined)
+  return found?.inode.split(':')[0]
+}
