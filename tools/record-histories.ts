@@ -10,11 +10,13 @@ import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
 import { requestWorkflowId, retireWorkflowId } from '../model/ids.ts'
 import type { OperationView } from '../model/views.ts'
+import { type Azurite, startAzurite } from '../test/servers/azurite.ts'
 import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
 import { addPerson, approve, askFor, awaiting } from '../test/support/people.ts'
 import { createDatabase } from '../test/support/postgres-sample.ts'
 import { makeShop } from '../test/support/shop.ts'
-import { directory, eventually, type Stack, startStack } from '../test/system/stack.ts'
+import { age } from '../test/system/aging.ts'
+import { azureInput, directory, eventually, type Stack, startStack } from '../test/system/stack.ts'
 
 const root = join(import.meta.dirname, '..')
 const target = join(root, 'test/histories')
@@ -47,7 +49,11 @@ interface Recorded {
 }
 
 /** Each workflow by the name of its history. */
-async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<string, Recorded>> {
+async function operations(
+  stack: Stack,
+  postgres: TestPostgres,
+  blobs: Azurite,
+): Promise<Record<string, Recorded>> {
   const shop = join(stack.directory, 'shop.db')
   makeShop(shop, { rows: 1000 })
   await stack.expectOk('POST', '/v1/destinations', { name: 'vault', uri: await directory(stack, 'vault') })
@@ -142,6 +148,17 @@ async function operations(stack: Stack, postgres: TestPostgres): Promise<Record<
   })
   found['rotate-keys'] = await expectState(stack, rotation.operation.id, 'succeeded')
   found.sweep = await expectState(stack, (await stack.sweep({ unknown: true })).id, 'succeeded')
+
+  const tiers = [{ afterDays: 7, class: 'Cool' }]
+  await stack.expectOk('POST', '/v1/destinations', { ...azureInput(blobs, 'blobs', 'cold'), tiers })
+  const old = await stack.backup({ connection: 'dumped', destinations: ['blobs'] })
+  await age(stack, [(await expectState(stack, old.id, 'succeeded')).backup ?? ''], 8)
+  const tiering = await stack.expectOk<{ operation: OperationView }>(
+    'POST',
+    '/v1/destinations/blobs/tiers',
+    {},
+  )
+  found.tiering = await expectState(stack, tiering.operation.id, 'succeeded')
   return { ...found, ...(await withHostWorker(stack, shop)), ...(await swaps(stack, postgres, shop)) }
 }
 
@@ -221,9 +238,10 @@ async function swaps(stack: Stack, postgres: TestPostgres, shop: string): Promis
 
 const stack = await startStack()
 const postgres = await startPostgres()
+const blobs = await startAzurite()
 const connection = await Connection.connect({ address: stack.temporal.address })
 try {
-  const found = await operations(stack, postgres)
+  const found = await operations(stack, postgres, blobs)
   const { serverIdentity } = await stack.expectOk<{ serverIdentity: string }>('GET', '/v1/connections/copied')
   // `sqlite:<machine>:<path>`
   const machine = serverIdentity.split(':')[1] ?? ''
@@ -249,4 +267,5 @@ try {
   await connection.close()
   await stack.stop()
   await postgres.stop()
+  await blobs.stop()
 }

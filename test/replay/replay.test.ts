@@ -66,6 +66,7 @@ describe('histories of real runs', () => {
       'swap-postgresql',
       'swap-sqlite',
       'sweep',
+      'tiering',
       'verify',
     ])
     const types = (name: string) => new Set(read(name).events.map(event => event.eventType))
@@ -93,6 +94,7 @@ describe('histories of real runs', () => {
       'scrub',
       'swap-postgresql',
       'swap-sqlite',
+      'tiering',
       'verify',
     ]) {
       assert.ok(types(name).has('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED'), name)
@@ -113,6 +115,7 @@ describe('histories of real runs', () => {
       'retire',
       'scrub',
       'swap-sqlite',
+      'tiering',
       'verify',
     ]) {
       const history = read(name)
