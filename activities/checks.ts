@@ -91,8 +91,9 @@ export async function directoryChecks(
     checks.push({ id, title, answer: 'warn', detail, hint })
   const elsewhere = (what: string) =>
     `Keep another copy elsewhere: what takes that ${what} takes these backups, too.`
-  const free = await host.files.freeBytes(place.directory)
-  if (free < sizeBytes) {
+  // What only warns keeps nobody from a backup when it cannot be asked.
+  const free = await host.files.freeBytes(place.directory).catch(() => undefined)
+  if (free !== undefined && free < sizeBytes) {
     warn(
       'destination-room',
       'The destination has room for the database',

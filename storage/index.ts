@@ -87,7 +87,9 @@ export function placeOfDestination({
   uri: string
 }): { host: string; directory: string } | undefined {
   if (kind === 'local') return { host: 'local', directory: fileURLToPath(uri) }
-  return kind === 'server' ? hostAndDirectory(uri) : undefined
+  if (kind !== 'server') return undefined
+  const { host, directory } = hostAndDirectory(uri)
+  return { host, directory: fileURLToPath(directory) }
 }
 
 /** The host that a destination is on, by its name; undefined where it is on none. */
