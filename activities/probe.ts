@@ -49,6 +49,7 @@ export async function probeFrom(
   const settings = engine.connection.parse(connection.settings)
   const probe = engine.probe(connection.name, settings)
   const operation = `${prefix}${readable(randomBytes(10))}`
+  const signal = AbortSignal.timeout(longestMs)
   try {
     const outputs = await runProbe(
       {
@@ -56,7 +57,7 @@ export async function probeFrom(
         engine,
         operation,
         token: readable(randomBytes(8)),
-        signal: AbortSignal.timeout(longestMs),
+        signal,
         fence: 0,
         secret: async ref => secrets[ref.field],
         assertLease: () => {},
@@ -73,6 +74,10 @@ export async function probeFrom(
       )
     }
     return facts
+  } catch (error) {
+    if (error !== signal.reason) throw error
+    const doing = `Asking ${connection.name} from ${machine.name} who it is`
+    throw new HoldfastError('database.unreachable', `${doing}: no answer within ${longestMs / 1000} s.`)
   } finally {
     await machine.removeOperation(operation)
   }
