@@ -95,6 +95,11 @@ export async function storageKind(kind: StorageKind, options: StorageOptions): P
   const getting = { warmUp: true, before: () => rm(copy, { force: true }) }
   const flags = '--retries 1 --no-traverse --ignore-times'
   try {
+    // What is fetched was put there by the cases before, if they were asked for.
+    if (!['put', 'put-single'].some(act => wanted({ only }, `${kind}-${act}`))) {
+      await tell({ act: 'put', file, single: false })
+      await shell.run(`rclone copyto ${flags} ${word(file)} ${remote}`)
+    }
     return [
       ...(await contest(field, {
         ...putting,
