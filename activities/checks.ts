@@ -15,9 +15,15 @@ export async function attempt(id: string, title: string, check: () => Promise<st
   try {
     return { id, title, answer: 'pass', detail: await check() }
   } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error
-    return { id, title, answer: 'fail', detail: error.message, hint: error.hint, code: error.code }
+    return failedBy({ id, title }, error)
   }
+}
+
+/** The answer that an error is. What is no error of ours is thrown on. */
+export function failedBy(check: Pick<CheckResult, 'id' | 'title'>, error: unknown): CheckResult {
+  if (!(error instanceof HoldfastError)) throw error
+  const { code, hint, message: detail } = error
+  return { ...check, answer: 'fail', detail, hint, code }
 }
 
 /** Every program of the plan, and the compressor. */

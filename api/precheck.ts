@@ -3,7 +3,14 @@
  * of where backups would go, and of the keys. What fails is a row of it, never the answer's end. Nothing is changed on the
  * server; what is written to find out (a file in staging, an object in a destination) is removed at once.
  */
-import { attempt, directoryChecks, stagedBytes, stagingCheck, toolChecks } from '../activities/checks.ts'
+import {
+  attempt,
+  directoryChecks,
+  failedBy,
+  stagedBytes,
+  stagingCheck,
+  toolChecks,
+} from '../activities/checks.ts'
 import { hostChecks } from '../activities/host-checks.ts'
 import { connectionSecrets, type StoredConnection } from '../catalog/connections.ts'
 import { wrapForNames } from '../catalog/data-keys.ts'
@@ -12,7 +19,6 @@ import { findHost, hostWorkerOf } from '../catalog/hosts.ts'
 import type { Method, ServerFacts } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import type { Host } from '../hosts/host.ts'
-import { HoldfastError } from '../model/errors.ts'
 import type { PrecheckInput } from '../model/inputs.ts'
 import { homePaths } from '../model/settings.ts'
 import type { CheckResult } from '../model/types.ts'
@@ -66,9 +72,7 @@ async function hostRows(context: ApiContext, name: string): Promise<CheckResult[
   try {
     return await hostChecksOf(context, known)
   } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error
-    const { code, hint, message: detail } = error
-    return [{ id: 'host.login', title, answer: 'fail', code, detail, hint }]
+    return [failedBy({ id: 'host.login', title }, error)]
   }
 }
 
@@ -90,9 +94,7 @@ async function askDatabase(context: ApiContext, connection: StoredConnection): P
     const detail = `${connection.address}, version ${facts.version}`
     return { facts, checks: [{ ...base, answer: 'pass', detail }, sameServer(connection, facts)] }
   } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error
-    const { code, hint, message: detail } = error
-    return { facts: null, checks: [{ ...base, answer: 'fail', code, detail, hint }] }
+    return { facts: null, checks: [failedBy(base, error)] }
   }
 }
 
