@@ -4,14 +4,12 @@ import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { backupFacts } from '../../activities/commit.ts'
-import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import type { BackupView, DestinationView } from '../../model/views.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { loadKeyFile, thumbprint } from '../../storage/keys.ts'
-import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, foundIn, newBackupId, opened, workerOf } from './backups.ts'
 import { startTestApi, type TestApi } from './support.ts'
-import { direct, sweepHere } from './sweeping.ts'
+import { addRunning, closeFailed, sweepHere } from './sweeping.ts'
 
 interface Taken {
   epoch: number
@@ -35,16 +33,8 @@ describe('rebuild, takeover', () => {
   })
   after(() => t.stop())
 
-  const addOperation = async (id: string, backupId: string) => {
-    await direct(t, catalog =>
-      insertOperation(catalog, operation(id, { backupId, state: 'running', runId: 'r' }), null),
-    )
-    return { operationId: id, backupId, connection: 'shop', destination: 'vault' }
-  }
-  const close = (id: string) =>
-    direct(t, async catalog => {
-      await updateOperation(catalog, id, { state: 'failed' })
-    })
+  const addOperation = (id: string, backupId: string) => addRunning(t, id, backupId)
+  const close = (id: string) => closeFailed(t, id)
   const list = async (api: TestApi) =>
     (await api.call<{ items: BackupView[] }>('GET', '/v1/backups')).body.items
   test('the catalog is lost: rebuilt from the destination it is equal, and read-only until takeover', async () => {

@@ -7,14 +7,12 @@ import { backupFacts } from '../../activities/commit.ts'
 import type { WorkerContext } from '../../activities/context.ts'
 import { sweepDestination } from '../../activities/sweep.ts'
 import { sweepHost } from '../../activities/sweep-host.ts'
-import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { openLocalHost } from '../../hosts/index.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import type { Destination } from '../../storage/destination.ts'
-import { operation } from '../catalog/support.ts'
 import { attemptOf, commit, foundIn, newBackupId, opened, workerOf } from './backups.ts'
 import { eventually, startTestApi, type TestApi } from './support.ts'
-import { beginSweep, direct, sweepHere, turnOf } from './sweeping.ts'
+import { addRunning, beginSweep, closeFailed, sweepHere, turnOf } from './sweeping.ts'
 
 describe('what a sweep takes', () => {
   let t: TestApi
@@ -27,16 +25,8 @@ describe('what a sweep takes', () => {
   })
   after(() => t.stop())
 
-  const addOperation = async (id: string, backupId: string) => {
-    await direct(t, catalog =>
-      insertOperation(catalog, operation(id, { backupId, state: 'running', runId: 'r' }), null),
-    )
-    return { operationId: id, backupId, connection: 'shop', destination: 'vault' }
-  }
-  const close = (id: string) =>
-    direct(t, async catalog => {
-      await updateOperation(catalog, id, { state: 'failed' })
-    })
+  const addOperation = (id: string, backupId: string) => addRunning(t, id, backupId)
+  const close = (id: string) => closeFailed(t, id)
   const objects = async () =>
     (await readdir(path, { recursive: true, withFileTypes: true }))
       .filter(entry => entry.isFile())

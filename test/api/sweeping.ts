@@ -7,7 +7,7 @@ import type { PausableTurn } from '../../activities/pausing.ts'
 import { sweepDestination } from '../../activities/sweep.ts'
 import { sweepHost } from '../../activities/sweep-host.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
-import { insertOperation } from '../../catalog/operations.ts'
+import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { planSweep, type Swept } from '../../catalog/sweeps.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -34,6 +34,19 @@ export async function direct<T>(t: TestApi, work: (catalog: Catalog) => Promise<
   if (!result) throw new Error('nothing was done')
   return result.is
 }
+
+/** A backup's operation that runs, as its attempt names it. */
+export async function addRunning(t: TestApi, id: string, backupId: string) {
+  await direct(t, catalog =>
+    insertOperation(catalog, operation(id, { backupId, state: 'running', runId: 'r' }), null),
+  )
+  return { operationId: id, backupId, connection: 'shop', destination: 'vault' }
+}
+
+export const closeFailed = (t: TestApi, id: string): Promise<void> =>
+  direct(t, async catalog => {
+    await updateOperation(catalog, id, { state: 'failed' })
+  })
 
 export function turnOf(lease: () => void = () => {}): PausableTurn {
   const turn: Turn = {
