@@ -98,6 +98,8 @@ hf_watch() {
     sleep 2 &
     hf_nap=$!
     wait "$hf_nap"
+    hf_nap=
+    # Gone: whoever started this one wants its end.
     read -r hf_line <"$hf_job/$hf_run/beats" || exit 0
     if [ "$hf_line" = "$hf_heard" ]; then hf_quiet=$((hf_quiet + 2)); else hf_quiet=0; fi
     hf_heard=$hf_line
@@ -268,6 +270,8 @@ hf_main() {
     hf_tick
   done
   if [ -n "$hf_watcher" ]; then
+    # A signal is lost on a shell that has just been forked and has not set its traps yet: the file says it, too.
+    rm -f -- "$hf_job/$hf_run/beats"
     kill -s TERM "$hf_watcher" 2>/dev/null
     wait "$hf_watcher"
   fi

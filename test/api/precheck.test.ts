@@ -1,10 +1,13 @@
-/** Prechecks of a connection: one table, whatever is wrong. What is right is in test/system/dry-run, of hosts in hosts.test. */
+/** Prechecks of a connection: one table, whatever is wrong. What is right is in test/system/dry-run. */
 import assert from 'node:assert/strict'
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { chown, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { fingerprint } from '../../hosts/ssh/index.ts'
 import type { ConnectionCheckView } from '../../model/views.ts'
 import { startPostgres } from '../servers/postgres.ts'
+import { sshUserId, startSshd } from '../servers/sshd.ts'
+import { makeShop } from '../support/shop.ts'
 import { startTestApi, type TestApi } from './support.ts'
 
 const password = 'kanarienvogel-precheck'
@@ -93,6 +96,37 @@ describe('prechecks of a connection', () => {
       assert.deepEqual(rows(await ask('pg'), 'fail'), ['database.connect: database.unreachable'])
     } finally {
       await postgres.stop()
+    }
+  })
+
+  test('a host whose key is another one now, until it is agreed to', async () => {
+    const server = await startSshd()
+    try {
+      const file = join(server.home, 'shop.db')
+      makeShop(file, { rows: 100 })
+      await chown(file, sshUserId, sshUserId)
+      await t.call('POST', '/v1/hosts', {
+        name: 'db1',
+        url: `ssh://${server.user}@${server.address}:${server.port}`,
+        tempDir: join(server.home, 'staging'),
+        hostKeys: [await server.hostKey()],
+        secrets: { password: server.password },
+      })
+      const added = await t.call('POST', '/v1/connections', {
+        name: 'far',
+        url: `sqlite:${file}`,
+        host: 'db1',
+      })
+      assert.equal(added.status, 201, JSON.stringify(added.body))
+      assert.deepEqual(rows(await ask('far'), 'fail'), [])
+      await server.changeHostKey()
+      // A connection that is there already stays.
+      await server.reboot()
+      assert.deepEqual(rows(await ask('far'), 'fail'), ['host.login: host.key-changed'])
+      await t.call('POST', '/v1/hosts/db1/trust', { fingerprint: fingerprint(await server.hostKey()) })
+      assert.deepEqual(rows(await ask('far'), 'fail'), [])
+    } finally {
+      await server.stop()
     }
   })
 })

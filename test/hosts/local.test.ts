@@ -1,9 +1,11 @@
 /** The worker's own machine: what every host does, and what only this one has. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { jobScript } from '../../hosts/script.ts'
 import { attachedBasics } from './conformance-attached.ts'
 import { detachedBasics } from './conformance-detached.ts'
 import { secrets } from './conformance-secrets.ts'
@@ -42,6 +44,46 @@ for (const shell of await shells()) {
     } finally {
       delete process.env.LC_ALL
     }
+  })
+
+  test(`${name}: a watcher that no signal reached does not hold up the end of its job`, async () => {
+    await using place = await scratch()
+    const [directory, data] = [join(place.path, 'jobs/op/step-a1/r-one'), join(place.path, 'data')]
+    await mkdir(directory, { recursive: true })
+    await mkdir(data)
+    const script = jobScript({
+      mode: 'attached',
+      jobDirectory: join(directory, '..'),
+      run: 'r-one',
+      workDirectory: data,
+      shell,
+      command: lines('echo out'),
+      feeds: false,
+      fence: 0,
+      // Far longer than the test may take.
+      link: { patienceSeconds: 3600, endMark: '' },
+    })
+    // As it goes when the signal comes before a shell that was just forked has set its traps.
+    const deaf = script.replace('kill -s TERM "$hf_watcher"', ': "$hf_watcher"')
+    assert.notEqual(deaf, script)
+    await writeFile(join(directory, 'script'), deaf)
+    await writeFile(join(directory, 'exit'), 'not yet\n'.repeat(64))
+    await writeFile(join(directory, 'stderr.0'), '')
+    const [program, ...words] = shell
+    const child = spawn(program, [...words, join(directory, 'script')], {
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: 30_000,
+      killSignal: 'SIGKILL',
+    })
+    child.stdout.resume()
+    child.stderr.setEncoding('utf8').on('data', (said: string) => {
+      if (said.includes('exits 0')) child.stdin.end()
+    })
+    const [code] = await once(child, 'exit')
+    for (const left of await group(child.pid ?? 0)) process.kill(left.pid, 'SIGKILL')
+    assert.equal(code, 0)
+    assert.deepEqual(await readdir(join(place.path, 'jobs')), [])
   })
 }
 
