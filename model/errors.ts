@@ -429,6 +429,49 @@ export const errorTable = {
     "The manifest's signature is not of a trusted installation",
     'Do not use this backup unless you can say who wrote it; give `recover` the right key file or fingerprint.',
   ),
+  // Log archives
+  'wal.different': row(
+    'permanent',
+    409,
+    5,
+    'The archive holds another file of this name',
+    'Two servers archive into one place, or a copy of this one does. Stop archiving on the wrong one; nothing was written over.',
+  ),
+  'wal.foreign': row(
+    'permanent',
+    409,
+    3,
+    'The log file is of another server',
+    'Name the configuration of this server with --config; a new data directory needs a new one: `holdfast wal init`.',
+  ),
+  'wal.unreadable': row(
+    'permanent',
+    422,
+    1,
+    'The log file cannot be archived as it is',
+    'See what the detail says; the agent has to run as the user that PostgreSQL runs as.',
+  ),
+  'wal.no-archive': row(
+    'permanent',
+    404,
+    1,
+    'There is no log archive of this server',
+    'Check the destination (is it mounted?), and connection and system identifier in wal.json. A new archive: `holdfast wal begin`.',
+  ),
+  'wal.damaged': row(
+    'permanent',
+    500,
+    1,
+    'The file in the archive is not as it was written',
+    'Use another copy; else recovery ends before it, and a new base backup is needed.',
+  ),
+  'wal.forged': row(
+    'permanent',
+    500,
+    3,
+    'The file in the archive was signed by nobody who is trusted',
+    'Enter the archiver of that host under `trust` in wal.json, if you can say that it is one of yours.',
+  ),
   // Keys
   'key.missing': row(
     'needs-operator',

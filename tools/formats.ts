@@ -1,6 +1,6 @@
 /**
- * `npm run formats`: writes the JSON Schemas of docs/formats/ from model/manifest.ts. A test checks that they are
- * current.
+ * `npm run formats`: writes the JSON Schemas of docs/formats/ from model/manifest.ts
+ * and model/wal-format.ts. A test checks that they are current.
  */
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -17,6 +17,12 @@ import {
   recipientFileSchema,
   signedManifestSchema,
 } from '../model/manifest.ts'
+import {
+  archiverFileSchema,
+  signedWalHeaderSchema,
+  walConfigSchema,
+  walStreamSchema,
+} from '../model/wal-format.ts'
 
 const directory = join(import.meta.dirname, '../docs/formats')
 const documents: Record<string, { title: string; schema: z.ZodType }> = {
@@ -35,6 +41,10 @@ const documents: Record<string, { title: string; schema: z.ZodType }> = {
     schema: kmsKeyFileSchema,
   },
   recipient: { title: 'NAME.pub.json in the keys directory: encrypts backups', schema: recipientFileSchema },
+  'wal-header': { title: 'First line of an archived log file, signed', schema: signedWalHeaderSchema },
+  'wal-stream': { title: 'stream.json: here is the log archive of a server', schema: walStreamSchema },
+  'wal-config': { title: 'wal.json of a database host: where its log goes', schema: walConfigSchema },
+  archiver: { title: 'archiver.json of a database host: signs what is archived', schema: archiverFileSchema },
 }
 
 /** File name → JSON Schema of every published document. */

@@ -1,0 +1,125 @@
+/**
+ * An archived log file, from PostgreSQL's bytes to the object and back: `bytes → zstd frame → (Tink segments) → header line and
+ * body`. Files are small enough to be held whole: a segment has 16 MiB.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { promisify } from 'node:util'
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { HoldfastError } from '../../model/errors.ts'
+import { readable } from '../../model/ids.ts'
+import type { Json } from '../../model/types.ts'
+import type { ArchiverFile } from '../../model/wal-format.ts'
+import type { Jwk, Recipient } from '../keys.ts'
+import { createOpener, createSealer } from '../tink.ts'
+import { wrapDataKey } from '../wrap.ts'
+import { headerLine, provenHeader } from './header.ts'
+import type { LogStream } from './layout.ts'
+
+const compress = promisify(zstdCompress)
+const decompress = promisify(zstdDecompress)
+const level = 3
+const scheme = 'tink-AES256_GCM_HKDF_1MB'
+
+/** One data key seals many files: each has a salt of its own, which Tink derives the file's key with. */
+export interface SealingKey {
+  keyId: string
+  dataKey: Uint8Array
+  jwe: Record<string, Json>
+}
+
+/** Asks the key management services of recipients that have one. */
+export async function newSealingKey(recipients: readonly Recipient[]): Promise<SealingKey> {
+  const dataKey = randomBytes(32)
+  return { keyId: readable(randomBytes(12)), dataKey, jwe: await wrapDataKey(dataKey, recipients) }
+}
+
+export interface LogFileBytes extends LogStream {
+  name: string
+  content: Buffer
+}
+
+export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+/** `key` null: not encrypted. */
+export async function enveloped(
+  { connection, systemIdentifier, name, content }: LogFileBytes,
+  archiver: ArchiverFile,
+  key: SealingKey | null,
+): Promise<Buffer> {
+  const frame = await compress(content, {
+    pledgedSrcSize: content.length,
+    params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 },
+  })
+  const associatedData = ['holdfast-wal/1', connection, systemIdentifier, name].join('\n')
+  const body = key === null ? frame : sealed(frame, key.dataKey, associatedData)
+  const line = await headerLine(
+    {
+      format: 'holdfast-wal/1',
+      connection,
+      systemIdentifier,
+      name,
+      contentBytes: content.length,
+      contentSha256: sha256(content),
+      compression: { codec: 'zstd', level, encoder: `node ${process.versions.zstd}` },
+      encryption: key && { scheme, keyId: key.keyId, jwe: key.jwe, associatedData },
+      bodyBytes: body.length,
+      bodySha256: sha256(body),
+      archiver: archiver.archiver,
+      archivedAt: new Date().toISOString(),
+    },
+    archiver.signingKey,
+  )
+  return Buffer.concat([line, body])
+}
+
+function sealed(frame: Buffer, dataKey: Uint8Array, associatedData: string): Buffer {
+  const secrets = { dataKey, salt: randomBytes(32), noncePrefix: randomBytes(7), associatedData }
+  const sealer = createSealer(secrets)
+  return Buffer.concat([sealer.header, ...sealer.update(frame), ...sealer.final()])
+}
+
+export interface LogReader {
+  /** Ed25519 public keys by the archiver's id. */
+  trusted: Record<string, Jwk>
+  /** Throws `key.*`. */
+  dataKey(keyId: string, jwe: Record<string, Json>): Promise<Uint8Array>
+}
+
+/** PostgreSQL's bytes, proven. Throws `wal.damaged`, `wal.forged`, `key.*`. */
+export async function contentOf(
+  object: Buffer,
+  expected: LogStream & { name: string },
+  reader: LogReader,
+): Promise<Buffer> {
+  const damaged = (why: string, cause?: unknown) =>
+    new HoldfastError(
+      'wal.damaged',
+      `Reading ${expected.name} from the archive of ${expected.connection}: ${why}.`,
+      { cause },
+    )
+  const header = await provenHeader(object, reader.trusted, expected)
+  const body = object.subarray(header.headerBytes)
+  if (body.length !== header.bodyBytes) {
+    throw damaged(`${body.length} bytes follow its header, which says ${header.bodyBytes}`)
+  }
+  if (sha256(body) !== header.bodySha256) throw damaged('what follows its header has another SHA-256')
+  let frame = body
+  if (header.encryption !== null) {
+    const { keyId, jwe, associatedData } = header.encryption
+    const opener = createOpener(await reader.dataKey(keyId, jwe), associatedData, expected.name)
+    try {
+      frame = Buffer.concat([...opener.update(body), ...opener.final()])
+    } catch (cause) {
+      throw damaged('its segments do not open with its key', cause)
+    }
+  }
+  const content = await decompress(frame, { maxOutputLength: Math.max(1, header.contentBytes) }).catch(
+    cause => {
+      throw damaged('it cannot be decompressed', cause)
+    },
+  )
+  if (content.length !== header.contentBytes || sha256(content) !== header.contentSha256) {
+    throw damaged('it unpacks to other bytes than were archived')
+  }
+  return content
+}
