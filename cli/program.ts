@@ -28,6 +28,7 @@ import { statusCommand } from './commands/status.ts'
 import { tokenCommands } from './commands/token.ts'
 import { upCommand } from './commands/up.ts'
 import { userCommands } from './commands/user.ts'
+import { walCommands } from './commands/wal.ts'
 
 /**
  * In the order of --help. A new command is one file in commands/ and one line here. The word between `<` and `>` of an
@@ -50,6 +51,7 @@ const commands: readonly ((program: Command) => void)[] = [
   diagnoseCommand,
   operationCommands,
   scheduleCommands,
+  walCommands,
   catalogCommands,
   bandwidthCommands,
   maintenanceCommands,

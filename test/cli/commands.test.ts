@@ -30,6 +30,7 @@ const alone = [
   'install',
   'uninstall',
   'keys escrow-check',
+  'wal',
 ]
 
 /** Arguments and options a command cannot do without, as somebody may type them. */

@@ -1,0 +1,63 @@
+/** What a client may ask for, and how it is answered: one line of JSON each way. */
+import { dirname } from 'node:path'
+import { z } from 'zod'
+import { errorTable, HoldfastError } from '../../model/errors.ts'
+import { pushAhead } from './ahead.ts'
+import { expectOurs, openArchive } from './archive.ts'
+import { placeFile } from './place.ts'
+import { prefetching } from './prefetch.ts'
+
+const absolute = z.string().startsWith('/').max(4096)
+const request = z.discriminatedUnion('act', [
+  z.strictObject({ act: z.literal('push'), path: absolute }),
+  z.strictObject({ act: z.literal('fetch'), name: z.string().max(64), path: absolute }),
+])
+
+export type Answer =
+  | { state: 'done' }
+  /** Only of a fetch: the archive is there and does not have it. */
+  | { state: 'absent' }
+  | { state: 'failed'; code: string; detail: string; hint: string }
+
+export interface Acts {
+  socket: string
+  /** Never throws. */
+  answer(line: string): Promise<Answer>
+  close(): Promise<void>
+}
+
+/** `resident`: it works ahead of what is asked for, as it will be asked for more. Throws as `openArchive`. */
+export async function openActs(configPath: string, { resident }: { resident: boolean }): Promise<Acts> {
+  const archive = await openArchive(configPath)
+  const { stream, socket, lookAhead, prefetch } = archive.config
+  const push = pushAhead(archive, resident ? lookAhead : 0)
+  const fetch = prefetching(archive, resident ? prefetch : 0)
+
+  const act = async (line: string): Promise<Answer> => {
+    const parsed = request.safeParse(JSON.parse(line))
+    if (!parsed.success) throw new HoldfastError('request.invalid', 'The agent does not know this request.')
+    const wanted = parsed.data
+    if (wanted.act === 'push') {
+      await push(wanted.path)
+      return { state: 'done' }
+    }
+    await expectOurs(stream.systemIdentifier, dirname(dirname(wanted.path)))
+    const content = await fetch(wanted.name)
+    if (content === undefined) return { state: 'absent' }
+    await placeFile(wanted.path, content)
+    return { state: 'done' }
+  }
+  return {
+    socket,
+    answer: line => act(line).catch(failed),
+    close: () => archive.close(),
+  }
+}
+
+export function failed(error: unknown): Extract<Answer, { state: 'failed' }> {
+  if (error instanceof HoldfastError) {
+    return { state: 'failed', code: error.code, detail: error.message, hint: error.hint }
+  }
+  const detail = error instanceof Error ? error.message : String(error)
+  return { state: 'failed', code: 'internal', detail, hint: errorTable.internal.hint }
+}

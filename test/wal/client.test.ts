@@ -1,0 +1,318 @@
+/** What PostgreSQL is told by `holdfast wal push` and `wal fetch`, with and without an agent, whoever is killed. */
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { eventually, holdfast, launcher, start } from '../cli/run.ts'
+import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
+import { scratch } from '../support/temporary.ts'
+import { killed, walHost } from './host.ts'
+import { ready, segmentOf } from './segments.ts'
+
+const names = [3, 4, 5, 6, 7].map(number => `00000001000000000000000${number}`)
+const [name = '', next = ''] = names
+
+const recovered = (dataDir: string) => readFile(join(dataDir, 'pg_wal', 'RECOVERYXLOG'))
+const absent = (path: string) =>
+  stat(path).then(
+    () => false,
+    () => true,
+  )
+const drafts = async (dataDir: string) =>
+  (await readdir(join(dataDir, 'pg_wal'))).filter(file => file.startsWith('.holdfast-wal-'))
+
+describe('without an agent', () => {
+  it('a file is archived and comes back', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store })
+    await writeFile(host.at(name), segmentOf(name))
+    const pushed = await host.push(name)
+    assert.equal(pushed.code, 0, pushed.stderr)
+    assert.equal((await host.push(name)).code, 0, 'again')
+    assert.equal((await host.fetch(name)).code, 0)
+    assert.deepEqual(await recovered(host.dataDir), segmentOf(name))
+    assert.deepEqual(await drafts(host.dataDir), [])
+  })
+
+  it('what cannot be archived is said with a code that PostgreSQL counts', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store })
+    await writeFile(host.at(name), segmentOf(name))
+    assert.equal((await host.push(name)).code, 0)
+    const refused = async (file: string, code: string) => {
+      const { code: exit, stderr } = await host.push(file)
+      assert.equal(exit, 1, stderr)
+      assert.match(stderr, new RegExp(`^error ${code}: .+\nhint: .+`))
+    }
+    await refused(next, 'wal.unreadable')
+    await writeFile(host.at(name), segmentOf(name, { seed: 'other' }))
+    await refused(name, 'wal.different')
+    await writeFile(host.at(next), segmentOf(next, { server: '7000000000000000001' }))
+    await refused(next, 'wal.foreign')
+    await writeFile(host.at(next), segmentOf(next).subarray(0, 5000))
+    await refused(next, 'wal.unreadable')
+    await writeFile(host.at('wal.tmp'), 'x')
+    await refused('wal.tmp', 'wal.unreadable')
+    assert.equal((await holdfast(['wal', 'push'])).code, 2)
+    const nowhere = await holdfast(['wal', 'push', '--config', '/nowhere/wal.json', host.at(name)])
+    assert.equal(nowhere.code, 1)
+  })
+
+  it('"the log ends here" is said only where it is proven', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store, begin: false })
+    await writeFile(host.at(name), segmentOf(name))
+    assert.equal((await host.fetch(name)).code, 255, 'no archive was begun here')
+    assert.equal((await host.push(name)).code, 1)
+    assert.equal((await holdfast(['wal', 'begin', '--config', host.config])).code, 0)
+    assert.equal((await host.fetch(name)).code, 1)
+    assert.equal((await host.push(name)).code, 0)
+    assert.equal((await host.fetch(next)).code, 1)
+    assert.equal((await host.fetch('00000002.history')).code, 1)
+    await rename(store, `${store}-away`)
+    assert.equal((await host.fetch(next)).code, 255, 'it is gone')
+    await mkdir(store)
+    assert.equal((await host.fetch(next)).code, 255, 'an empty place: something is not mounted')
+    assert.equal((await host.push(name)).code, 1)
+    assert.deepEqual(await readdir(store), [])
+    await rm(store, { recursive: true })
+    await rename(`${store}-away`, store)
+    const [object = ''] = (await readdir(store, { recursive: true })).filter(file =>
+      file.endsWith(`${name}.wal`),
+    )
+    const bytes = await readFile(join(store, object))
+    await writeFile(join(store, object), bytes.subarray(0, bytes.length - 10))
+    assert.equal((await host.fetch(name)).code, 255, 'it is damaged')
+    assert.ok(await absent(join(host.dataDir, 'pg_wal', 'RECOVERYXLOG')))
+    assert.equal((await holdfast(['wal', 'fetch', name])).code, 255, 'typed wrong')
+    assert.equal((await holdfast(['wal', 'fetch', '--config', '/nowhere/x', name, '/nowhere/y'])).code, 255)
+  })
+
+  it('a Holdfast that cannot run is no answer', async () => {
+    await using place = await scratch()
+    await mkdir(join(place.path, 'bin'))
+    const program = join(place.path, 'bin', 'holdfast')
+    await copyFile(launcher, program)
+    // dirname and the like, but no Node.
+    const path = join(place.path, 'path')
+    await mkdir(path)
+    const env = { PATH: path }
+    for (const [act, code] of [
+      ['push', 1],
+      ['fetch', 255],
+    ] as const) {
+      const { code: exit, stderr } = await holdfast(['wal', act, 'x', 'y'], { program, env })
+      assert.equal(exit, code, stderr)
+    }
+    // A client that throws ends with 1, as Node does.
+    await mkdir(join(place.path, 'node_modules', '.bin'), { recursive: true })
+    const node = join(place.path, 'node_modules', '.bin', 'node')
+    for (const [script, act, code] of [
+      ['exit 1', 'fetch', 255],
+      ['exit 44', 'fetch', 1],
+      ['kill -9 $$', 'fetch', 255],
+      ['kill -9 $$', 'push', 1],
+      ['exit 126', 'push', 1],
+      ['exit 7', 'push', 7],
+    ] as const) {
+      await writeFile(node, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+      const { code: exit } = await holdfast(['wal', act, 'x', 'y'], { program })
+      assert.equal(exit, code, `${act}: ${script}`)
+    }
+  })
+})
+
+describe('with an agent', () => {
+  let server: Versitygw
+  let proxy: Interceptor
+  before(async () => {
+    server = await startVersitygw()
+    proxy = await startInterceptor(server.endpoint)
+  })
+  after(async () => {
+    await proxy?.close()
+    await server?.stop()
+  })
+  const inS3 = () => ({
+    uri: `s3://${server.bucket}/wal-${randomBytes(4).toString('hex')}`,
+    store: { server, endpoint: proxy.url },
+  })
+  const isPut = (file: string) => (method: string, url: string) =>
+    method === 'PUT' && url.includes(`${file}.wal`)
+  const isGet = (file: string) => (method: string, url: string) =>
+    method === 'GET' && url.includes(`${file}.wal`)
+
+  for (const moment of ['before', 'after'] as const) {
+    it(`killed ${moment} the store has the file, PostgreSQL is told so, and asked again it is there once`, async () => {
+      await using place = await scratch()
+      const host = await walHost(place.path, inS3())
+      await writeFile(host.at(name), segmentOf(name))
+      const first = await host.startAgent()
+      const held = proxy.hold(moment, isPut(name))
+      const pushing = host.push(name)
+      await held.reached
+      await killed(first)
+      const ended = await pushing
+      assert.equal(ended.code, 1, ended.stderr)
+      held.cut()
+      const second = await host.startAgent()
+      try {
+        const again = await host.push(name)
+        assert.equal(again.code, 0, again.stderr)
+        assert.equal((await host.fetch(name)).code, 0)
+        assert.deepEqual(await recovered(host.dataDir), segmentOf(name))
+      } finally {
+        await killed(second)
+      }
+    })
+  }
+
+  it('a client that is killed does not stop the file; what two ask for at once is done for both', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    await writeFile(host.at(name), segmentOf(name))
+    const agent = await host.startAgent()
+    try {
+      const held = proxy.hold('before', isPut(name))
+      const client = start(['wal', 'push', '--config', host.config, host.at(name)])
+      await held.reached
+      // Only its shell: that the rest of it ends by itself is waited for below.
+      client.child.kill('SIGKILL')
+      proxy.seen.length = 0
+      held.release()
+      await client.ended
+      assert.equal((await host.push(name)).code, 0)
+      const both = await Promise.all([host.push(name), host.push(name)])
+      for (const { code, stderr } of both) assert.equal(code, 0, stderr)
+    } finally {
+      await killed(agent)
+    }
+  })
+
+  it('what waits is archived before it is asked for', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    for (const one of names) await ready(host.at(one), segmentOf(one))
+    const agent = await host.startAgent()
+    try {
+      proxy.seen.length = 0
+      assert.equal((await host.push(name)).code, 0)
+      const ahead = names.slice(1)
+      await eventually('the others', () =>
+        ahead.every(one => proxy.seen.some(line => line.startsWith('PUT') && line.includes(`${one}.wal`)))
+          ? true
+          : undefined,
+      )
+      for (const one of ahead) assert.equal((await host.push(one)).code, 0)
+      for (const one of names)
+        assert.equal(
+          proxy.seen.filter(line => line.startsWith('PUT') && line.includes(`${one}.wal`)).length,
+          1,
+        )
+    } finally {
+      await killed(agent)
+    }
+  })
+
+  it('killed while it fetches it leaves nothing that recovery could take for a segment', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    const content = segmentOf(name, { segmentBytes: 4 << 20, random: true })
+    await writeFile(host.at(name), content)
+    assert.equal((await host.push(name)).code, 0)
+    const first = await host.startAgent()
+    const held = proxy.hold('midway', isGet(name))
+    const fetching = host.fetch(name)
+    await held.reached
+    await killed(first)
+    const ended = await fetching
+    assert.equal(ended.code, 255, ended.stderr)
+    assert.ok(await absent(join(host.dataDir, 'pg_wal', 'RECOVERYXLOG')))
+    held.cut()
+    const second = await host.startAgent()
+    try {
+      assert.equal((await host.fetch(name)).code, 0)
+      assert.deepEqual(await recovered(host.dataDir), content)
+    } finally {
+      await killed(second)
+    }
+  })
+
+  it('segments are fetched ahead; one that was not there yet is asked for again', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    for (const one of names.slice(0, 3)) await writeFile(host.at(one), segmentOf(one))
+    for (const one of names.slice(0, 2)) assert.equal((await host.push(one)).code, 0)
+    const agent = await host.startAgent()
+    try {
+      proxy.seen.length = 0
+      assert.equal((await host.fetch(name)).code, 0)
+      const third = names[2] ?? ''
+      await eventually('the look at the third', () =>
+        proxy.seen.some(line => line.includes(`${third}.wal`)) ? true : undefined,
+      )
+      assert.equal((await host.fetch(third)).code, 1)
+      assert.equal((await host.push(third)).code, 0)
+      assert.equal((await host.fetch(third)).code, 0)
+      assert.deepEqual(await recovered(host.dataDir), segmentOf(third))
+    } finally {
+      await killed(agent)
+    }
+  })
+
+  it('there is one, and one that was killed is not in the way', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store })
+    const first = await host.startAgent()
+    const second = await holdfast(['wal', 'agent', '--config', host.config])
+    assert.notEqual(second.code, 0)
+    assert.match(second.stderr, /request\.in-use/)
+    assert.equal((await stat(join(place.path, 'etc', 'wal.sock'))).mode & 0o777, 0o600)
+    await killed(first)
+    await killed(await host.startAgent())
+  })
+})
+
+describe('wal init', () => {
+  it('writes nothing over, and no secret into the configuration', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, { uri: join(place.path, 'store'), begin: false })
+    const text = await readFile(host.config, 'utf8')
+    const archiver = JSON.parse(await readFile(join(place.path, 'etc', 'archiver.json'), 'utf8'))
+    assert.ok(!text.includes(archiver.signingKey.d))
+    assert.equal((await stat(join(place.path, 'etc', 'archiver.json'))).mode & 0o777, 0o600)
+    const init = ['wal', 'init', '--config', host.config, '--connection', 'shop', '--pgdata', host.dataDir]
+    const again = await holdfast([...init, '--to', '/x', '--not-encrypted'])
+    assert.match(again.stderr, /request\.exists/)
+    assert.equal((await holdfast([...init, '--to', '/x'])).code, 2, 'encrypted or not has to be said')
+  })
+
+  it('a secret in the configuration is refused, and not repeated', async () => {
+    await using place = await scratch()
+    const canary = 'canary-secret-0123456789'
+    const host = await walHost(place.path, {
+      uri: 's3://nowhere/x',
+      begin: false,
+      change: {
+        destinations: [
+          { uri: 's3://nowhere/x', credentials: { accessKeyId: 'AK', secretAccessKey: canary } },
+        ],
+      },
+    })
+    await writeFile(host.at(name), segmentOf(name))
+    const { code, stderr, stdout } = await host.push(name)
+    assert.equal(code, 1)
+    assert.match(stderr, /settings\.invalid/)
+    assert.ok(!(stderr + stdout).includes(canary))
+  })
+})
