@@ -23,6 +23,8 @@ import {
   recipientOf,
 } from '../../storage/keys.ts'
 
+const longestSocket = 107
+
 /** Everything opened; nothing asked yet. The destinations are closed by whoever has opened it. */
 export interface OpenedConfig {
   stream: { connection: string; systemIdentifier: string }
@@ -43,6 +45,16 @@ export async function openConfig(path: string): Promise<OpenedConfig> {
   const config = await readJson(path, walConfigSchema)
   const near = (name: string) => resolve(dirname(path), name)
   const archiver = await readJson(near(config.archiver), archiverFileSchema)
+  const socket = near(config.socket ?? 'wal.sock')
+  if (Buffer.byteLength(socket) > longestSocket) {
+    throw new HoldfastError(
+      'settings.invalid',
+      `Reading ${path}: the socket ${socket} has too long a path.`,
+      {
+        hint: `Name a shorter one under socket: the kernel takes ${longestSocket} bytes.`,
+      },
+    )
+  }
   const destinations: Destination[] = []
   try {
     for (const one of config.destinations) destinations.push(await opened(path, one))
@@ -56,7 +68,7 @@ export async function openConfig(path: string): Promise<OpenedConfig> {
           : await Promise.all(config.encryptTo.map(one => recipientIn(near(one)))),
       keys: await Promise.all((config.openWith ?? []).map(one => openingKeyIn(near(one)))),
       trusted: { ...config.trust, [archiver.archiver]: archiver.publicKey },
-      socket: near(config.socket ?? 'wal.sock'),
+      socket,
       lookAhead: config.lookAhead ?? 4,
       prefetch: config.prefetch ?? 4,
       patienceSeconds: config.patienceSeconds ?? 20,

@@ -132,18 +132,25 @@ describe('PostgreSQL', () => {
         const port = server.port
         await server.kill9()
         const log = join(base, 'server.log')
-        await asServer(join(bin, 'pg_ctl'), [
-          '-D',
-          base,
-          '-o',
-          `-p ${port}`,
-          '-l',
-          log,
-          '-w',
-          '-t',
-          '120',
-          'start',
-        ])
+        const startBase = () =>
+          asServer(join(bin, 'pg_ctl'), [
+            '-D',
+            base,
+            '-o',
+            `-p ${port}`,
+            '-l',
+            log,
+            '-w',
+            '-t',
+            '120',
+            'start',
+          ])
+        // What cannot be said is no end of the log: the recovery stops, and goes on when it is started again.
+        await rename(store, `${store}-away`)
+        await assert.rejects(startBase())
+        assert.match(await readFile(log, 'utf8'), /exited with exit code 255/)
+        await rename(`${store}-away`, store)
+        await startBase()
         try {
           await eventually('the end of the recovery', async () =>
             (await server.sql('select pg_is_in_recovery()')) === 'f' ? true : undefined,
