@@ -28,7 +28,7 @@ export function walCommands(program: Command): void {
     .command('init')
     .description('make the configuration of this database host: where its log goes, and what signs it')
     .requiredOption('--connection <connection>', 'name that the archive goes by')
-    .requiredOption('--pgdata <directory>', 'data directory of the server')
+    .requiredOption('--pgdata <dir>', 'data directory of the server')
     .requiredOption('--to <uri...>', 'destinations; a file counts as archived once it is in all of them')
     .option('--encrypt-to <file...>', 'key files or public keys that open the archive')
     .option('--not-encrypted', 'archive in the clear')
@@ -79,19 +79,19 @@ export function walCommands(program: Command): void {
     })
 
   wal
-    .command('push <path>')
+    .command('push <file>')
     .description('archive one log file; for archive_command, which wants it to end well only when it is safe')
     .option(...config)
     .option(...timeout)
-    .addHelpText('after', "\nExample, in postgresql.conf:\n  archive_command = 'holdfast wal push %p'")
+    .addHelpText('after', "\nExample:\n  archive_command = 'holdfast wal push %p'     # in postgresql.conf")
     .action(async (path: string, options: ClientOptions) => await asClient('push', [path], options))
 
   wal
-    .command('fetch <name> <path>')
+    .command('fetch <name> <file>')
     .description('get one log file back; for restore_command. Exit code 1: the archive does not have it')
     .option(...config)
     .option(...timeout)
-    .addHelpText('after', "\nExample, in postgresql.conf:\n  restore_command = 'holdfast wal fetch %f %p'")
+    .addHelpText('after', "\nExample:\n  restore_command = 'holdfast wal fetch %f %p' # in postgresql.conf")
     .action(
       async (name: string, path: string, options: ClientOptions) =>
         await asClient('fetch', [name, path], options),

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { errorTable, HoldfastError } from '../../model/errors.ts'
 import { pushAhead } from './ahead.ts'
 import { expectOurs, openArchive } from './archive.ts'
-import { placeFile } from './place.ts'
+import { writeDraft } from './place.ts'
 import { prefetching } from './prefetch.ts'
 
 const absolute = z.string().startsWith('/').max(4096)
@@ -15,6 +15,8 @@ const request = z.discriminatedUnion('act', [
 
 export type Answer =
   | { state: 'done' }
+  /** The file, whole and proven; the client is to give it its name. */
+  | { state: 'fetched'; draft: string }
   /** Only of a fetch: the archive is there and does not have it. */
   | { state: 'absent' }
   | { state: 'failed'; code: string; detail: string; hint: string }
@@ -44,8 +46,7 @@ export async function openActs(configPath: string, { resident }: { resident: boo
     await expectOurs(stream.systemIdentifier, dirname(dirname(wanted.path)))
     const content = await fetch(wanted.name)
     if (content === undefined) return { state: 'absent' }
-    await placeFile(wanted.path, content)
-    return { state: 'done' }
+    return { state: 'fetched', draft: await writeDraft(wanted.path, content) }
   }
   return {
     socket,

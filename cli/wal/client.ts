@@ -5,7 +5,7 @@
  * Its exit codes are for bin/holdfast, which makes of them what PostgreSQL understands (docs/log-archiving.md): 0 done, 44 the
  * archive does not have it, anything else (also what Node exits with when it fails) trouble.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, renameSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import type { Answer } from './acts.ts'
@@ -32,10 +32,18 @@ export async function walClient(args: readonly string[]): Promise<number> {
     const answer = (await fromAgent(asked, line)) ?? (await alone(asked, line))
     if (answer.state === 'done') return 0
     if (answer.state === 'absent') return absentCode
+    if (answer.state === 'fetched') {
+      renameSync(answer.draft, asked.wanted.path)
+      return 0
+    }
     return say(answer.code, answer.detail, answer.hint, 1)
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error)
-    return say('internal', detail, 'PostgreSQL keeps the file and asks again.', 1)
+    const push = asked.wanted.act === 'push'
+    const hint = push
+      ? 'PostgreSQL keeps the file and asks again.'
+      : 'Look at the agent, then start the recovery again.'
+    return say('internal', detail, hint, 1)
   }
 }
 
@@ -75,6 +83,7 @@ function say(code: string, detail: string, hint: string, exit: number): number {
 /** undefined: no agent runs. Throws when one runs and does not answer: it may still be at it. */
 function fromAgent({ config, seconds }: Asked, line: string): Promise<Answer | undefined> {
   const socket = socketOf(config)
+  if (socket === undefined) return Promise.resolve(undefined)
   return new Promise((done, fail) => {
     let text = ''
     const agent = connect(socket)
@@ -101,10 +110,14 @@ function fromAgent({ config, seconds }: Asked, line: string): Promise<Answer | u
   })
 }
 
-/** Only as much of the configuration as it takes to find the agent. */
-function socketOf(config: string): string {
-  const { socket } = JSON.parse(readFileSync(config, 'utf8'))
-  return resolve(dirname(config), typeof socket === 'string' ? socket : 'wal.sock')
+/** Only as much of the configuration as it takes to find the agent; what is wrong with the rest is said by whoever reads it. */
+function socketOf(config: string): string | undefined {
+  try {
+    const { socket } = JSON.parse(readFileSync(config, 'utf8'))
+    return resolve(dirname(config), typeof socket === 'string' ? socket : 'wal.sock')
+  } catch {
+    return undefined
+  }
 }
 
 async function alone({ config, seconds }: Asked, line: string): Promise<Answer> {

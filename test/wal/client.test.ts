@@ -62,6 +62,7 @@ describe('without an agent', () => {
     assert.equal((await holdfast(['wal', 'push'])).code, 2)
     const nowhere = await holdfast(['wal', 'push', '--config', '/nowhere/wal.json', host.at(name)])
     assert.equal(nowhere.code, 1)
+    assert.match(nowhere.stderr, /^error settings\.invalid: /)
   })
 
   it('"the log ends here" is said only where it is proven', async () => {
@@ -243,6 +244,28 @@ describe('with an agent', () => {
       assert.deepEqual(await recovered(host.dataDir), content)
     } finally {
       await killed(second)
+    }
+  })
+
+  it('a fetch that was given up and ends late places nothing', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    await writeFile(host.at(name), segmentOf(name))
+    const agent = await host.startAgent()
+    try {
+      assert.equal((await host.push(name)).code, 0)
+      const held = proxy.hold('before', isGet(name))
+      const args = ['wal', 'fetch', '--config', host.config, '--timeout', '1', name]
+      const late = holdfast([...args, 'pg_wal/RECOVERYXLOG'], { cwd: host.dataDir })
+      await held.reached
+      assert.equal((await late).code, 255)
+      held.release()
+      await eventually('the end of it', async () =>
+        (await drafts(host.dataDir)).length > 0 ? true : undefined,
+      )
+      assert.ok(await absent(join(host.dataDir, 'pg_wal', 'RECOVERYXLOG')))
+    } finally {
+      await killed(agent)
     }
   })
 
