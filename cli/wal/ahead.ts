@@ -5,7 +5,6 @@
  */
 import { readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { HoldfastError } from '../../model/errors.ts'
 import { logFileOf } from '../../model/wal.ts'
 import { type Archive, identityOf } from './archive.ts'
 
@@ -26,12 +25,7 @@ export function pushAhead(
 
   const begin = (path: string, identity: string): Pushing => {
     underWay += 1
-    const work = async () => {
-      await archive.push(path)
-      if ((await identityOf(path)) === identity) return
-      throw new HoldfastError('wal.unreadable', `Archiving ${path}: it was changed while it was read.`)
-    }
-    const pushing: Pushing = { identity, done: work() }
+    const pushing: Pushing = { identity, done: archive.push(path) }
     known.set(path, pushing)
     pushing.done
       // Whoever asks for it has it pushed anew: what was in the way may be gone by then.

@@ -52,9 +52,11 @@ export async function openArchive(configPath: string): Promise<Archive> {
     async push(path) {
       const name = basename(path)
       if (logFileOf(name) === undefined) throw unreadable(path, 'PostgreSQL has no log file of this name')
+      const identity = await identityOf(path)
       const content = await readFile(path).catch(cause => {
         throw unreadable(path, `it cannot be read (${codeOf(cause)})`, cause)
       })
+      if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
       await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
       const trouble = logFileTrouble(name, content, stream.systemIdentifier)
       if (trouble?.foreign) throw new HoldfastError('wal.foreign', `Archiving ${path}: ${trouble.why}.`)
