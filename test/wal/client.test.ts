@@ -269,6 +269,40 @@ describe('with an agent', () => {
     }
   })
 
+  it('shows no secret in a command line, an environment, the configuration, or what it prints', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    await writeFile(host.at(name), segmentOf(name))
+    const { signingKey } = JSON.parse(await readFile(join(place.path, 'etc', 'archiver.json'), 'utf8'))
+    const canaries = [server.secretAccessKey, signingKey.d]
+    const shown: string[] = [await readFile(host.config, 'utf8')]
+    const agent = await host.startAgent()
+    agent.stderr?.on('data', (text: string) => shown.push(text))
+    agent.stdout?.on('data', (text: string) => shown.push(text))
+    try {
+      const held = proxy.hold('before', isPut(name))
+      const pushing = host.push(name)
+      await held.reached
+      for (const pid of await readdir('/proc')) {
+        const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+        if (!command.includes(host.config)) continue
+        shown.push(command, await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => ''))
+      }
+      // The configuration, the agent, and a client with its shell.
+      assert.ok(shown.length >= 7, `${shown.length}`)
+      held.release()
+      await pushing
+      proxy.answer((method, url) => method === 'GET' && url.includes(`${next}.wal`), 403, '', 100)
+      for (const { stdout, stderr } of [await host.fetch(next), await pushing]) shown.push(stdout, stderr)
+      await writeFile(join(place.path, 'secrets', 'secretAccessKey'), 'no longer')
+      const { stdout, stderr } = await holdfast(['wal', 'begin', '--config', host.config])
+      shown.push(stdout, stderr)
+    } finally {
+      await killed(agent)
+    }
+    for (const text of shown) for (const canary of canaries) assert.ok(!text.includes(canary))
+  })
+
   it('segments are fetched ahead; one that was not there yet is asked for again', async () => {
     await using place = await scratch()
     const host = await walHost(place.path, inS3())
