@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openArchive } from '../../cli/wal/archive.ts'
+import { initWal } from '../../cli/wal/init.ts'
 import type { WalConfig } from '../../model/wal-format.ts'
 import { type Ended, holdfast, launcher, start } from '../cli/run.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
@@ -34,9 +36,9 @@ export async function walHost(path: string, options: HostOptions): Promise<WalHo
   const dataDir = join(path, 'data')
   const at = await dataDirectory(dataDir, options.server ?? systemIdentifier)
   const config = join(path, 'etc', 'wal.json')
-  const init = ['wal', 'init', '--config', config, '--connection', 'shop', '--pgdata', dataDir]
-  const made = await holdfast([...init, '--to', options.uri, '--not-encrypted'])
-  assert.equal(made.code, 0, made.stderr)
+  // As `wal init` and `wal begin` do, without a process for each.
+  const made = { connection: 'shop', dataDirectory: dataDir, encryptTo: [], settings: {} }
+  await initWal({ ...made, config, to: [options.uri] })
   const { store } = options
   const written = JSON.parse(await readFile(config, 'utf8')) as WalConfig
   if (store) {
@@ -56,8 +58,8 @@ export async function walHost(path: string, options: HostOptions): Promise<WalHo
   }
   await writeFile(config, JSON.stringify({ ...written, patienceSeconds: 2, ...options.change }))
   if (options.begin !== false) {
-    const begun = await holdfast(['wal', 'begin', '--config', config])
-    assert.equal(begun.code, 0, begun.stderr)
+    const archive = await openArchive(config)
+    await archive.begin().finally(() => archive.close())
   }
   const client = (act: string, words: string[]) =>
     holdfast(['wal', act, '--config', config, ...words], { cwd: dataDir, program: launcher })
