@@ -54,6 +54,9 @@ export async function storageKind(kind: StorageKind, options: StorageOptions): P
   await fill(file, bytes)
   const store = await stores[kind](directory)
   const child = fork(new URL('storage-child.ts', import.meta.url), {
+    // As bin/holdfast starts workers.
+    execArgv: ['--max-semi-space-size=2'],
+    env: { ...process.env, MALLOC_ARENA_MAX: '2' },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   const shell = startShell({ ...store.rclone, ...(await crypt(store.place)) })

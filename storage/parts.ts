@@ -76,7 +76,9 @@ export interface PartSender {
 export function partSender(options: SenderOptions, fail: (error: unknown) => void): PartSender {
   const { destination, key, uploadId, journal, signal } = options
   const { capabilities } = destination
-  const { parallelParts = 4, partBytes = 8 * mebibyte, patienceSeconds = 60, expectedBytes = 0 } = options
+  const { parallelParts = 4, patienceSeconds = 60, expectedBytes = 0 } = options
+  // Where one part at a time is on its way it may be larger, in less memory than several hold.
+  const { partBytes = (capabilities.sequentialParts ? 16 : 8) * mebibyte } = options
   if (partBytes <= 0 || partBytes % mebibyte !== 0) throw new RangeError('partBytes must be whole MiB')
   const sizeAt = (part: number) => partSizeAt(part, partBytes, capabilities, expectedBytes)
   // What is neither compared on resuming nor verified by the store is hashed once, as a whole.

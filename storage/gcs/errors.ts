@@ -1,6 +1,7 @@
 /** What the answers of Google Cloud Storage mean. No request is kept: it carries a token, and a session's address is one. */
 import { type ErrorCode, HoldfastError } from '../../model/errors.ts'
 import { retryAfterMs } from '../retry-calls.ts'
+import type { Answer } from './http.ts'
 
 const byReason: Record<string, ErrorCode> = {
   rateLimitExceeded: 'destination.throttled',
@@ -46,7 +47,7 @@ interface Doing {
 
 /** Of an answer that is not the expected one. Reads its body. */
 export async function answerError(
-  answer: Response,
+  answer: Answer,
   { doing, permission, ofBucket }: Doing,
 ): Promise<HoldfastError> {
   const text = await answer.text().catch(() => '')
@@ -65,7 +66,7 @@ export async function answerError(
     code === 'destination.denied' && answer.status === 403
       ? `; it needs the permission ${ofKey ? keyPermission : permission}`
       : ''
-  const waitMs = retryAfterMs(answer.headers.get('retry-after'))
+  const waitMs = retryAfterMs(answer.header('retry-after'))
   const hint =
     answer.status === 401
       ? 'Google does not take these credentials: give a fresh service account key.'

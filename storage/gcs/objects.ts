@@ -110,14 +110,14 @@ export async function readRaw(
       { action: 'objects.get', key, path: store.objectPath(key), query: { alt: 'media' } },
       options,
       async answer => {
-        const expected = Number(answer.headers.get('content-length') ?? Number.NaN)
+        const expected = Number(answer.header('content-length') ?? Number.NaN)
         const tooLarge = tooLargeToRead(`${store.uri}/${key}`, expected)
         if (tooLarge) {
           // Not read to its end: the connection must not wait for it.
-          await answer.body?.cancel()
+          answer.body.destroy()
           throw tooLarge
         }
-        const body = Buffer.from(await answer.arrayBuffer())
+        const body = await answer.bytes()
         if (Number.isFinite(expected) && body.length !== expected) {
           throw new HoldfastError(
             'destination.unreachable',
@@ -252,7 +252,7 @@ export async function removeRaw(
         ...(generation === undefined ? {} : { query: { generation } }),
       },
       options,
-      async answer => void (await answer.arrayBuffer()),
+      async answer => void (await answer.bytes()),
     )
   } catch (error) {
     await orMissing(store, error, options)

@@ -1,6 +1,5 @@
 /** Reading a long object of a bucket; see resuming-read.ts for what happens to connections that break. */
-import { Readable } from 'node:stream'
-import type { ReadableStream } from 'node:stream/web'
+import type { Readable } from 'node:stream'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions } from '../destination.ts'
 import { checkKey } from '../object-key.ts'
@@ -53,22 +52,19 @@ async function openAt(
     options,
     async opened => opened,
   )
-  const generation = answer.headers.get('x-goog-generation') ?? undefined
-  const length = Number(answer.headers.get('content-length') ?? Number.NaN)
+  const generation = answer.header('x-goog-generation')
+  const length = Number(answer.header('content-length') ?? Number.NaN)
   try {
-    if (answer.body === null || !Number.isFinite(length)) {
+    if (!Number.isFinite(length)) {
       throw new HoldfastError('destination.misconfigured', `${store.uri}/${key} came without its length.`)
     }
-    expectFrom(store.uri, key, answer.headers.get('content-range'), position)
+    expectFrom(store.uri, key, answer.header('content-range'), position)
     if (tag !== undefined && generation !== tag) {
       throw new HoldfastError('destination.exists', `${store.uri}/${key} is another one now.`)
     }
   } catch (error) {
-    await answer.body?.cancel()
+    answer.body.destroy()
     throw error
   }
-  const body = Readable.fromWeb(answer.body as ReadableStream)
-  // It may break before anybody reads it, or after everybody did.
-  body.on('error', () => {})
-  return { body, tag: generation, end: position + length }
+  return { body: answer.body, tag: generation, end: position + length }
 }

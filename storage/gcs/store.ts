@@ -7,6 +7,7 @@ import { tryCalls } from '../retry-calls.ts'
 import { answered } from '../silence.ts'
 import { answerError, networkError } from './errors.ts'
 import { type GcsSettings, readServiceAccountKey } from './form.ts'
+import { type Answer, askGoogle } from './http.ts'
 
 /** Methods of the API, and the permission that each needs. */
 const permissions = {
@@ -60,12 +61,12 @@ export interface Store {
   /** What was found out: the bucket answered once; it keeps old versions (undefined: not asked yet). */
   findings: { bucketSeen: boolean; versioned: boolean | undefined }
   /** One request, once, with what is made of its answer. Throws in our words for an answer that is none. */
-  once<T>(call: Call, options: CallOptions, read: (answer: Response) => Promise<T>): Promise<T>
+  once<T>(call: Call, options: CallOptions, read: (answer: Answer) => Promise<T>): Promise<T>
   /** The same up to four times while the error passes by itself. */
   call<T>(
     call: Call,
     options: CallOptions,
-    read: (answer: Response) => Promise<T>,
+    read: (answer: Answer) => Promise<T>,
     /** Is told the number of each try as it begins. */
     seen?: { attempt: number },
   ): Promise<T>
@@ -94,12 +95,11 @@ export function openStore(
       { doing, silenceSeconds, bytes: body?.length ?? 0, signal },
       async stopped => {
         const authorization = call.anonymous ? {} : await tokens(doing)
-        const answer = await fetch(url, {
+        const answer = await askGoogle(url, {
           method: call.method ?? 'GET',
           headers: { 'accept-encoding': 'identity', ...authorization, ...call.headers },
-          ...(body === undefined ? {} : { body: Buffer.from(body.buffer, body.byteOffset, body.length) }),
+          body,
           signal: stopped,
-          redirect: 'manual',
         })
         if (answer.ok && !call.anonymous) findings.bucketSeen = true
         if (answer.ok || call.expects?.includes(answer.status)) return await read(answer)

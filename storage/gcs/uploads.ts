@@ -14,6 +14,7 @@ import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from
 import { expectProtection } from '../locked.ts'
 import { checkKey, checkPrefix, uploadsFolder } from '../object-key.ts'
 import { passes } from '../retry-calls.ts'
+import type { Answer } from './http.ts'
 import { insert, listResources, lookAt, readRaw, removeRaw } from './objects.ts'
 import { type Resource, type Store, statOf, type WrittenWith } from './store.ts'
 
@@ -77,8 +78,8 @@ export async function openUpload(
     },
     options,
     async answer => {
-      await answer.arrayBuffer()
-      return answer.headers.get('location')
+      await answer.bytes()
+      return answer.header('location')
     },
   )
   if (!session) {
@@ -250,10 +251,10 @@ async function ask(
     expects: [308, 404, 410, 499],
     anonymous: true,
   }
-  const read = async (answer: Response): Promise<number | Resource | undefined> => {
+  const read = async (answer: Answer): Promise<number | Resource | undefined> => {
     const text = await answer.text()
     if (answer.status === 308)
-      return Number(/bytes=0-(\d+)/.exec(answer.headers.get('range') ?? '')?.[1] ?? -1) + 1
+      return Number(/bytes=0-(\d+)/.exec(answer.header('range') ?? '')?.[1] ?? -1) + 1
     return answer.ok ? (JSON.parse(text) as Resource) : undefined
   }
   // Bytes are not sent twice blindly: what the session has is asked first.
@@ -413,7 +414,7 @@ export async function abortUpload(
       anonymous: true,
     },
     options,
-    async answer => void (await answer.arrayBuffer()),
+    async answer => void (await answer.bytes()),
   )
   await removeRaw(store, recordKey(uploadId), undefined, options)
 }
