@@ -19,16 +19,24 @@ import { startProduct } from './product.ts'
 import { type Row, table } from './rows.ts'
 import { startShell } from './shell.ts'
 import { smallBackup } from './small.ts'
+import { sshCases, sshStreams } from './ssh.ts'
 import { storageCases, storageKind, storageKinds } from './storage.ts'
 import { backupLocal, backupS3, backupStaged, restoreLocal, type Source, transferCases } from './transfers.ts'
 
 const productCases: readonly string[] = [...transferCases, 'sqlite-small', 'memory']
-const usage = `npm run bench -- [storage] [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
+const casesOf: Record<string, readonly string[]> = {
+  product: productCases,
+  storage: storageCases,
+  ssh: sshCases,
+}
+const usage = `npm run bench -- [storage | ssh] [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
   storage      the way of the bytes alone, by kind of destination, instead of whole operations
+  ssh          a stream over SSH alone, from a host and to it
   --size GB    of the PostgreSQL database that is made, or of the file that is sent; default 1
   --runs N     of each side; default 3
   --only CASE  this case; may be given more than once: ${productCases.join(', ')};
-               with storage: ${storageCases.join(', ')}
+               with storage: ${storageCases.join(', ')};
+               with ssh: ${sshCases.join(', ')}
   --memory     the worker's memory also with three times the size
   --json       one object a row
   --keep       leave the directory of the baselines behind`
@@ -62,7 +70,8 @@ async function bench(): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-bench-'))
   if (options.keep) say(`baselines write into ${directory}`)
   else closers.push(() => rm(directory, { recursive: true, force: true }))
-  if (options.storage) await benchStorage(directory)
+  if (options.bench === 'storage') await benchStorage(directory)
+  else if (options.bench === 'ssh') await benchSsh()
   else await benchProduct(directory)
 }
 
@@ -75,6 +84,13 @@ async function benchStorage(directory: string): Promise<void> {
       storageKind(kind, { directory, sizeGb, runs, only, say: line => say(`  ${line}`) }),
     )
   }
+}
+
+async function benchSsh(): Promise<void> {
+  needPrograms(['ssh'])
+  say(machineWords())
+  const { size: sizeGb, runs, only } = options
+  await attempt('ssh', () => sshStreams({ sizeGb, runs, only, say: line => say(`  ${line}`) }))
 }
 
 function machineWords(): string {
@@ -268,14 +284,14 @@ function readArguments() {
   const size = Number(values.size)
   const runs = Number(values.runs)
   const names = values.only.flatMap(names => names.split(','))
-  const storage = positionals.length === 1 && positionals[0] === 'storage'
-  const cases: readonly string[] = storage ? storageCases : productCases
+  const [bench = 'product', ...others] = positionals
+  const cases = casesOf[bench]
+  if (cases === undefined || others.length > 0) return wrong(`no such bench: ${positionals.join(' ')}`)
   const unknown = names.filter(name => !cases.includes(name))
-  if (positionals.length > 0 && !storage) return wrong(`no such bench: ${positionals.join(' ')}`)
-  if (storage && values.memory) return wrong('--memory is not for storage')
+  if (bench !== 'product' && values.memory) return wrong(`--memory is not for ${bench}`)
   if (!(size > 0 && size <= 1000)) return wrong('--size is in GB, above 0')
   if (!(Number.isInteger(runs) && runs > 0)) return wrong('--runs is a number above 0')
   if (unknown.length > 0) return wrong(`no such case: ${unknown.join(', ')}`)
   const only = values.memory && names.length > 0 && !names.includes('memory') ? [...names, 'memory'] : names
-  return { ...values, storage, size, runs, only }
+  return { ...values, bench, size, runs, only }
 }

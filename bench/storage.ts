@@ -145,7 +145,7 @@ export async function storageKind(kind: StorageKind, options: StorageOptions): P
 }
 
 /** Bytes that nobody makes smaller. */
-async function fill(path: string, bytes: number): Promise<void> {
+export async function fill(path: string, bytes: number): Promise<void> {
   const file = await open(path, 'w')
   try {
     for (let left = bytes; left > 0; left -= 1 << 24) await file.write(randomBytes(Math.min(left, 1 << 24)))

@@ -2,13 +2,12 @@
  * One authenticated connection to a machine, shared by everything that runs there: dialled when it is needed, dialled
  * again after it broke, closed when nobody has used it for a while. The number of channels is bounded, as servers do.
  */
-import { once } from 'node:events'
-import { connect as connectSocket, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
 import { HoldfastError } from '../../model/errors.ts'
 import { fingerprint, type HostKey, hostKey, keyType, preferred } from './keys.ts'
+import { connectWire, quickKeys, type Wire } from './socket.ts'
 
 export interface Login {
   /** For errors. */
@@ -226,13 +225,20 @@ async function handshake(
   accept: (key: HostKey) => boolean,
 ): Promise<{ client: Client; ready: Promise<void> }> {
   const { Client } = await ssh2()
-  const sock = login.through ? await login.through.forward(login.address, login.port) : await socketTo(login)
+  const wire = login.through
+    ? { socket: await login.through.forward(login.address, login.port), reuse: () => {} }
+    : await wireTo(login)
   const client = new Client()
   // Each open channel has its own, and so has each that is being opened.
   client.setMaxListeners(4 * room.all)
   const ready = new Promise<void>((resolve, reject) => {
     let last: unknown
-    client.once('ready', resolve)
+    client.on('handshake', () => quickKeys(client))
+    client.once('ready', () => {
+      // What comes from now on is encrypted, and so taken to other memory at once.
+      wire.reuse()
+      resolve()
+    })
     // Whoever waits has its own answer; without a listener an error would end the process.
     client.on('error', cause => {
       last = cause
@@ -243,7 +249,7 @@ async function handshake(
       answer(prompts.map(({ echo }) => (echo ? '' : (login.password ?? '')))),
     )
     const config: ConnectConfig = {
-      sock,
+      sock: wire.socket,
       username: login.user,
       readyTimeout: dialSeconds * 1000,
       keepaliveInterval: keepalive.everyMs,
@@ -265,18 +271,11 @@ async function handshake(
   return { client, ready }
 }
 
-async function socketTo(login: Login): Promise<Socket> {
-  // Without it a third of all streams stalled, as small packets waited for each other.
-  const socket = connectSocket({ host: login.address, port: login.port, noDelay: true })
-  const late = setTimeout(() => socket.destroy(new Error('nobody answered')), dialSeconds * 1000)
+async function wireTo(login: Login): Promise<Wire> {
   try {
-    await once(socket, 'connect')
-    return socket
+    return await connectWire(login.address, login.port, dialSeconds)
   } catch (cause) {
-    socket.destroy()
     throw unreachable(login, cause instanceof Error ? cause.message : String(cause), cause)
-  } finally {
-    clearTimeout(late)
   }
 }
 
