@@ -6,7 +6,8 @@ import { Readable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
 import type { Destination } from './destination.ts'
-import { type Hashed, hashing } from './hashing.ts'
+import type { Seal } from './prover.ts'
+import { type Proving, proven } from './proving.ts'
 import { type Expected, type ReadOptions, storedBytes } from './stored-bytes.ts'
 import { createOpener, segmentBytes } from './tink.ts'
 
@@ -20,9 +21,7 @@ export interface Spool {
 
 /** Reads the whole object and compares length and hash with the manifest. Needs no key. */
 export async function hashArtifact(options: ReadOptions): Promise<void> {
-  const hashed = hashedBytes(options)
-  for await (const chunk of hashed.chunks) letGo(chunk)
-  requireHash(options, hashed.digest())
+  for await (const chunk of proven(storedBytes(options), proving(options, null))) letGo(chunk)
 }
 
 /**
@@ -35,25 +34,11 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
   const { entry, dataKey, spool } = options
   const stop = new AbortController()
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal])
-  const proven = async function* () {
-    const opener = entry.encryption === null ? null : openerFor(entry, dataKey)
-    const hashed = hashedBytes({ ...options, signal }, spool)
-    for await (const chunk of hashed.chunks) {
-      if (opener === null) {
-        yield chunk
-        continue
-      }
-      const plain = opener.update(chunk)
-      letGo(chunk)
-      yield* plain
-    }
-    const last = opener?.final() ?? []
-    requireHash(options, hashed.digest())
-    yield* last
-  }
+  const reading = { ...options, signal }
   const opened = async function* () {
+    const seal = entry.encryption === null ? null : sealOf(entry, dataKey)
     try {
-      yield* proven()
+      yield* proven(spool === undefined ? storedBytes(reading) : spool.bytes(reading), proving(options, seal))
     } catch (error) {
       throw spool === undefined ? error : await spool.explain(error)
     }
@@ -71,21 +56,21 @@ export function openArtifact(options: ReadOptions & { dataKey: Uint8Array | null
 }
 
 /** Stores over a network are read by several connections, which is work enough for one thread. */
-const hashedBytes = (options: ReadOptions, spool?: Spool): Hashed =>
-  hashing(
-    spool === undefined ? storedBytes(options) : spool.bytes(options),
-    options.entry.storedBytes,
-    options.destination.capabilities.readsAtOnce > 1,
-  )
+const proving = (options: ReadOptions, seal: Seal | null): Proving => ({
+  seal,
+  bytes: options.entry.storedBytes,
+  apart: options.destination.capabilities.readsAtOnce > 1,
+  requireHash: sha256 => requireHash(options, sha256),
+})
 
-function openerFor(entry: Expected, dataKey: Uint8Array | null) {
+function sealOf(entry: Expected, dataKey: Uint8Array | null): Seal {
   if (dataKey === null) {
     throw new HoldfastError(
       'key.missing',
       `Opening artifact ${entry.name}: it is encrypted and no data key was given.`,
     )
   }
-  return createOpener(dataKey, entry.encryption!.associatedData, `artifact ${entry.name}`)
+  return { dataKey, associatedData: entry.encryption!.associatedData, what: `artifact ${entry.name}` }
 }
 
 function requireHash({ key, entry }: ReadOptions, sha256: string): void {
