@@ -10,6 +10,7 @@ import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 import { type ArtifactEntry, associatedDataFor, type SignedManifest } from '../model/manifest.ts'
 import type { AttemptArtifact, AttemptRecord, BackupInput, Lost } from '../model/records.ts'
+import type { Json } from '../model/types.ts'
 import { backupPrefix, settled } from '../storage/backups.ts'
 import type { Destination } from '../storage/destination.ts'
 import type { Turn } from './boundary.ts'
@@ -23,6 +24,8 @@ import { atEach, lostOf, placesOf, standIns, tryEach } from './places.ts'
 export interface Made {
   attemptId: string
   artifacts: ArtifactEntry[]
+  /** What only the finished tool knew; the manifest's facts get it. */
+  facts?: Record<string, Json>
   endedAt: string
   /** Bytes that went over the line in this run; parts sent before a crash are not sent again. */
   sentBytes: number

@@ -113,7 +113,7 @@ async function manifestOf(
     type: input.type,
     consistency: methodOf(engineOf(input.engine), input.method).consistency,
     server: { identity: plan.facts.identity, version: plan.facts.version, database: plan.facts.database },
-    facts: plan.facts.facts,
+    facts: { ...plan.facts.facts, ...made.facts },
     tools: plan.facts.tools,
     commands: plan.steps.map(step => showCommand(step.run)),
     artifacts: made.artifacts,

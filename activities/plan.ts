@@ -98,9 +98,11 @@ export async function probeServer(
   engine: Engine,
   connection: ConnectionRecord,
   ask: 'probe' | 'probeTarget',
+  method: MethodName,
 ): Promise<ServerFacts> {
-  const probe = engine[ask](connection.name, connection.settings)
+  const probe = engine[ask](connection.name, connection.settings, method)
   const facts = probe.read(await runProbe(steps, 'probe', probe.commands))
+  if (facts.identity === '') return { ...facts, identity: connection.serverIdentity }
   if (facts.identity !== connection.serverIdentity) {
     throw new HoldfastError(
       'database.changed',
@@ -154,6 +156,7 @@ export async function planBackup(
     engine,
     connection,
     'probe',
+    method.name,
   )
   const request: BackupRequest = {
     connection: input.connection,
@@ -226,7 +229,7 @@ export async function planRestore(
   const method = methodOf(engine, manifest.method as MethodName)
   const token = newToken()
   const steps = stepContext(context, turn, input.operationId, engine, token)
-  const targetFacts = await probeServer(steps, engine, connection, 'probeTarget')
+  const targetFacts = await probeServer(steps, engine, connection, 'probeTarget', method.name)
   const replaces = input.overwriteExisting
     ? await existingTarget(steps, method, connection, input.targetDatabase)
     : undefined

@@ -165,7 +165,7 @@ async function engineChecks(
   const answered = method.checks(connection.settings, plan.request, plan.facts)
   if (answered.every(check => check.answer !== 'fail')) return answered
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-  const facts = await probeServer(steps, engine, connection, 'probe')
+  const facts = await probeServer(steps, engine, connection, 'probe', method.name)
   return method.checks(connection.settings, plan.request, facts)
 }
 

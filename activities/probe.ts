@@ -5,7 +5,7 @@ import { engineOf } from '../engines/index.ts'
 import type { Host } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
-import type { EngineName, Json } from '../model/types.ts'
+import type { EngineName, Json, MethodName } from '../model/types.ts'
 import { runProbe } from './steps.ts'
 
 const prefix = 'probe-'
@@ -42,12 +42,12 @@ const identityPattern = /^[A-Za-z0-9.:_/-]{1,400}$/
 /** Throws what the engine makes of a failure: `database.unreachable`, `database.authentication`, `host.tool-missing` … */
 export async function probeFrom(
   machine: Host,
-  connection: { name: string; engine: EngineName; settings: Json },
+  connection: { name: string; engine: EngineName; settings: Json; method?: MethodName },
   secrets: Record<string, string>,
 ): Promise<ServerFacts> {
   const engine = engineOf(connection.engine)
   const settings = engine.connection.parse(connection.settings)
-  const probe = engine.probe(connection.name, settings)
+  const probe = engine.probe(connection.name, settings, connection.method)
   const operation = `${prefix}${readable(randomBytes(10))}`
   const signal = AbortSignal.timeout(longestMs)
   try {

@@ -12,6 +12,7 @@ import {
   type FormatReader,
   type Member,
   type Scratch,
+  type Siblings,
   type ToolCheck,
 } from '../engines/reading.ts'
 import type { Host } from '../hosts/host.ts'
@@ -25,6 +26,7 @@ export interface ReadingPlace {
   signal: AbortSignal
   /** The dump is this file. */
   file?: string
+  siblings?: Siblings
 }
 
 /** What of it was read, in words. Throws `artifact.*` with the place of the damage. */
@@ -63,7 +65,7 @@ async function toTheEnd(bytes: { next(): Promise<Buffer | undefined> }): Promise
 
 async function reading(place: ReadingPlace, read: (scratch: Scratch) => Promise<Findings>): Promise<string> {
   const { host, operation } = place
-  const scratch = scratchIn(host.stagingDir(operation), place.file)
+  const scratch = scratchIn(host.stagingDir(operation), place)
   await host.files.ensureDirectory(host.stagingDir(operation))
   let findings: Findings
   try {
@@ -83,7 +85,10 @@ async function ask({ host, operation, signal }: ReadingPlace, check: ToolCheck):
 }
 
 /** Files that are appended to; not durable, as nothing is gone on with. */
-function scratchIn(directory: string, file: string | undefined): Scratch & { close(): Promise<void> } {
+function scratchIn(
+  directory: string,
+  { file, siblings }: Pick<ReadingPlace, 'file' | 'siblings'>,
+): Scratch & { close(): Promise<void> } {
   const files = new Map<string, Promise<FileHandle>>()
   const begin = async (name: string) => {
     const path = join(directory, name)
@@ -92,6 +97,7 @@ function scratchIn(directory: string, file: string | undefined): Scratch & { clo
   }
   return {
     file,
+    ...(siblings ? { siblings } : {}),
     async append(name, chunk) {
       let opened = files.get(name)
       if (!opened) {

@@ -209,7 +209,7 @@ export async function proveRestore(
   const connection = await context.catalog.connection(input.targetConnection)
   const method = methodOf(engine, plan.manifest.method as MethodName)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
-  const probe = method.proofs(connection.settings, plan.target, plan.manifest, place)
+  const probe = method.proofs(connection.settings, plan.target, plan.manifest, place, plan.targetFacts)
   const checks = probe.read(await runProbe(steps, `prove-${place}`, probe.commands, 'no limit'))
   await context.catalog.updateOperation(input.operationId, { checks })
   const failed = checks.find(check => check.answer === 'fail')

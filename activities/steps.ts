@@ -210,6 +210,12 @@ export async function runDetached(
   await succeeded(context, step, step.run, status.result)
 }
 
+/** What a detached step that has ended said on standard error. */
+export async function saidBy(context: StepContext, step: Pick<Step, 'id'>): Promise<string> {
+  const { result } = await context.host.jobs.status(detachedJob(context, step.id))
+  return result?.stderrTail ?? ''
+}
+
 async function follow(context: StepContext, job: JobId, onPoll: () => Promise<void>) {
   for (let waitMs = 20; ; waitMs = Math.min(waitMs * 2, 500)) {
     const status = await context.host.jobs.status(job)

@@ -13,7 +13,7 @@ import { committedAttempt, giveBack, type Made, openAttempt } from './attempt.ts
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { chooseEncoder } from './encoder.ts'
-import { stepContext, storedPlan } from './plan.ts'
+import { methodOf, stepContext, storedPlan } from './plan.ts'
 import { expectSuccess, pipeOf, startStream, succeeded } from './steps.ts'
 import { completeObjects, entryFor, expectWhole, sendParts } from './transfer.ts'
 
@@ -27,6 +27,7 @@ export async function streamArtifacts(
   if (done) return done
   const plan = await storedPlan(context, input.operationId, 'backup')
   const engine = engineOf(input.engine)
+  const method = methodOf(engine, input.method)
   // An earlier run of this step may have left its tool behind (a suspended worker keeps its pipes open).
   turn.assertLease()
   await context.host.stopOperation(input.operationId)
@@ -58,7 +59,9 @@ export async function streamArtifacts(
         turn,
         sizeBytes: plan.facts.sizeBytes,
       })
-      await succeeded(steps, step, command, await running.result)
+      const result = await running.result
+      await succeeded(steps, step, command, result)
+      made.facts = { ...made.facts, ...method.collect?.({ [step.id]: result.stderrTail }) }
       expectWhole(spec, written)
       const completed = await completeObjects(context, artifact, written, turn)
       made.destinations = completed.destinations

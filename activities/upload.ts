@@ -15,8 +15,8 @@ import type { WorkerContext } from './context.ts'
 import { chooseEncoder, type Encoder } from './encoder.ts'
 import type { PausableTurn } from './pausing.ts'
 import { atEach } from './places.ts'
-import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
-import { expectSuccess, pipeOf, startStream } from './steps.ts'
+import { methodOf, type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
+import { expectSuccess, pipeOf, saidBy, startStream } from './steps.ts'
 import {
   completeObjects,
   entryFor,
@@ -128,7 +128,23 @@ async function uploadAs(
     made.artifacts.push(entryFor(attempt, spec, artifact, sent))
     made.sentBytes += sentBytes
   }
-  return made
+  return { ...made, ...(await collected(context, turn, input, plan)) }
+}
+
+/** The jobs of the tool lie beside what they staged. */
+async function collected(
+  context: WorkerContext,
+  turn: PausableTurn,
+  input: BackupInput,
+  plan: StoredBackupPlan,
+): Promise<Pick<Made, 'facts'>> {
+  const engine = engineOf(input.engine)
+  const { collect } = methodOf(engine, input.method)
+  if (!collect) return {}
+  const steps = stepContext(context, turn, input.operationId, engine, plan.token)
+  const said: Record<string, string> = {}
+  for (const step of plan.steps) said[step.id] = await saidBy(steps, step)
+  return { facts: collect(said) }
 }
 
 async function sendOrGoOn(

@@ -1,6 +1,7 @@
 /** Verify: looks at a committed backup where it lies. Takes no lock, writes nothing there, deletes nothing. */
 
 import { readerOf } from '../engines/index.ts'
+import type { Siblings } from '../engines/reading.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { isForeignId } from '../model/foreign.ts'
 import type { ArtifactEntry, KeySidecar, Manifest } from '../model/manifest.ts'
@@ -100,7 +101,7 @@ async function look(
     }
     if (input.level === 'exists') await existsArtifact(reading)
     else if (input.level === 'checksum') await hashArtifact(reading)
-    else found.push(await readDeep(context, input, { manifest, keys }, entry, reading))
+    else found.push(await readDeep(context, input, { manifest, keys, prefix }, entry, reading))
     before += entry.storedBytes
   }
   const objects = `${manifest.artifacts.length} object${manifest.artifacts.length === 1 ? '' : 's'}`
@@ -113,7 +114,7 @@ async function look(
 async function readDeep(
   context: WorkerContext,
   { operationId }: Verify,
-  backup: { manifest: Manifest; keys: readonly KeySidecar[] },
+  backup: { manifest: Manifest; keys: readonly KeySidecar[]; prefix: string },
   entry: ArtifactEntry,
   reading: ReadOptions & { signal: AbortSignal },
 ): Promise<string> {
@@ -125,11 +126,42 @@ async function readDeep(
       host: context.host,
       operation: operationId,
       signal: reading.signal,
+      siblings: siblingsOf(context, backup, entry, reading),
     })
   } catch (error) {
     throw isDamage(error) ? named(error, reading.key, entry) : error
   } finally {
     await cleanHost(context, operationId)
+  }
+}
+
+const mostOfASmallOne = 256 << 20
+
+function siblingsOf(
+  context: WorkerContext,
+  { manifest, keys, prefix }: { manifest: Manifest; keys: readonly KeySidecar[]; prefix: string },
+  { name }: ArtifactEntry,
+  { destination, signal }: ReadOptions & { signal: AbortSignal },
+): Siblings {
+  return {
+    name,
+    names: manifest.artifacts.map(one => one.name),
+    async whole(wanted) {
+      const entry = manifest.artifacts.find(one => one.name === wanted)
+      if (!entry || entry.toolBytes > mostOfASmallOne) {
+        throw new HoldfastError('manifest.invalid', `There is no small artifact "${wanted}" in this backup.`)
+      }
+      const key = `${prefix}${entry.object}`
+      const reading = { destination, key, entry, signal, onProgress: () => {} }
+      const pieces: Buffer[] = []
+      try {
+        const dataKey = await dataKeyOf(context, manifest, keys, wanted)
+        for await (const piece of toolBytes(reading, dataKey, entry)) pieces.push(piece)
+      } catch (error) {
+        throw isDamage(error) ? named(error, key, entry) : error
+      }
+      return Buffer.concat(pieces)
+    },
   }
 }
 

@@ -4,15 +4,28 @@ import { hostWorkerOf } from '../catalog/hosts.ts'
 import { forgetProbe, offerProbe } from '../catalog/probes.ts'
 import { resolveSecrets } from '../catalog/secret-references.ts'
 import type { ServerFacts } from '../engines/engine.ts'
-import type { EngineName, Json } from '../model/types.ts'
+import type { EngineName, Json, MethodName } from '../model/types.ts'
 import type { ApiContext } from './context.ts'
 
 /** Throws what the engine makes of a failure; `host.no-worker` where nobody answers for the host. */
 export async function probeConnection(
   { catalog, hostNamed, temporal }: Pick<ApiContext, 'catalog' | 'hostNamed' | 'temporal'>,
-  { host, ...connection }: { name: string; engine: EngineName; settings: Json; host: string },
+  {
+    host,
+    name,
+    engine,
+    settings,
+    method,
+  }: {
+    name: string
+    engine: EngineName
+    settings: Json
+    host: string
+    method?: MethodName
+  },
   stored: Record<string, string>,
 ): Promise<ServerFacts> {
+  const connection = { name, engine, settings, ...(method === undefined ? {} : { method }) }
   const worker = await hostWorkerOf(catalog, host)
   if (!worker) return await probeFrom(await hostNamed(host), connection, await resolveSecrets(stored))
   const id = await offerProbe(catalog, host, stored)

@@ -210,6 +210,8 @@ export interface Tool {
   purpose: string
   /** Name of the package by package manager: `apt`, `dnf`, `brew`, `apk`. */
   packages: Readonly<Record<string, string>>
+  /** Only backups and restores of this method need it; absent: all do. */
+  method?: MethodName
   /** Whether a tool that says this version may be used with a server of that one; absent: any may. */
   reaches?(said: string, serverVersion: string): boolean
 }
@@ -235,12 +237,13 @@ export interface Engine<Connection = unknown> {
   readonly methods: { logical?: Method<Connection>; physical?: Method<Connection> }
   /** The method of a connection that names none. */
   readonly defaultMethod: MethodName
-  /** Identity, version, sizes, privileges, tools. Read-only. */
-  probe(connection: string, settings: Connection): Probe<ServerFacts>
+  /** Identity, version, sizes, privileges, tools. Read-only. `method`: also what that one has to know. */
+  probe(connection: string, settings: Connection, method?: MethodName): Probe<ServerFacts>
   /**
-   * Like `probe`, for the server a restore writes to: it answers although the connection's own database (file) is gone.
+   * Like `probe`, for the server a restore writes to: it answers although the connection's own database (file) is gone. A method
+   * that restores without a server asks the host alone: the identity is '' then, and nobody compares it.
    */
-  probeTarget(connection: string, settings: Connection): Probe<ServerFacts>
+  probeTarget(connection: string, settings: Connection, method?: MethodName): Probe<ServerFacts>
   /**
    * SQL of the operator's through the engine's own client, with the connection's credentials; ends at the first error.
    * `own`: the connection's database; `server`: where that may not exist; or a database by its name (path).
@@ -270,6 +273,8 @@ export interface Method<Connection = unknown> {
   /** Readiness for a backup, from facts alone. */
   checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
   planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
+  /** What only the finished tool knows, from what each step said on standard error; goes into the manifest's facts. */
+  collect?(said: Readonly<Record<StepId, string>>): Record<string, Json>
   /** Who is there under the name that a restore is to write; undefined: nobody. Read-only. */
   existing(settings: Connection, connection: string, database: string): Probe<ExistingTarget | undefined>
   /** `targetFacts` are `probeTarget` of the target's connection. Throws `restore.mismatch`. */
@@ -281,13 +286,19 @@ export interface Method<Connection = unknown> {
   ): RestorePlan
   /** Asks whether the target may be written (does not exist or is whom the plan replaces, roles are there …). Read-only. */
   targetChecks(settings: Connection, target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]>
-  /** Probes the restored database, under its temporary name or in the target's place, and compares it with the manifest. Read-only. */
+  /**
+   * Probes the restored database, under its temporary name or in the target's place, and compares it with the manifest.
+   * Read-only, but for what a server does to its own files when it starts. `targetFacts`: those of the plan.
+   */
   proofs(
     settings: Connection,
     target: RestoreTarget,
     manifest: Manifest,
     place?: 'temporary' | 'swapped',
+    targetFacts?: ServerFacts,
   ): Probe<CheckResult[]>
+  /** Where the engine's own `nameBeside` is not meant: what a restored copy of this backup may be called. */
+  nameBeside?(manifest: Manifest, mark: string): string
   /** Removes what a swap kept, if it is still who it was: same name, same identity, our mark. Succeeds when it is not. */
   dropKept(settings: Connection, connection: string, kept: { name: string; identity: string }): Command
 }

@@ -39,8 +39,19 @@ export interface Place {
   statement?: string
 }
 
+/** The artifacts of the backup that is being read. */
+export interface Siblings {
+  /** The one that is being read. */
+  readonly name: string
+  readonly names: readonly string[]
+  /** A small one, whole: at most 256 MiB. */
+  whole(name: string): Promise<Buffer>
+}
+
 /** Somewhere for what a tool of the engine's is to look at. */
 export interface Scratch {
+  /** Absent where a file is read by itself. */
+  readonly siblings?: Siblings
   /** The dump is this very file already, and need not be copied. */
   file: string | undefined
   /** Appends to a file there (relative, one level of folders at most). */

@@ -88,7 +88,11 @@ export interface HostWorker {
 /** What one of them is asked outside of operations. Holds no secret: those of a probe it fetches by its id. */
 export type HostQuestion =
   | { ask: 'checks' }
-  | { ask: 'probe'; id: string; connection: { name: string; engine: EngineName; settings: Json } }
+  | {
+      ask: 'probe'
+      id: string
+      connection: { name: string; engine: EngineName; settings: Json; method?: MethodName }
+    }
 
 export interface HostQuestionInput {
   version: 1

@@ -295,7 +295,8 @@ async function restoreOf(
   const engine = engineOf(backup.engine)
   const took = (Date.parse(backup.endedAt) - Date.parse(backup.startedAt)) / 1000
   const mark = backup.startedAt.replace(/[-:]/g, '').replace('T', '_').slice(0, 15)
-  const beside = engine.nameBeside(backup.database, mark)
+  const method = engine.methods[backup.method]
+  const beside = method?.nameBeside?.(backup.manifest, mark) ?? engine.nameBeside(backup.database, mark)
   return {
     ...estimate(
       {

@@ -74,8 +74,9 @@ export async function toolFindings(
   for (const engine of Object.values(engines)) {
     const used = connections?.filter(one => one.engine === engine.name) ?? []
     for (const tool of engine.tools) {
+      const using = used.filter(one => tool.method === undefined || one.method === tool.method)
       await rows.attempt(tool.program, async () =>
-        engineRow(rows, manager, engine.title, tool, await versionOf(tool, env), used),
+        engineRow(rows, manager, engine.title, tool, await versionOf(tool, env), using),
       )
     }
   }

@@ -62,7 +62,7 @@ export async function restoreHere(
     assertLease: () => signal.throwIfAborted(),
   }
   try {
-    const probe = engine.probeTarget(connection, settings)
+    const probe = engine.probeTarget(connection, settings, method.name)
     const targetFacts = probe.read(await runProbe(context, 'probe', probe.commands))
     const target: RestoreTarget = {
       connection,
@@ -87,7 +87,7 @@ export async function restoreHere(
         await runStep(context, step, open)
       }
       say('comparing the copy with the manifest')
-      const proofs = method.proofs(settings, target, manifest)
+      const proofs = method.proofs(settings, target, manifest, 'temporary', targetFacts)
       expectPassed(proofs.read(await runProbe(context, 'prove', proofs.commands)), 'restore.proof-failed')
       for (const step of plan.finish) {
         say(step.title)

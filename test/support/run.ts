@@ -123,7 +123,7 @@ export async function backUp(
   options: { toolFormat?: string; jobs?: number; connection?: string } = {},
 ): Promise<PlainBackup> {
   const connection = options.connection ?? 'source'
-  const facts = await ask(place, engine.probe(connection, settings))
+  const facts = await ask(place, engine.probe(connection, settings, method.name))
   const toolFormat = options.toolFormat ?? method.toolFormats[0] ?? ''
   const request = { connection, type: 'full' as const, toolFormat, jobs: options.jobs ?? 2 }
   const plan = method.planBackup(settings, request, facts)
@@ -243,7 +243,7 @@ export async function restore(
   options: RestoreOptions,
 ): Promise<RestorePlan> {
   const { target } = options
-  const targetFacts = await ask(place, engine.probeTarget(target.connection, settings))
+  const targetFacts = await ask(place, engine.probeTarget(target.connection, settings, method.name))
   const plan = method.planRestore(settings, target, backup.manifest, targetFacts)
   const pass = (
     checks: Awaited<ReturnType<Probe<{ answer: string; detail: string; code?: string }[]>['read']>>,
@@ -254,7 +254,7 @@ export async function restore(
   pass(await ask(place, method.targetChecks(settings, target, backup.manifest)))
   try {
     await runSteps(engine, place, backup, plan.steps, options)
-    pass(await ask(place, method.proofs(settings, target, backup.manifest)))
+    pass(await ask(place, method.proofs(settings, target, backup.manifest, 'temporary', targetFacts)))
     await runSteps(engine, place, backup, plan.finish, options)
     return plan
   } catch (error) {
