@@ -31,12 +31,38 @@ hf_wrap() {
         trap - HUP INT TERM PIPE
         "hf_stage_$1"
       ) 2>&1 >&4 3>&- 4>&-
-      printf '%s %s\n' "$1" "$?" >&3
+      hf_code=$?
+      printf '%s %s\n' "$1" "$hf_code" >&3
+      case $hf_code in 141) ;; 129 | 1[3-9]? | 2??) hf_bury >/dev/null 2>&1 3>&- 4>&- ;; esac
     } | (
       trap '' HUP INT TERM
       exec tail -c 8192 1<>"$hf_job/$hf_run/stderr.$1" 2>/dev/null 3>&- 4>&-
     )
   } 4>&1
+}
+
+# hf_bury: a program that a signal has ended took none of its children with it. They would hold its pipes open for as long as
+# they live (pg_basebackup's second process streams WAL for ever), and nobody would hear of the end.
+hf_bury() {
+  hf_i=0
+  while hf_members "$$"; do
+    hf_others=
+    for hf_one in $hf_list; do
+      case " $hf_kin " in *" $hf_one "*) continue ;; esac
+      hf_look "$hf_one" || continue
+      if hf_look "$hf_parent" && [ "$hf_pgrp" = "$$" ]; then continue; fi
+      hf_others="$hf_others $hf_one"
+    done
+    [ -n "$hf_others" ] || break
+    hf_i=$((hf_i + 1))
+    case $hf_i in
+    1 | 5 | 15) kill -s TERM $hf_others ;;
+    [1-9] | [1-4]?) ;;
+    *) kill -s KILL $hf_others ;;
+    esac
+    [ "$hf_i" -lt 300 ] || break
+    hf_tick
+  done
 }
 
 # hf_clear: nothing of the group but the wrapper and the leash may be left: TERM, KILL after five seconds.

@@ -215,6 +215,19 @@ export function attachedJobs(subject: Subject): void {
     assert.deepEqual(await group(leader), [])
   })
 
+  test(`${subject.name}: a program that is killed takes its children along, also those that do not want to`, async () => {
+    await using place = await subject.scratch()
+    const host = await subject.open(place.path)
+    const children = 'sleep 600 & (trap "" TERM; while :; do sleep 1; done) & echo last words >&2; kill -9 $$'
+    const running = await host.stream(job, lines(children, 'cat'))
+    const [leader] = await identity(host, 'op/step-a1')
+    running.stdout.resume()
+    const { exits, stderrTail } = await running.result
+    assert.deepEqual(exits, [137, 0])
+    assert.match(stderrTail, /last words/)
+    assert.deepEqual(await group(leader), [])
+  })
+
   test(`${subject.name}: hostile names and commands are refused before anything runs`, async () => {
     await using place = await subject.scratch()
     const host = await subject.open(place.path)
