@@ -210,6 +210,9 @@ export async function proveRestore(
   const method = methodOf(engine, plan.manifest.method as MethodName)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const probe = method.proofs(connection.settings, plan.target, plan.manifest, place, plan.targetFacts)
+  // One of before may live on, and two servers cannot have one data directory.
+  turn.assertLease()
+  await context.host.stopOperation(input.operationId)
   const checks = probe.read(await runProbe(steps, `prove-${place}`, probe.commands, 'no limit'))
   await context.catalog.updateOperation(input.operationId, { checks })
   const failed = checks.find(check => check.answer === 'fail')

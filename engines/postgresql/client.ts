@@ -85,7 +85,12 @@ export const conninfo = (database: string): string =>
 
 const client =
   'Install the PostgreSQL client tools of the server version or newer (Debian, Ubuntu: apt install postgresql-client; macOS: brew install libpq).'
-export const installs: Record<string, string> = { pg_dump: client, pg_restore: client, psql: client }
+export const installs: Record<string, string> = {
+  pg_dump: client,
+  pg_restore: client,
+  pg_basebackup: client,
+  psql: client,
+}
 
 const packages = {
   apt: 'postgresql-client',
@@ -101,4 +106,5 @@ export const tools: readonly Tool[] = [
   { program: 'psql', purpose: 'asks servers' },
   { program: 'pg_dump', purpose: 'makes backups' },
   { program: 'pg_restore', purpose: 'restores them' },
+  { program: 'pg_basebackup', purpose: 'makes physical backups', method: 'physical' as const },
 ].map(tool => ({ ...tool, versionArgs: ['--version'], packages, reaches }))

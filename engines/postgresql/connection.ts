@@ -44,10 +44,22 @@ export const postgresqlConnection = z.strictObject({
   sslrootcert: filePath.optional(),
   sslcert: filePath.optional(),
   sslkey: filePath.optional(),
+  /** Of physical backups: whether the checkpoint that they begin with is done at once or spread out as others are. */
+  checkpoint: z.enum(['fast', 'spread']).optional(),
+  /** Of physical backups: `pg_basebackup -r`: kB/s, or with the suffix k or M. */
+  maxrate: z
+    .string()
+    .regex(/^[1-9]\d{0,6}[kM]?$/, 'must be a number of kB/s, or one with the suffix k or M')
+    .optional(),
+  /** Of physical backups of a standby: how many seconds it may be behind. */
+  maxlag: z.int().min(0).max(864_000).optional(),
 })
 export type PostgresqlConnection = z.infer<typeof postgresqlConnection>
 
-const parameters = ['host', 'port', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'maintenance'] as const
+const parameters = [
+  ...(['host', 'port', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'maintenance'] as const),
+  ...(['checkpoint', 'maxrate', 'maxlag'] as const),
+] as const
 
 /** `postgres://user[:password]@host[:port]/database[?sslmode=…]`; a socket directory as `?host=/run/postgresql`. */
 export function parsePostgresqlUrl(url: string): {
@@ -66,14 +78,15 @@ export function parsePostgresqlUrl(url: string): {
   const named = address[1] ?? decode('host', address[2] ?? '')
   if (named !== '' && options.host !== undefined) throw invalid('the host is given twice')
   if (address[3] !== undefined && options.port !== undefined) throw invalid('the port is given twice')
-  const { host: optionHost, port: optionPort, maintenance, ...ssl } = options
+  const { host: optionHost, port: optionPort, maintenance, maxlag, ...others } = options
   const parsed = postgresqlConnection.safeParse({
     host: named || optionHost || 'localhost',
     port: Number(address[3] ?? optionPort ?? 5432),
     user,
     database: decode('database', database),
     maintenanceDatabase: maintenance ?? 'postgres',
-    ...ssl,
+    ...others,
+    ...(maxlag === undefined ? {} : { maxlag: /^\d+$/.test(maxlag) ? Number(maxlag) : Number.NaN }),
   })
   if (!parsed.success) {
     const issue = parsed.error.issues[0]

@@ -12,6 +12,50 @@ const rules: readonly {
   hint?: string
 }[] = [
   {
+    code: 'tool.failed',
+    said: /requested WAL segment \S+ has already been removed|could not find (any )?WAL files?\b|unexpected WAL file size/i,
+    what: 'the server has removed WAL that the backup needs',
+    hint: 'Raise wal_keep_size (a reload is enough), or back up in the format staged-tar, which streams WAL through a temporary slot.',
+  },
+  {
+    code: 'backup.incomplete',
+    said: /can only write single tablespace to stdout|holdfast: not in the plan/,
+    what: 'a tablespace was made after the backup was planned',
+    hint: 'Start it again.',
+  },
+  {
+    code: 'database.corrupted',
+    said: /checksum error occurred|checksum verification failed in file/i,
+    what: 'pages of the server do not have their checksums',
+  },
+  {
+    code: 'database.busy',
+    said: /number of requested standby connections exceeds|all replication slots are in use/i,
+    what: 'the server has no sender or slot left',
+    hint: 'Raise max_wal_senders or max_replication_slots.',
+  },
+  {
+    // Of the process that streams the WAL beside.
+    code: 'tool.interrupted',
+    said: /background process terminated unexpectedly|child process was terminated by signal/i,
+    what: 'a process of it was ended',
+  },
+  {
+    code: 'host.tool-version',
+    said: /incompatible server version/i,
+    what: 'pg_basebackup is older than the server',
+  },
+  {
+    code: 'restore.target-exists',
+    said: /mv: cannot (move|overwrite) .*(Directory not empty|File exists|Not a directory|with directory)/i,
+    what: 'something came to be where the copy is to be',
+  },
+  {
+    code: 'restore.proof-failed',
+    said: /pg_verifybackup: error:/,
+    what: 'what was unpacked is not what backup_manifest names',
+  },
+  {
     code: 'database.authentication',
     said: /(password|peer|ident|SCRAM|GSSAPI|certificate|PAM|LDAP|RADIUS) authentication failed|no password supplied|fe_sendauth|no pg_hba\.conf entry|pg_hba\.conf rejects|role ".*" (does not exist|is not permitted to log in)$/im,
     what: 'the server refuses the login',

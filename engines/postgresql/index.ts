@@ -1,4 +1,4 @@
-/** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged). docs/engines/postgresql.md. */
+/** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged), physical ones by pg_basebackup. docs/engines/postgresql.md. */
 import type { Engine } from '../engine.ts'
 import { checks, planBackup } from './backup.ts'
 import { psql, tools } from './client.ts'
@@ -11,6 +11,8 @@ import {
 } from './connection.ts'
 import { dropKept, existing } from './existing.ts'
 import { explain } from './explain.ts'
+import { physical } from './physical/index.ts'
+import { baseReader, manifestReader, tablespaceReader, walReader } from './physical/reading.ts'
 import { probe, probeTarget } from './probe.ts'
 import { customReader } from './reading/custom.ts'
 import { directoryReader, tarReaders } from './reading/directory.ts'
@@ -29,7 +31,10 @@ export const postgresql: Engine<PostgresqlConnection> = {
   databaseOf: settings => settings.database,
   describe,
   nameBeside,
-  readers: [customReader, ...tarReaders, plainReader],
+  readers: [
+    ...[customReader, ...tarReaders, plainReader],
+    ...[baseReader, tablespaceReader, walReader, manifestReader],
+  ],
   directoryReaders: [directoryReader],
   methods: {
     logical: {
@@ -48,6 +53,7 @@ export const postgresql: Engine<PostgresqlConnection> = {
       targetChecks,
       proofs,
     },
+    physical,
   },
   probe,
   probeTarget,

@@ -1,24 +1,32 @@
 /** Identity, version and shape of a PostgreSQL database, and of a server that a restore writes to. */
 import { HoldfastError } from '../../model/errors.ts'
-import type { Json } from '../../model/types.ts'
-import type { CommandResult, Probe, ServerFacts } from '../engine.ts'
+import type { Json, MethodName } from '../../model/types.ts'
+import type { Command, CommandResult, Probe, ServerFacts } from '../engine.ts'
 import { psql } from './client.ts'
 import type { PostgresqlConnection } from './connection.ts'
 import { explain } from './explain.ts'
 import { databaseFacts, databaseSql, serverFacts, serverSql, type TargetServerFacts } from './facts.ts'
+import { clusterFacts, clusterSql } from './physical/facts.ts'
+import { probePrograms } from './physical/programs.ts'
 
-const versions = {
-  pg_dump: { stages: [{ argv: ['pg_dump', '--version'] }] },
-  pg_restore: { stages: [{ argv: ['pg_restore', '--version'] }] },
-} as const satisfies Probe<unknown>['commands']
+const programs = { logical: ['pg_dump', 'pg_restore'], physical: ['pg_basebackup'] } as const
+const versionsOf = (method: MethodName): Record<string, Command> =>
+  Object.fromEntries(programs[method].map(name => [name, { stages: [{ argv: [name, '--version'] }] }]))
 
-export function probe(connection: string, settings: PostgresqlConnection): Probe<ServerFacts> {
+export function probe(
+  connection: string,
+  settings: PostgresqlConnection,
+  method: MethodName = 'logical',
+): Probe<ServerFacts> {
   const place = `database "${settings.database}" on ${settings.host}:${settings.port}`
   return {
     commands: {
-      ...versions,
+      ...versionsOf(method),
       server: psql(connection, settings, settings.database, serverSql),
       database: psql(connection, settings, settings.database, databaseSql),
+      ...(method === 'physical'
+        ? { cluster: psql(connection, settings, settings.database, clusterSql) }
+        : {}),
     },
     read(outputs) {
       const said = answer(outputs.server, `asking ${place} who it is`)
@@ -27,23 +35,33 @@ export function probe(connection: string, settings: PostgresqlConnection): Probe
       const directory = isHere(settings) ? said.dataDirectory : null
       const read = answer(outputs.database, `reading the catalog of ${place}`)
       const database = databaseFacts.parse(read)
+      const cluster =
+        outputs.cluster && clusterFacts.parse(answer(outputs.cluster, `reading the settings of ${place}`))
       return {
         identity: identityOf(settings, server),
         version: server.version,
         database: settings.database,
-        sizeBytes: Number(read.sizeBytes),
+        sizeBytes: cluster?.sizeBytes ?? Number(read.sizeBytes),
         ...(typeof directory === 'string' ? { directory } : {}),
-        facts: { server, database },
-        tools: toolVersions(outputs),
+        facts: { server, database, ...(cluster ? { cluster } : {}) },
+        tools: toolVersions(outputs, method),
       }
     },
   }
 }
 
-/** Through the maintenance database: the connection's own may be what was lost. */
-export function probeTarget(connection: string, settings: PostgresqlConnection): Probe<ServerFacts> {
+/** Through the maintenance database: the connection's own may be what was lost. A physical restore asks the host alone. */
+export function probeTarget(
+  connection: string,
+  settings: PostgresqlConnection,
+  method: MethodName = 'logical',
+): Probe<ServerFacts> {
+  if (method === 'physical') return probePrograms(settings)
   return {
-    commands: { ...versions, server: psql(connection, settings, settings.maintenanceDatabase, serverSql) },
+    commands: {
+      ...versionsOf(method),
+      server: psql(connection, settings, settings.maintenanceDatabase, serverSql),
+    },
     read(outputs) {
       const place = `the server ${settings.host}:${settings.port} (its database "${settings.maintenanceDatabase}")`
       const server = serverFacts.parse(answer(outputs.server, `asking ${place} who it is`))
@@ -53,7 +71,7 @@ export function probeTarget(connection: string, settings: PostgresqlConnection):
         database: settings.database,
         sizeBytes: 0,
         facts: { server },
-        tools: toolVersions(outputs),
+        tools: toolVersions(outputs, method),
       }
     },
   }
@@ -87,8 +105,11 @@ function identityOf(settings: PostgresqlConnection, server: TargetServerFacts): 
 }
 
 /** Those that are installed; checks say what is missing. */
-function toolVersions(outputs: Record<string, CommandResult>): { name: string; version: string }[] {
-  return Object.keys(versions).flatMap(name => {
+function toolVersions(
+  outputs: Record<string, CommandResult>,
+  method: MethodName,
+): { name: string; version: string }[] {
+  return programs[method].flatMap(name => {
     // Asked and stopped by somebody is not the same as not installed.
     if (outputs[name]?.exits.some(code => code > 128)) {
       throw new HoldfastError('tool.interrupted', `Asking ${name} for its version: it was ended by a signal.`)

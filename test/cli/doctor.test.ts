@@ -61,6 +61,7 @@ describe('doctor', () => {
       'psql',
       'pg_dump',
       'pg_restore',
+      'pg_basebackup',
       'temporal',
       'home',
       'api',

@@ -1,5 +1,6 @@
 /** Throw-away PostgreSQL servers for tests, demo and bench: 127.0.0.1, a free port, a data directory of their own. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { chmod, chown, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -34,7 +35,7 @@ export interface PostgresOptions {
   /** Programs to use instead of the installed ones; see postgres-relinked.ts. */
   binaries?: { bin: string; version: string }
   port?: number
-  /** An empty directory; absent: a temporary one. */
+  /** An empty directory, or one with the data of a server; absent: a temporary one. */
   dataDir?: string
   /** `scram` needs a password. */
   auth?: 'trust' | 'scram'
@@ -90,7 +91,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
   await chmod(dataDir, 0o700)
   const logFile = options.logFile ?? join(dataDir, 'server.log')
   const password = options.auth === 'scram' ? (options.password ?? 'postgres') : undefined
-  await initialize(bin, dataDir, user, password, options)
+  if (!existsSync(join(dataDir, 'PG_VERSION'))) await initialize(bin, dataDir, user, password, options)
 
   let port = options.port ?? (await freePort())
   let server = await launch(bin, dataDir, user, port, logFile)

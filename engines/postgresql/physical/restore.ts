@@ -1,0 +1,229 @@
+/**
+ * Restores of a whole server into a new data directory: unpacked under a temporary name, held against backup_manifest by
+ * PostgreSQL's own tool, cut off from the server it came from, started once on a private socket to prove itself, stopped, and
+ * only then named. Nothing that is there is touched: in the place of another directory it is not put.
+ */
+import { basename, dirname } from 'node:path'
+import { HoldfastError } from '../../../model/errors.ts'
+import type { Manifest } from '../../../model/manifest.ts'
+import type { Command, Probe, RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
+import { checkedToken } from '../../names.ts'
+import { majorOf } from '../probe.ts'
+import { clusterOf } from './facts.ts'
+import { manifestName } from './manifest.ts'
+import { asOwner, type ProgramFacts, programFacts, script } from './programs.ts'
+
+/** Where a restore writes. */
+export interface Places {
+  final: string
+  /** Beside it, so that one rename gives the name. */
+  temporary: string
+  /** Of tablespaces: a directory per OID. Keeps its name, as the links in the data directory say it. */
+  tablespaces: string
+  /** Within the data directory until it has been named: whose it is. */
+  mark: string
+  /** While it proves itself. A path of a socket has at most 107 bytes: it cannot be in the data directory. */
+  socket: string
+}
+
+export function placesOf({ database, token }: RestoreTarget): Places {
+  const random = checkedToken(token).toLowerCase()
+  return {
+    final: database,
+    temporary: `${database}.holdfast-${random}`,
+    tablespaces: `${database}.tablespaces-${random}`,
+    mark: `holdfast-restore-${random}`,
+    socket: `/tmp/holdfast-${random}`,
+  }
+}
+
+export function directoryProblem(path: string): string | undefined {
+  if (!path.startsWith('/') || path.endsWith('/') || path === '/')
+    return 'must be the absolute path of a directory'
+  if (/\p{Cc}/u.test(path) || path.split('/').some(part => part === '..' || part === '.')) {
+    return 'must not hold control characters, "." or ".."'
+  }
+  // A socket's path, and names that are made of it.
+  if (Buffer.byteLength(path) > 900 || Buffer.byteLength(basename(path)) > 180) return 'is too long'
+  return undefined
+}
+
+/** The host's programs of the backup's major version: data directories fit no other. */
+export function serverPrograms(
+  manifest: Manifest,
+  targetFacts: ServerFacts,
+): ProgramFacts & { directory: string } {
+  const facts = programFacts.parse(targetFacts.facts.programs)
+  const major = majorOf(manifest.server.version)
+  const found = facts.servers.find(({ version }) => majorOf(version) === major)
+  if (found) return { ...facts, directory: found.directory }
+  const there = facts.servers.map(({ version }) => version).join(', ')
+  throw new HoldfastError(
+    'restore.mismatch',
+    `The backup is of PostgreSQL ${manifest.server.version}; on this host there is ${there === '' ? 'no server' : there}.`,
+    {
+      hint: `Install the server package of PostgreSQL ${major} (Debian: postgresql-${major}), or restore on another host.`,
+    },
+  )
+}
+
+type Argv = [string, ...string[]]
+const one = (...argv: Argv): Command => ({ stages: [{ argv }] })
+const step = (id: string, title: string, run: Command): Step => ({
+  id,
+  title,
+  run,
+  output: { to: 'none' },
+  resume: 'restart',
+  writesTo: 'target',
+})
+
+/**
+ * What is not taken from the tar: the map that would link the copy to the tablespaces of the server it came from, and what
+ * would make it a standby of somebody.
+ */
+const leftOut = ['tablespace_map', 'standby.signal', 'recovery.signal']
+
+const unpack = (id: string, title: string, artifact: string, directory: string): Step => ({
+  ...step(
+    id,
+    title,
+    // --ignore-zeros: reads to the real end, which is only said to be there once everything has proven itself.
+    one(
+      'tar',
+      ...['-x', '-p', '--ignore-zeros', '--no-same-owner', '--anchored'],
+      ...leftOut.map(name => `--exclude=${name}`),
+      ...['-C', directory, '-f', '-'],
+    ),
+  ),
+  feeds: { artifact },
+})
+
+/** After the copy has been handed over, `ALTER SYSTEM RESET` of these gives back what the server had. */
+const isolation = `
+# Restored by Holdfast: it must not archive, replicate or take slots as the server it was copied from.
+archive_mode = 'off'
+primary_conninfo = ''
+primary_slot_name = ''
+max_logical_replication_workers = '0'
+`
+
+export function planRestore(
+  target: RestoreTarget,
+  manifest: Manifest,
+  targetFacts: ServerFacts,
+): RestorePlan {
+  const problem = directoryProblem(target.database)
+  if (problem !== undefined) {
+    throw new HoldfastError(
+      'request.invalid',
+      `target.database: the directory "${target.database}" ${problem}.`,
+      {
+        hint: 'A physical backup is restored into a new data directory: --database /var/lib/postgresql/15/restored',
+      },
+    )
+  }
+  if (target.replaces) throw inPlace(target.database)
+  const names = manifest.artifacts.map(({ name }) => name)
+  const unknown = manifest.artifacts.find(({ format }) => !format.startsWith('pgbasebackup-'))
+  if (unknown || !names.includes('base.tar')) {
+    throw new HoldfastError(
+      'restore.mismatch',
+      `Backup ${manifest.backupId} holds ${unknown ? `"${unknown.format}"` : 'no base.tar'}; it is no physical backup of PostgreSQL.`,
+    )
+  }
+  const programs = serverPrograms(manifest, targetFacts)
+  const places = placesOf(target)
+  const { temporary, tablespaces, mark, final } = places
+  const oids = clusterOf(manifest)
+    .tablespaces.map(({ oid }) => oid)
+    .filter(oid => names.includes(`${oid}.tar`))
+  const load: Step[] = [
+    step('clear', 'clear an earlier try', one('rm', '-rf', '--', tablespaces, temporary)),
+    step(
+      'make',
+      'the new directory, 0700',
+      one(
+        'mkdir',
+        ...['-m', '0700', '--', temporary],
+        ...(oids.length === 0 ? [] : [tablespaces, ...oids.map(oid => `${tablespaces}/${oid}`)]),
+      ),
+    ),
+    step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
+    unpack('base', 'unpack the data directory', 'base.tar', temporary),
+    ...oids.flatMap(oid => [
+      unpack(`tablespace-${oid}`, `unpack tablespace ${oid}`, `${oid}.tar`, `${tablespaces}/${oid}`),
+      step(
+        `link-${oid}`,
+        `link tablespace ${oid}`,
+        one('ln', '-sT', '--', `${tablespaces}/${oid}`, `${temporary}/pg_tblspc/${oid}`),
+      ),
+    ]),
+    ...(names.includes('pg_wal.tar')
+      ? [unpack('wal', 'unpack the WAL', 'pg_wal.tar', `${temporary}/pg_wal`)]
+      : []),
+    ...(names.includes(manifestName)
+      ? [
+          {
+            ...step(
+              'manifest',
+              'backup_manifest',
+              one('dd', `of=${temporary}/${manifestName}`, 'bs=1M', 'conv=fsync', 'status=none'),
+            ),
+            feeds: { artifact: manifestName },
+          },
+        ]
+      : []),
+    step(
+      'verify',
+      'pg_verifybackup: every file and the WAL, as they lie there now',
+      one(
+        `${programs.directory}/pg_verifybackup`,
+        ...['-q', '-e', ...[...leftOut, mark].flatMap(name => ['-i', name]), temporary],
+      ),
+    ),
+    step('isolate', 'no archiving, no replication', {
+      ...one('tee', '-a', '--', `${temporary}/postgresql.auto.conf`),
+      input: isolation,
+    }),
+    step('sync', 'to disk', one('sync', '-f', '--', temporary)),
+  ]
+  const owned = (each: Step): Step => ({ ...each, run: asOwner(programs, each.run) })
+  return {
+    steps: load.map(each => ({ ...owned(each), group: 'load' })),
+    finish: [
+      {
+        ...step('name', `name it ${basename(final)}`, one('mv', '-T', '--', temporary, final)),
+        done: one('test', '-e', `${final}/${mark}`),
+      },
+      step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
+      step('unmark', 'the mark goes', one('rm', '-f', '--', `${final}/${mark}`)),
+    ].map(owned),
+    destroys: [],
+    // Once it has its name, its tablespaces are in use.
+    undo: [
+      script('rm -rf -- "$3"; [ ! -e "$1" ] || rm -rf -- "$2" "$1"', temporary, tablespaces, places.socket),
+    ],
+  }
+}
+
+/** Somebody is there: a directory that is not empty. */
+export const inPlace = (directory: string): HoldfastError =>
+  new HoldfastError(
+    'restore.swap-refused',
+    `${directory} is not empty, and a data directory is not put in the place of another one.`,
+    {
+      hint: 'Restore into a new directory beside it; then stop the server, exchange the two directories by hand, and start it.',
+    },
+  )
+
+/** Prints the directory if it is there and holds something. */
+export function existing(database: string): Probe<undefined> {
+  return {
+    commands: { there: one('ls', '-A', '--', database) },
+    read({ there }) {
+      if ((there?.stdout.trim() ?? '') !== '') throw inPlace(database)
+      return undefined
+    },
+  }
+}
