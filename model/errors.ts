@@ -458,6 +458,20 @@ export const errorTable = {
     'There is no log archive of this server',
     'Check the destination (is it mounted?), and connection and system identifier in wal.json. A new archive: `holdfast wal begin`.',
   ),
+  'wal.not-postgresql': row(
+    'permanent',
+    409,
+    3,
+    'There is no log of this server to recover from',
+    'Recovery to a point in time is there for PostgreSQL; its role needs to read pg_control_system(): GRANT pg_monitor.',
+  ),
+  'wal.gap': row(
+    'permanent',
+    404,
+    1,
+    'A file is missing in the middle of the log archive',
+    'If the server still has it in pg_wal: `holdfast wal repair` there. Else recover to a place before it, or from a base backup after it.',
+  ),
   'wal.damaged': row(
     'permanent',
     500,

@@ -9,6 +9,8 @@ const bytes = z.int().nonnegative()
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 const jwk = z.record(z.string(), z.string())
+/** A place in the log, as PostgreSQL writes it: `16/B374D848`. */
+const lsn = z.string().regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/)
 /** PostgreSQL's, in decimal digits. */
 const systemIdentifier = z.string().regex(/^[1-9]\d{0,19}$/)
 
@@ -21,6 +23,8 @@ const walHeaderSchema = z.strictObject({
   /** The file's bytes, as PostgreSQL gave them. */
   contentBytes: bytes,
   contentSha256: sha256,
+  /** Only of history files: the timelines before it and where each was left, so that no key is needed to say what can be reached. */
+  branches: z.array(z.strictObject({ timeline: z.int().positive(), leftAt: lsn })).optional(),
   compression: z.strictObject({ codec: z.literal('zstd'), level: z.int(), encoder: z.string() }),
   encryption: z
     .strictObject({

@@ -47,6 +47,8 @@ export function segmentName(timeline: number, number: bigint, segmentBytes: numb
   return hex(timeline) + hex(number / perLog(segmentBytes)) + hex(number % perLog(segmentBytes))
 }
 
+export const historyName = (timeline: number): string => `${hex(timeline)}.history`
+
 /** The one after it on the same timeline; undefined at the end of what can be numbered. */
 export function nextSegment(segment: string, segmentBytes: number): string | undefined {
   const number = segmentNumber(segment, segmentBytes)
@@ -110,7 +112,13 @@ export function logFileTrouble(
 ): { foreign: boolean; why: string } | undefined {
   const file = logFileOf(name)
   if (file === undefined) return { foreign: false, why: 'PostgreSQL has no log file of this name' }
-  if (file.kind === 'history' || file.kind === 'backup') {
+  if (file.kind === 'history') {
+    const branches = branchesIn(new TextDecoder().decode(bytes))
+    const last = branches?.at(-1)
+    if (last !== undefined && last.parent < file.timeline) return undefined
+    return { foreign: false, why: 'it is no history of its timeline' }
+  }
+  if (file.kind === 'backup') {
     return bytes.length === 0 ? { foreign: false, why: 'it is empty' } : undefined
   }
   const head = segmentHeadOf(bytes)

@@ -98,6 +98,31 @@ export function walCommands(program: Command): void {
     )
 
   wal
+    .command('repair')
+    .description('archive again what is missing in the archive and still in pg_wal; says what is lost')
+    .requiredOption('--pgdata <dir>', 'data directory of the server')
+    .option(...config)
+    .addHelpText(
+      'after',
+      '\nExample:\n  sudo -u postgres holdfast wal repair --pgdata /var/lib/postgresql/15/main',
+    )
+    .action(async (options: { config?: string; pgdata: string }, command: Command) => {
+      const { repairArchive } = await import('../wal/repair.ts')
+      const { pushed, missing } = await repairArchive(configOf(options.config), resolve(options.pgdata))
+      if (command.optsWithGlobals().json === true) printJson({ pushed, missing })
+      else {
+        print(`${pushed.length} files archived again.`)
+        for (const { destination, first, last, from, to } of missing) {
+          const what = first === last ? first : `${first} to ${last}`
+          print(`missing at ${destination}: ${what} (${from} to ${to}); nothing in it can be recovered`)
+        }
+        if (missing.length > 0)
+          note('hint: Take a new base backup: what comes after it can be recovered again.')
+      }
+      if (missing.length > 0) process.exitCode = 1
+    })
+
+  wal
     .command('agent')
     .description('stay and do what `wal push` and `wal fetch` ask for: faster, and ahead of them')
     .option(...config)

@@ -1,5 +1,6 @@
 /** What a client may ask for, and how it is answered: one line of JSON each way. */
-import { dirname } from 'node:path'
+import { access } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { errorTable, HoldfastError } from '../../model/errors.ts'
 import { pushAhead } from './ahead.ts'
@@ -43,8 +44,9 @@ export async function openActs(configPath: string, { resident }: { resident: boo
       await push(wanted.path)
       return { state: 'done' }
     }
-    await expectOurs(stream.systemIdentifier, dirname(dirname(wanted.path)))
-    const content = await fetch(wanted.name)
+    const dataDirectory = dirname(dirname(wanted.path))
+    await expectOurs(stream.systemIdentifier, dataDirectory)
+    const content = await fetch(wanted.name, { mayCome: await isStandby(dataDirectory) })
     if (content === undefined) return { state: 'absent' }
     return { state: 'fetched', draft: await writeDraft(wanted.path, content) }
   }
@@ -54,6 +56,13 @@ export async function openActs(configPath: string, { resident }: { resident: boo
     close: () => archive.close(),
   }
 }
+
+/** It has its primary and its own pg_wal to ask as well, and asks again and again: an absent file ends nothing. */
+const isStandby = (dataDirectory: string): Promise<boolean> =>
+  access(join(dataDirectory, 'standby.signal')).then(
+    () => true,
+    () => false,
+  )
 
 export function failed(error: unknown): Extract<Answer, { state: 'failed' }> {
   if (error instanceof HoldfastError) {

@@ -1,12 +1,13 @@
 /** The log archive of one server, at all its destinations: what the agent does, and a client where no agent runs. */
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { Json } from '../../model/types.ts'
-import { logFileOf, logFileTrouble, systemIdentifierIn } from '../../model/wal.ts'
+import { historyName, logFileOf, logFileTrouble, systemIdentifierIn } from '../../model/wal.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { enveloped, type LogReader, newSealingKey, type SealingKey } from '../../storage/wal/envelope.ts'
-import { fetchLogFile } from '../../storage/wal/fetch.ts'
+import { expectEnd, fetchLogFile } from '../../storage/wal/fetch.ts'
 import { beginStream, expectStream, pushLogFile } from '../../storage/wal/push.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
 import { type OpenedConfig, openConfig } from './config.ts'
@@ -17,8 +18,10 @@ export interface Archive {
   begin(): Promise<void>
   /** On return the file is durable at every destination. Throws what the first that refused says. */
   push(path: string): Promise<void>
-  /** undefined: every destination says that it does not have it. */
-  fetch(name: string): Promise<Buffer | undefined>
+  /**
+   * undefined: every destination says that it does not have it. Throws `wal.gap` where the log goes on behind it, unless it `mayCome` yet.
+   */
+  fetch(name: string, options?: { mayCome: boolean }): Promise<Buffer | undefined>
   close(): Promise<void>
 }
 
@@ -41,6 +44,55 @@ export async function openArchive(configPath: string): Promise<Archive> {
     await expectHere(destination)
     await pushLogFile(destination, { ...stream, name, content }, object, { trusted, patienceSeconds })
   }
+  const pushOne = async (path: string) => {
+    const name = basename(path)
+    const identity = await identityOf(path)
+    const content = await readFile(path).catch(cause => {
+      throw unreadable(path, `it cannot be read (${codeOf(cause)})`, cause)
+    })
+    if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
+    await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
+    const trouble = logFileTrouble(name, content, stream.systemIdentifier)
+    if (trouble?.foreign) throw new HoldfastError('wal.foreign', `Archiving ${path}: ${trouble.why}.`)
+    if (trouble) throw unreadable(path, trouble.why)
+    const object = await enveloped({ ...stream, name, content }, archiver, await sealing())
+    // Each is finished, whatever becomes of the others: what is there once need not be sent again.
+    const ends = await Promise.allSettled(
+      config.destinations.map(destination => pushTo(destination, name, content, object)),
+    )
+    const failed = ends.find(end => end.status === 'rejected')
+    if (failed) throw failed.reason
+  }
+  // PostgreSQL asks for it once, when the timeline begins: an archive that was begun later would never have it.
+  const withHistory = new Set<number>()
+  const historyOf = async (timeline: number, folder: string) => {
+    if (withHistory.has(timeline)) return
+    const path = join(folder, historyName(timeline))
+    const there = await stat(path).then(
+      () => true,
+      () => false,
+    )
+    if (there) await pushOne(path)
+    withHistory.add(timeline)
+  }
+  const fetchOnce = async (name: string): Promise<Buffer | undefined> => {
+    const troubles: unknown[] = []
+    for (const destination of config.destinations) {
+      try {
+        const content = await fetchLogFile(destination, { ...stream, name }, reader, { patienceSeconds })
+        if (content === undefined) continue
+        const trouble = logFileTrouble(name, content, stream.systemIdentifier)
+        if (trouble === undefined) return content
+        throw new HoldfastError('wal.damaged', `Fetching ${name} from ${destination.uri}: ${trouble.why}.`)
+      } catch (error) {
+        if (!(error instanceof HoldfastError)) throw error
+        troubles.push(error)
+      }
+    }
+    // One that does not have it says nothing for one that could not be asked.
+    if (troubles.length > 0) throw troubles[0]
+    return undefined
+  }
   return {
     config,
     async begin() {
@@ -50,42 +102,27 @@ export async function openArchive(configPath: string): Promise<Archive> {
       }
     },
     async push(path) {
-      const name = basename(path)
-      if (logFileOf(name) === undefined) throw unreadable(path, 'PostgreSQL has no log file of this name')
-      const identity = await identityOf(path)
-      const content = await readFile(path).catch(cause => {
-        throw unreadable(path, `it cannot be read (${codeOf(cause)})`, cause)
-      })
-      if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
-      await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
-      const trouble = logFileTrouble(name, content, stream.systemIdentifier)
-      if (trouble?.foreign) throw new HoldfastError('wal.foreign', `Archiving ${path}: ${trouble.why}.`)
-      if (trouble) throw unreadable(path, trouble.why)
-      const object = await enveloped({ ...stream, name, content }, archiver, await sealing())
-      // Each is finished, whatever becomes of the others: what is there once need not be sent again.
-      const ends = await Promise.allSettled(
-        config.destinations.map(destination => pushTo(destination, name, content, object)),
-      )
-      const failed = ends.find(end => end.status === 'rejected')
-      if (failed) throw failed.reason
+      const file = logFileOf(basename(path))
+      if (file === undefined) throw unreadable(path, 'PostgreSQL has no log file of this name')
+      if (file.kind !== 'history' && file.timeline > 1) await historyOf(file.timeline, dirname(path))
+      await pushOne(path)
     },
-    async fetch(name) {
-      const troubles: unknown[] = []
-      for (const destination of config.destinations) {
+    async fetch(name, { mayCome } = { mayCome: false }) {
+      const until = performance.now() + patienceSeconds * 1000
+      for (;;) {
+        const content = await fetchOnce(name)
+        if (content !== undefined || mayCome) return content
         try {
-          const content = await fetchLogFile(destination, { ...stream, name }, reader, { patienceSeconds })
-          if (content === undefined) continue
-          const trouble = logFileTrouble(name, content, stream.systemIdentifier)
-          if (trouble === undefined) return content
-          throw new HoldfastError('wal.damaged', `Fetching ${name} from ${destination.uri}: ${trouble.why}.`)
+          for (const destination of config.destinations) {
+            await expectEnd(destination, { ...stream, name }, { patienceSeconds })
+          }
+          return undefined
         } catch (error) {
-          if (!(error instanceof HoldfastError)) throw error
-          troubles.push(error)
+          // Files are archived side by side: one may come a moment after its successor.
+          if (!hasCode(error, 'wal.gap') || performance.now() > until) throw error
         }
+        await sleep(500)
       }
-      // One that does not have it says nothing for one that could not be asked.
-      if (troubles.length > 0) throw troubles[0]
-      return undefined
     },
     async close() {
       for (const destination of config.destinations) await destination.close()

@@ -22,15 +22,15 @@ export function prefetching(archive: Pick<Archive, 'fetch'>, prefetch: number): 
       if (!held.has(one))
         held.set(
           one,
-          archive.fetch(one).catch(() => undefined),
+          archive.fetch(one, { mayCome: true }).catch(() => undefined),
         )
     }
   }
 
-  return async name => {
+  return async (name, options) => {
     const before = await held.get(name)
     held.delete(name)
-    const content = before ?? (await archive.fetch(name))
+    const content = before ?? (await archive.fetch(name, options))
     if (content !== undefined && logFileOf(name)?.kind === 'segment') ahead(name, content.length)
     return content
   }

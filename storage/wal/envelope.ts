@@ -8,7 +8,8 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { HoldfastError } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
 import type { Json } from '../../model/types.ts'
-import type { ArchiverFile } from '../../model/wal-format.ts'
+import { branchesIn, formatLsn, logFileOf } from '../../model/wal.ts'
+import type { ArchiverFile, WalHeader } from '../../model/wal-format.ts'
 import type { Jwk, Recipient } from '../keys.ts'
 import { createOpener, createSealer } from '../tink.ts'
 import { wrapDataKey } from '../wrap.ts'
@@ -60,6 +61,7 @@ export async function enveloped(
       name,
       contentBytes: content.length,
       contentSha256: sha256(content),
+      ...branchesOf(name, content),
       compression: { codec: 'zstd', level, encoder: `node ${process.versions.zstd}` },
       encryption: key && { scheme, keyId: key.keyId, jwe: key.jwe, associatedData },
       bodyBytes: body.length,
@@ -70,6 +72,12 @@ export async function enveloped(
     archiver.signingKey,
   )
   return Buffer.concat([line, body])
+}
+
+function branchesOf(name: string, content: Buffer): Pick<WalHeader, 'branches'> {
+  if (logFileOf(name)?.kind !== 'history') return {}
+  const branches = branchesIn(content.toString('utf8')) ?? []
+  return { branches: branches.map(({ parent, at }) => ({ timeline: parent, leftAt: formatLsn(at) })) }
 }
 
 function sealed(frame: Buffer, dataKey: Uint8Array, associatedData: string): Buffer {

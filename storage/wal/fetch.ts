@@ -1,9 +1,12 @@
 /** Gets a log file out of the archive, proven; "not there" is an answer only where the archive itself is there. */
-import { hasCode } from '../../model/errors.ts'
+import { HoldfastError, hasCode } from '../../model/errors.ts'
+import { missedBy } from '../../model/recovery-window.ts'
+import { logFileOf, segmentNumber } from '../../model/wal.ts'
 import type { Destination } from '../destination.ts'
 import { borne } from '../retry.ts'
 import { contentOf, type LogReader } from './envelope.ts'
 import { type LogStream, logFileKey } from './layout.ts'
+import { listLog } from './listing.ts'
 import { expectStream } from './push.ts'
 
 export interface FetchOptions {
@@ -35,4 +38,25 @@ export async function fetchLogFile(
     await expectStream(destination, file, options)
     return undefined
   }
+}
+
+/**
+ * Of a file that was not found: the log ends here, as far as this archive knows. Throws `wal.gap` where it goes on behind it: a recovery
+ * that was told "not there" would end early, and be taken for whole.
+ */
+export async function expectEnd(
+  destination: Destination,
+  file: LogStream & { name: string },
+  { patienceSeconds, signal }: FetchOptions,
+): Promise<void> {
+  const wanted = logFileOf(file.name)
+  if (wanted?.kind !== 'segment' && wanted?.kind !== 'history') return
+  const log = await borne(patienceSeconds, signal, () => listLog(destination, file, signal && { signal }))
+  const number = wanted.kind === 'segment' ? segmentNumber(wanted.segment, log.segmentBytes) : undefined
+  const why = missedBy(log, { timeline: wanted.timeline, number })
+  if (why === undefined) return
+  throw new HoldfastError(
+    'wal.gap',
+    `Fetching ${file.name}: ${destination.uri} does not have it, but ${why}.`,
+  )
 }

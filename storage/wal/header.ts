@@ -69,6 +69,13 @@ export async function provenHeader(
   return { ...header, headerBytes: end + 1 }
 }
 
+/** What an object says of itself, whoever wrote it; undefined for what says nothing. Good for a look, not for a recovery. */
+export function saidHeader(beginning: Buffer): WalHeader | undefined {
+  const end = beginning.indexOf(0x0a)
+  const parsed = signedWalHeaderSchema.safeParse(end === -1 ? undefined : asJson(beginning.subarray(0, end)))
+  return parsed.data
+}
+
 function asJson(line: Buffer): unknown {
   try {
     return JSON.parse(line.toString('utf8'))

@@ -12,8 +12,9 @@ import { maxSmallBytes } from '../limits.ts'
 import { borne } from '../retry.ts'
 import { putOnce } from '../settle.ts'
 import { type LogFileBytes, sha256 } from './envelope.ts'
-import { maxHeaderBytes, provenHeader } from './header.ts'
+import { provenHeader } from './header.ts'
 import { type LogStream, logFileKey, streamKey } from './layout.ts'
+import { beginningOf } from './listing.ts'
 
 const partBytes = 8 << 20
 
@@ -150,9 +151,7 @@ async function sameIsThere(
   const call = signal && { signal }
   const there = await borne(patienceSeconds, signal, () => destination.stat(key, call))
   if (there === undefined) return false
-  const beginning = await borne(patienceSeconds, signal, () =>
-    beginningOf(destination, key, there.bytes, signal),
-  )
+  const beginning = await borne(patienceSeconds, signal, () => beginningOf(destination, there, { ...call }))
   const header = await provenHeader(beginning, trusted, file)
   const place = `${destination.uri}/${key}`
   if (there.bytes !== header.headerBytes + header.bodyBytes) {
@@ -168,18 +167,4 @@ async function sameIsThere(
     `Archiving ${file.name}: ${place} was archived by ${header.archiver} at ${header.archivedAt} with other content (SHA-256 ${header.contentSha256}, here ${ours}).`,
     { context: { archiver: header.archiver, archivedAt: header.archivedAt } },
   )
-}
-
-async function beginningOf(
-  destination: Destination,
-  key: string,
-  bytes: number,
-  signal: AbortSignal | undefined,
-): Promise<Buffer> {
-  const length = Math.min(bytes, maxHeaderBytes)
-  const chunks: Buffer[] = []
-  for await (const chunk of await destination.get(key, { offset: 0, length, ...(signal && { signal }) })) {
-    chunks.push(chunk as Buffer)
-  }
-  return Buffer.concat(chunks)
 }

@@ -9,7 +9,7 @@ import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { scratch } from '../support/temporary.ts'
 import { killed, walHost } from './host.ts'
-import { ready, segmentOf } from './segments.ts'
+import { done, ready, segmentOf } from './segments.ts'
 
 const names = [3, 4, 5, 6, 7].map(number => `00000001000000000000000${number}`)
 const [name = '', next = ''] = names
@@ -95,6 +95,53 @@ describe('without an agent', () => {
     assert.ok(await absent(join(host.dataDir, 'pg_wal', 'RECOVERYXLOG')))
     assert.equal((await holdfast(['wal', 'fetch', name])).code, 255, 'typed wrong')
     assert.equal((await holdfast(['wal', 'fetch', '--config', '/nowhere/x', name, '/nowhere/y'])).code, 255)
+  })
+
+  it('a hole is no end of the log; what pg_wal still has fills it', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store })
+    const [second = '', third = '', fourth = '', current = ''] = names.slice(1)
+    for (const one of names) await writeFile(host.at(one), segmentOf(one))
+    for (const one of [name, second, fourth]) assert.equal((await host.push(one)).code, 0)
+    const missing = await host.fetch(third)
+    assert.equal(missing.code, 255)
+    assert.match(missing.stderr, /^error wal\.gap: /)
+    // A standby has others to ask, and asks again.
+    await writeFile(join(host.dataDir, 'standby.signal'), '')
+    assert.equal((await host.fetch(third)).code, 1)
+    await rm(join(host.dataDir, 'standby.signal'))
+    for (const one of [second, third, fourth]) await done(host.at(one))
+    const repair = ['wal', 'repair', '--json', '--config', host.config, '--pgdata', host.dataDir]
+    const repaired = await holdfast(repair)
+    assert.equal(repaired.code, 0, repaired.stderr)
+    assert.deepEqual(JSON.parse(repaired.stdout), { pushed: [third], missing: [] })
+    assert.equal((await host.fetch(third)).code, 0)
+    assert.equal((await host.fetch(current)).code, 1, 'the one that is written ends the log')
+    const [object = ''] = (await readdir(store, { recursive: true })).filter(file =>
+      file.endsWith(`${second}.wal`),
+    )
+    await rm(join(store, object))
+    await rm(host.at(second))
+    const lost = await holdfast(repair)
+    assert.equal(lost.code, 1)
+    const [hole] = JSON.parse(lost.stdout).missing
+    assert.deepEqual([hole.first, hole.last, hole.from, hole.to], [second, second, '0/400000', '0/500000'])
+  })
+
+  it('a timeline that began before its archive brings its history', async () => {
+    await using place = await scratch()
+    const store = join(place.path, 'store')
+    await mkdir(store)
+    const host = await walHost(place.path, { uri: store })
+    const later = '000000020000000000000007'
+    const history = '1\t0/6000000\tno recovery target specified\n'
+    await writeFile(host.at('00000002.history'), history)
+    await writeFile(host.at(later), segmentOf(later))
+    assert.equal((await host.push(later)).code, 0)
+    assert.equal((await host.fetch('00000002.history')).code, 0)
+    assert.equal((await recovered(host.dataDir)).toString(), history)
   })
 
   it('a Holdfast that cannot run is no answer', async () => {
@@ -271,7 +318,8 @@ describe('with an agent', () => {
 
   it('shows no secret in a command line, an environment, the configuration, or what it prints', async () => {
     await using place = await scratch()
-    const host = await walHost(place.path, inS3())
+    const there = inS3()
+    const host = await walHost(place.path, there)
     await writeFile(host.at(name), segmentOf(name))
     const { signingKey } = JSON.parse(await readFile(join(place.path, 'etc', 'archiver.json'), 'utf8'))
     const canaries = [server.secretAccessKey, signingKey.d]
@@ -292,7 +340,8 @@ describe('with an agent', () => {
       assert.ok(shown.length >= 7, `${shown.length}`)
       held.release()
       await pushing
-      proxy.answer((method, url) => method === 'GET' && url.includes(`${next}.wal`), 403, '', 100)
+      const own = there.uri.split('/').at(-1) ?? ''
+      proxy.answer((method, url) => isGet(next)(method, url) && url.includes(own), 403, '', 100)
       for (const { stdout, stderr } of [await host.fetch(next), await pushing]) shown.push(stdout, stderr)
       await writeFile(join(place.path, 'secrets', 'secretAccessKey'), 'no longer')
       const { stdout, stderr } = await holdfast(['wal', 'begin', '--config', host.config])
@@ -316,7 +365,8 @@ describe('with an agent', () => {
       await eventually('the look at the third', () =>
         proxy.seen.some(line => line.includes(`${third}.wal`)) ? true : undefined,
       )
-      assert.equal((await host.fetch(third)).code, 1)
+      const early = await host.fetch(third)
+      assert.equal(early.code, 1, early.stderr)
       assert.equal((await host.push(third)).code, 0)
       assert.equal((await host.fetch(third)).code, 0)
       assert.deepEqual(await recovered(host.dataDir), segmentOf(third))

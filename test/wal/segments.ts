@@ -69,3 +69,7 @@ export async function ready(path: string, bytes: Buffer): Promise<void> {
   await writeFile(path, bytes)
   await writeFile(join(dirname(path), 'archive_status', `${path.split('/').at(-1)}.ready`), '')
 }
+
+/** PostgreSQL was told that it is archived. */
+export const done = (path: string): Promise<void> =>
+  writeFile(join(dirname(path), 'archive_status', `${path.split('/').at(-1)}.done`), '')
