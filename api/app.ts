@@ -25,6 +25,7 @@ import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { pitrRoutes } from './routes/pitr.ts'
 import { planRoutes } from './routes/plans.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { scheduleRoutes } from './routes/schedules.ts'
@@ -82,6 +83,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   operationRoutes(app, context)
   eventRoutes(app, context)
   planRoutes(app, context)
+  pitrRoutes(app, context)
   scheduleRoutes(app, context)
   scrubRoutes(app, context)
   tieringRoutes(app, context)

@@ -19,6 +19,7 @@ import { keyCommands } from './commands/keys.ts'
 import { loginCommands } from './commands/login.ts'
 import { maintenanceCommands } from './commands/maintenance.ts'
 import { operationCommands } from './commands/operation.ts'
+import { pitrCommands } from './commands/pitr.ts'
 import { profileCommands } from './commands/profile.ts'
 import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
@@ -54,6 +55,7 @@ const commands: readonly ((program: Command) => void)[] = [
   walCommands,
   catalogCommands,
   bandwidthCommands,
+  pitrCommands,
   maintenanceCommands,
   userCommands,
   tokenCommands,

@@ -1,0 +1,118 @@
+/** What the API says can be recovered of a server, from its archive and its base backups. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { recordBackup } from '../../catalog/backups.ts'
+import { openCatalog } from '../../catalog/open.ts'
+import { ensureSecretKey } from '../../catalog/secrets.ts'
+import type { Manifest } from '../../model/manifest.ts'
+import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
+import type { Destination } from '../../storage/destination.ts'
+import { enveloped } from '../../storage/wal/envelope.ts'
+import { beginStream, pushLogFile } from '../../storage/wal/push.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { newArchiver, segmentOf } from '../wal/segments.ts'
+import { newBackupId, opened } from './backups.ts'
+import { startTestApi, type TestApi } from './support.ts'
+
+describe('recovery windows', () => {
+  let api: TestApi
+  let server: TestPostgres
+  let vault: Destination
+  let systemIdentifier = ''
+  const archiver = newArchiver()
+  const backupId = newBackupId()
+  const put = async (name: string, content = segmentOf(name, { server: systemIdentifier })) => {
+    const file = { connection: 'shop', systemIdentifier, name, content }
+    const trusted = { [archiver.archiver]: archiver.publicKey }
+    await pushLogFile(vault, file, await enveloped(file, archiver, null), { trusted, patienceSeconds: 5 })
+  }
+  const windows = () => api.call<RecoveryWindowsView>('GET', '/v1/connections/shop/windows')
+
+  before(async () => {
+    ;[server, api] = await Promise.all([startPostgres({ version: 15 }), startTestApi()])
+    const url = `postgres://postgres@127.0.0.1:${server.port}/postgres`
+    const added = await api.call('POST', '/v1/connections', { name: 'shop', url })
+    assert.equal(added.status, 201, JSON.stringify(added.body))
+    await api.addDestination('vault')
+    await api.addDestination('other')
+    systemIdentifier = await server.sql('select system_identifier from pg_control_system()')
+    vault = await opened(api, 'vault')
+  })
+  after(async () => {
+    await vault?.close()
+    await api?.stop()
+    await server?.stop()
+  })
+
+  test('without an archive there is none', async () => {
+    const { status, body } = await windows()
+    assert.equal(status, 200)
+    assert.deepEqual(body, { connection: 'shop', systemIdentifier, archives: [], unknown: [] })
+  })
+
+  test('are of the base backups and the log that are there, with what is missing', async () => {
+    await beginStream(vault, { connection: 'shop', systemIdentifier }, archiver, { patienceSeconds: 5 })
+    for (const number of [2, 3, 4, 6]) await put(`00000001000000000000000${number}`)
+    await put('00000002.history', Buffer.from('1\t0/480000\tno recovery target specified\n'))
+    await put('000000020000000000000004')
+    await api.restart(async () => {
+      const secretKey = (await ensureSecretKey(api.settings)).key
+      const catalog = await openCatalog({ url: api.settings.catalogUrl, secretKey })
+      const at = new Date().toISOString()
+      const positions = { startLsn: '0/200028', stopLsn: '0/200100', timeline: 1 }
+      await recordBackup(
+        catalog,
+        {
+          id: backupId,
+          connection: 'shop',
+          engine: 'postgresql',
+          method: 'physical',
+          type: 'full',
+          operationId: null,
+          serverIdentity: `postgresql:${systemIdentifier}/localhost:5432`,
+          database: 'postgres',
+          encrypted: false,
+          toolBytes: 1,
+          storedBytes: 1,
+          startedAt: at,
+          endedAt: at,
+          labels: {},
+          manifest: { backupId, facts: { positions } } as unknown as Manifest,
+        },
+        [{ destination: 'vault', committedAt: at }],
+      )
+      await catalog.close()
+    })
+    const { body } = await windows()
+    const [archive] = body.archives
+    assert.equal(archive?.destination, 'vault')
+    assert.equal(archive.segments, 5)
+    assert.deepEqual(
+      archive.windows.map(({ timeline, parent, intervals, gaps }) => ({ timeline, parent, intervals, gaps })),
+      [
+        {
+          timeline: 1,
+          parent: null,
+          intervals: [{ from: '0/200100', to: '0/500000' }],
+          gaps: [
+            {
+              first: '000000010000000000000005',
+              last: '000000010000000000000005',
+              lost: { from: '0/500000', to: null },
+            },
+          ],
+        },
+        {
+          timeline: 2,
+          parent: { timeline: 1, leftAt: '0/480000' },
+          intervals: [{ from: '0/200100', to: '0/500000' }],
+          gaps: [],
+        },
+      ],
+    )
+    assert.deepEqual(
+      archive.windows[0]?.bases.map(({ backup, from, to }) => [backup, from, to]),
+      [[backupId, '0/200100', '0/500000']],
+    )
+  })
+})
