@@ -1,9 +1,11 @@
 /**
- * One request and its answer. By undici's own interface: `fetch`, which stands on it, copies what is sent twice and gives
- * what comes by way of a web stream.
+ * One request and its answer. By Node's own client: `fetch` copies what is sent twice, and gives what comes by way of a web
+ * stream.
  */
+import http, { type IncomingMessage } from 'node:http'
+import https from 'node:https'
 import type { Readable } from 'node:stream'
-import { request } from 'undici'
+import { buffer, json, text } from 'node:stream/consumers'
 
 export interface Question {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -24,27 +26,26 @@ export interface Answer {
   bytes(): Promise<Uint8Array>
 }
 
-/** Redirects are not followed. Throws undici's errors and the signal's reason. */
+/** Redirects are not followed. Throws errors of the network, and the signal's reason. */
 export async function askGoogle(url: URL, { method, headers, body, signal }: Question): Promise<Answer> {
-  const {
-    statusCode,
-    headers: got,
-    body: came,
-  } = await request(url, {
-    method,
-    headers,
-    body: body ?? null,
-    signal,
+  const client = url.protocol === 'https:' ? https : http
+  const came = await new Promise<IncomingMessage>((resolve, reject) => {
+    const length = body === undefined ? {} : { 'content-length': String(body.length) }
+    const request = client.request(url, { method, headers: { ...headers, ...length }, signal })
+    request.on('response', resolve)
+    request.on('error', reject)
+    request.end(body)
   })
   // It may break before anybody reads it, or after everybody did.
   came.on('error', () => {})
+  const status = came.statusCode ?? 0
   return {
-    status: statusCode,
-    ok: statusCode >= 200 && statusCode < 300,
-    header: name => [got[name] ?? []].flat()[0],
+    status,
+    ok: status >= 200 && status < 300,
+    header: name => [came.headers[name] ?? []].flat()[0],
     body: came,
-    text: () => came.text(),
-    json: () => came.json(),
-    bytes: () => came.bytes(),
+    text: () => text(came),
+    json: () => json(came),
+    bytes: () => buffer(came),
   }
 }
