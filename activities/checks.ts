@@ -9,6 +9,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { CheckResult } from '../model/types.ts'
 import type { Destination } from '../storage/destination.ts'
 import { placeOfDestination } from '../storage/index.ts'
+import { type AskRoom, expectRoom, placedTrouble, sized } from './room.ts'
 
 /** Runs a check that throws when it fails. */
 export async function attempt(id: string, title: string, check: () => Promise<string>): Promise<CheckResult> {
@@ -55,28 +56,39 @@ export async function toolChecks(
   return checks
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
-
 /** What the plan puts into staging, by the estimate of the database's size. */
 export const stagedBytes = (plan: Pick<BackupPlan, 'artifacts'>, { sizeBytes }: ServerFacts): number =>
   plan.artifacts.some(artifact => !('step' in artifact.from)) ? sizeBytes : 0
 
-export async function stagingCheck(host: Host, neededBytes: number, id = 'staging'): Promise<CheckResult> {
+/** `ask` knows what others were promised there. */
+export async function stagingCheck(
+  host: Host,
+  need: { bytes: number; writtenBytes?: number },
+  ask: AskRoom,
+  id = 'staging',
+): Promise<CheckResult> {
   return await attempt(id, 'Staging can be written and has room', async () => {
-    const root = host.stagingRoot
-    await host.files.ensureDirectory(root)
-    const probe = `${root}/.precheck-${crypto.randomUUID()}`
+    await expectWritable(host)
+    return await expectRoom(host, need, ask)
+  })
+}
+
+export async function writableCheck(host: Host, id: string): Promise<CheckResult> {
+  return await attempt(id, 'Staging can be written', async () => {
+    await expectWritable(host)
+    return `${sized(await host.files.freeBytes(host.stagingRoot))} free in ${host.stagingRoot}`
+  })
+}
+
+async function expectWritable(host: Host): Promise<void> {
+  const probe = `${host.stagingRoot}/.precheck-${crypto.randomUUID()}`
+  try {
+    await host.files.ensureDirectory(host.stagingRoot)
     await host.files.write(probe, 'holdfast')
     await host.files.remove(probe)
-    const free = await host.files.freeBytes(root)
-    if (free < neededBytes) {
-      throw new HoldfastError(
-        'staging.full',
-        `Staging has ${gigabytes(free)} free; the staged copy needs about ${gigabytes(neededBytes)}.`,
-      )
-    }
-    return `${gigabytes(free)} free in ${root}`
-  })
+  } catch (error) {
+    throw await placedTrouble(host, error)
+  }
 }
 
 /**
@@ -103,7 +115,7 @@ export async function directoryChecks(
     warn(
       'destination-room',
       'The destination has room for the database',
-      `${destination.uri} has ${gigabytes(free)} free; the database has about ${gigabytes(sizeBytes)} before it is compressed.`,
+      `${destination.uri} has ${sized(free)} free; the database has about ${sized(sizeBytes)} before it is compressed.`,
       'Make room there, unless its backups are known to be much smaller than it.',
     )
   }

@@ -2,7 +2,7 @@
 import type { Host } from '../hosts/host.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { CheckResult } from '../model/types.ts'
-import { attempt, stagingCheck } from './checks.ts'
+import { attempt, writableCheck } from './checks.ts'
 
 const needed = ['cat', 'dd', 'find', 'head', 'mkfifo', 'stat', 'sync', 'tail', 'truncate', 'wc'] as const
 
@@ -18,7 +18,7 @@ export async function hostChecks(open: () => Promise<Host>, login: string): Prom
     }),
   ]
   if (failed(checks)) return checks
-  checks.push(await stagingCheck(host, 0, 'host.staging'))
+  checks.push(await writableCheck(host, 'host.staging'))
   if (failed(checks)) return checks
   checks.push(
     await attempt('host.tools', 'What jobs need is installed', async () => {

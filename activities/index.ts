@@ -44,6 +44,7 @@ import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
 import { probeFrom, removeForgottenProbes } from './probe.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
+import { placedTrouble } from './room.ts'
 import { rotateAt } from './rotate.ts'
 import { scrubOne } from './scrub.ts'
 import { runTool } from './stage.ts'
@@ -92,7 +93,14 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     guarded(phase, t => work(worker.within(t.signal), t))
   /** One that works on the host of the operation's connection. */
   const onHost = <T>(phase: Phase, operationId: string, work: Work<T>): Promise<T> =>
-    guarded(phase, async t => await work(await worker.onHostOf(operationId, t.signal), t))
+    guarded(phase, async t => {
+      const context = await worker.onHostOf(operationId, t.signal)
+      try {
+        return await work(context, t)
+      } catch (error) {
+        throw t.signal.aborted ? error : await placedTrouble(context.host, error)
+      }
+    })
 
   /** Where the host has a worker of its own, that one cleans it, and anybody does the rest. */
   const onHostUnless = <T>(served: boolean, phase: Phase, operationId: string, work: Work<T>): Promise<T> =>

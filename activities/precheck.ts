@@ -8,7 +8,7 @@ import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { BackupInput, Lost, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
-import { attempt, directoryChecks, stagedBytes, stagingCheck, toolChecks } from './checks.ts'
+import { attempt, directoryChecks, stagedBytes, stagingCheck, toolChecks, writableCheck } from './checks.ts'
 import type { WorkerContext } from './context.ts'
 import { neededEncoder } from './encoder.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
@@ -22,6 +22,8 @@ import {
   stepContext,
   storedPlan,
 } from './plan.ts'
+import { stagingNeeds } from './restore.ts'
+import { askAs } from './room.ts'
 import { runProbe } from './steps.ts'
 import { frozenWords, lookForFrozen } from './thaw.ts'
 
@@ -44,7 +46,7 @@ export async function precheckBackup(context: WorkerContext, turn: Turn, input: 
   const checks: CheckResult[] = [
     ...(await toolChecks(context.host, plan.steps, neededEncoder(input.compression))),
     ...(await engineChecks(context, turn, input, plan)),
-    await stagingCheck(context.host, stagedBytes(plan, plan.facts)),
+    await roomCheck(context, input, plan),
     ...places,
     ...(await placesChecks(context, to, plan.facts)),
   ]
@@ -56,7 +58,23 @@ export async function precheckBackup(context: WorkerContext, turn: Turn, input: 
       }),
     )
   }
+  // Nothing begins: whoever waits for the room is not to wait for this.
+  if (checks.some(({ answer }) => answer === 'fail'))
+    await context.catalog.releaseStaging(input.operationId, 'tools')
   return { ...(await settle(context, input.operationId, checks)), to, lost }
+}
+
+/** Once it is a backup that will run, the room is its own from here on. */
+async function roomCheck(
+  context: WorkerContext,
+  { operationId, dryRun }: BackupInput,
+  plan: StoredBackupPlan,
+): Promise<CheckResult> {
+  const need = { operationId, purpose: 'tools', bytes: stagedBytes(plan, plan.facts) } as const
+  if (need.bytes === 0) return await writableCheck(context.host, 'staging')
+  const writtenBytes = await context.host.files.size(context.host.stagingDir(operationId))
+  const how = dryRun ? 'look' : 'ask'
+  return await stagingCheck(context.host, { ...need, writtenBytes }, askAs(context, need, how))
 }
 
 async function placesChecks(
@@ -122,7 +140,7 @@ export async function precheckRestore(
   const probe = method.targetChecks(connection.settings, plan.target, plan.manifest)
   const checks: CheckResult[] = [
     ...(await toolChecks(context.host, restoreStepsOf(plan))),
-    ...(await restoreStagingChecks(context, plan)),
+    ...(await restoreStagingChecks(context, input, plan)),
     ...probe.read(await runProbe(steps, 'target', probe.commands)),
     ...(await frozenCheck(context, input, plan)),
   ]
@@ -169,22 +187,20 @@ async function engineChecks(
   return method.checks(connection.settings, plan.request, facts)
 }
 
-/** What is unpacked in staging is kept on this machine as it was downloaded, too, until it is unpacked. */
+/** Asked for once more, and promised, when it is unpacked: an approval and a backup may come before that. */
 async function restoreStagingChecks(
   context: WorkerContext,
-  { steps, manifest }: StoredRestorePlan,
+  { operationId }: RestoreInput,
+  plan: StoredRestorePlan,
 ): Promise<CheckResult[]> {
-  const staged = steps.flatMap(step =>
-    step.writesTo === 'staging' && step.feeds ? [step.feeds.artifact] : [],
-  )
-  const entries = manifest.artifacts.filter(artifact => staged.includes(artifact.name))
-  const unpackedBytes = entries.reduce((sum, entry) => sum + entry.toolBytes, 0)
-  const downloadedBytes = entries.reduce((sum, entry) => sum + entry.storedBytes, 0)
-  if (context.host === context.here)
-    return [await stagingCheck(context.host, unpackedBytes + downloadedBytes)]
-  const onHost = await stagingCheck(context.host, unpackedBytes)
-  if (downloadedBytes === 0) return [onHost]
-  return [onHost, await stagingCheck(context.here, downloadedBytes, 'staging-of-worker')]
+  const needs = stagingNeeds(context, operationId, plan)
+  if (needs.length === 0) return [await writableCheck(context.host, 'staging')]
+  const checks: CheckResult[] = []
+  for (const { host, need } of needs) {
+    const id = need.purpose === 'download' ? 'staging-of-worker' : 'staging'
+    checks.push(await stagingCheck(host, need, askAs(context, need, 'look'), id))
+  }
+  return checks
 }
 
 async function settle(

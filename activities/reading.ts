@@ -16,6 +16,7 @@ import {
   type ToolCheck,
 } from '../engines/reading.ts'
 import type { Host } from '../hosts/host.ts'
+import { fileError } from '../hosts/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { readable } from '../model/ids.ts'
 
@@ -108,11 +109,7 @@ function scratchIn(
         const handle = await opened
         for (let at = 0; at < chunk.length; ) at += (await handle.write(chunk, at)).bytesWritten
       } catch (error) {
-        const code = error instanceof Error && 'code' in error ? error.code : undefined
-        if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error
-        throw new HoldfastError('staging.full', `Unpacking into ${directory}: the file system is full.`, {
-          cause: error,
-        })
+        throw fileError('Unpacking into', directory, error)
       }
     },
     async close() {

@@ -1,5 +1,6 @@
 /** Restores beside: fetch, feed, prove, and only then the final name. */
 import { engineOf } from '../engines/index.ts'
+import type { Host } from '../hosts/host.ts'
 import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
 import { isForeignId, unsignedWords } from '../model/foreign.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
@@ -21,6 +22,7 @@ import {
   stepContext,
   storedPlan,
 } from './plan.ts'
+import { type Need, placedTrouble, withRoom } from './room.ts'
 import { spoolAt } from './spool.ts'
 import { type OpenedArtifact, runProbe, runStep } from './steps.ts'
 import { type Frozen, lookForFrozen } from './thaw.ts'
@@ -75,10 +77,42 @@ export async function runRestoreSteps(
   const plan = await storedPlan(context, input.operationId, 'restore')
   // Asked again by a Temporal that was put back to an earlier time: the copy is in its place, and is not made twice.
   if (plan.swap && (await isExchanged(context, input))) return { bytes: 0, warnings: [] }
-  const { result, warnings } = await fromCopies(context, turn, input, from =>
-    runStepsFrom(context, turn, input, plan, ids, from),
-  )
+  const stages = restoreStepsOf(plan).some(step => ids.includes(step.id) && step.writesTo === 'staging')
+  const needs = stages ? stagingNeeds(context, input.operationId, plan) : []
+  const run = () =>
+    fromCopies(context, turn, input, from => runStepsFrom(context, turn, input, plan, ids, from))
+  const { result, warnings } = await needs.reduce(
+    (inner, { host, need }) =>
+      () =>
+        withRoom(context, turn, host, need, inner),
+    run,
+  )()
   return { bytes: result, warnings }
+}
+
+/**
+ * What unpacking will take: what is unpacked on the host of the tools, and until then on this machine what was
+ * downloaded.
+ */
+export function stagingNeeds(
+  { host, here }: Pick<WorkerContext, 'host' | 'here'>,
+  operationId: string,
+  { steps, manifest }: StoredRestorePlan,
+): { host: Host; need: Need }[] {
+  const staged = steps.flatMap(step =>
+    step.writesTo === 'staging' && step.feeds ? [step.feeds.artifact] : [],
+  )
+  const entries = manifest.artifacts.filter(artifact => staged.includes(artifact.name))
+  const unpacked = entries.reduce((sum, entry) => sum + entry.toolBytes, 0)
+  const downloaded = entries.reduce((sum, entry) => sum + entry.storedBytes, 0)
+  const needs =
+    host === here
+      ? [{ host, need: { operationId, purpose: 'tools' as const, bytes: unpacked + downloaded } }]
+      : [
+          { host, need: { operationId, purpose: 'tools' as const, bytes: unpacked } },
+          { host: here, need: { operationId, purpose: 'download' as const, bytes: downloaded } },
+        ]
+  return needs.filter(({ need }) => need.bytes > 0)
 }
 
 /** Everything of one copy: bytes of two are never mixed. Returns how many were read. */
@@ -136,7 +170,8 @@ async function runStepsFrom(
         } catch (error) {
           // Bytes of a damaged copy: the next one's may do.
           if (isDamage(error)) await context.here.files.remove(kept)
-          throw error
+          const isOurs = error instanceof HoldfastError && error.context.path === kept
+          throw isOurs ? await placedTrouble(context.here, error) : error
         }
         await context.here.files.remove(kept)
       } else await runStep(steps, step, open)

@@ -4,9 +4,11 @@ import { errorClass, HoldfastError } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { committedAttempt } from './attempt.ts'
 import type { Turn } from './boundary.ts'
+import { stagedBytes } from './checks.ts'
 import type { WorkerContext } from './context.ts'
-import { stepContext, storedPlan } from './plan.ts'
-import { runDetached } from './steps.ts'
+import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
+import { placedTrouble, withRoom } from './room.ts'
+import { runDetached, type StepContext } from './steps.ts'
 
 /** Runs or re-attaches every staged step; a step that finished is not run again. Returns the bytes in staging. */
 export async function runTool(
@@ -19,7 +21,24 @@ export async function runTool(
   const engine = engineOf(input.engine)
   const steps = stepContext(context, turn, input.operationId, engine, plan.token)
   const directory = context.host.stagingDir(input.operationId)
+  const need = {
+    operationId: input.operationId,
+    purpose: 'tools',
+    bytes: stagedBytes(plan, plan.facts),
+  } as const
   await context.host.files.ensureDirectory(directory)
+  await withRoom(context, turn, context.host, need, () => runSteps(context, turn, input, steps, plan))
+  return { stagedBytes: await context.host.files.size(directory) }
+}
+
+async function runSteps(
+  context: WorkerContext,
+  turn: Turn,
+  input: BackupInput,
+  steps: StepContext,
+  plan: StoredBackupPlan,
+): Promise<void> {
+  const directory = context.host.stagingDir(input.operationId)
   for (const step of plan.steps) {
     try {
       await runDetached(steps, step, async () =>
@@ -41,13 +60,15 @@ export async function runTool(
         error instanceof HoldfastError &&
         ['transient', 'needs-operator'].includes(errorClass(error.code))
       ) {
+        // How much is free is said before what was staged goes.
+        const placed = await placedTrouble(context.host, error)
         await context.host.stopOperation(input.operationId)
         await context.host.removeOperation(input.operationId)
+        throw placed
       }
       throw error
     }
   }
-  return { stagedBytes: await context.host.files.size(directory) }
 }
 
 /**

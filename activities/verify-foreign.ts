@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { claimOf } from '../engines/index.ts'
+import { fileError } from '../hosts/index.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { ForeignFile } from '../model/foreign.ts'
 import { letGo } from '../model/let-go.ts'
@@ -139,11 +140,7 @@ async function fetchInto(
       letGo(chunk)
     })
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined
-    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error
-    throw new HoldfastError('staging.full', `Fetching into ${path}: the file system is full.`, {
-      cause: error,
-    })
+    throw fileError('Fetching into', path, error)
   } finally {
     await handle.close()
   }

@@ -188,6 +188,15 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       await scope.operation(operationId)
       return await all.pauseWanted(operationId)
     },
+    async claimStaging(claim) {
+      await scope.open(claim.operationId)
+      // By a name that no other machine's can have, whatever is said: nobody else's room is promised away.
+      return await all.claimStaging({ ...claim, fileSystem: `${host}/${claim.fileSystem}` })
+    },
+    async releaseStaging(operationId, purpose) {
+      await scope.operation(operationId)
+      await all.releaseStaging(operationId, purpose)
+    },
     async bandwidthShare(transfer) {
       const { input } = await scope.open(transfer.operationId)
       if (transfer.host !== host || !destinationsOf(input).includes(transfer.destination)) throw refused(host)

@@ -89,6 +89,8 @@ const foundCopy = z.union([
   }),
 ])
 
+const stagingPurpose = z.enum(['tools', 'download'])
+
 const destructiveStep = z.enum(['exchange', 'open'])
 
 const update = z.strictObject({
@@ -226,6 +228,18 @@ const args = {
   openSafetyBackup: z.tuple([id, id]),
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
+  claimStaging: z.tuple([
+    z.strictObject({
+      operationId: id,
+      purpose: stagingPurpose,
+      fileSystem: z.string().min(1).max(200),
+      bytes: z.int().nonnegative(),
+      writtenBytes: z.int().nonnegative(),
+      freeBytes: z.int().nonnegative(),
+      how: z.enum(['look', 'ask', 'tell']),
+    }),
+  ]),
+  releaseStaging: z.tuple([id, stagingPurpose]),
   bandwidthShare: z.tuple([
     z.strictObject({
       transfer: id,

@@ -16,6 +16,7 @@ import { connectionSecrets, type StoredConnection } from '../catalog/connections
 import { wrapForNames } from '../catalog/data-keys.ts'
 import { listDestinations, type StoredDestination } from '../catalog/destinations.ts'
 import { findHost, hostWorkerOf } from '../catalog/hosts.ts'
+import { stagingRoom } from '../catalog/staging.ts'
 import type { Method, ServerFacts } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
 import type { Host } from '../hosts/host.ts'
@@ -55,7 +56,7 @@ export async function precheck(
     checks: [
       ...ofHost,
       ...database.checks,
-      ...(facts === null ? [] : await planChecks(host, connection, method, toolFormat, facts)),
+      ...(facts === null ? [] : await planChecks(context, host, connection, method, toolFormat, facts)),
       ...(await destinationChecks(context, host, destinations, facts)),
       ...(await keyChecks(context, destinations, request.encryptTo)),
     ],
@@ -112,6 +113,7 @@ const sameServer = ({ serverIdentity }: StoredConnection, { identity }: ServerFa
 
 /** What the engine asks, and what the backup that it would plan needs of the host. */
 async function planChecks(
+  { catalog }: ApiContext,
   host: Host | undefined,
   connection: StoredConnection,
   method: Method,
@@ -127,7 +129,9 @@ async function planChecks(
   return [
     ...checks,
     ...(await toolChecks(host, plan.steps)),
-    ...(staged === 0 ? [] : [await stagingCheck(host, staged)]),
+    ...(staged === 0
+      ? []
+      : [await stagingCheck(host, { bytes: staged }, found => stagingRoom(catalog, found))]),
   ]
 }
 

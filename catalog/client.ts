@@ -92,6 +92,8 @@ export function catalogClient(options: {
     openSafetyBackup: method('openSafetyBackup'),
     updateOperation: method('updateOperation'),
     pauseWanted: method('pauseWanted'),
+    claimStaging: method('claimStaging'),
+    releaseStaging: method('releaseStaging'),
     bandwidthShare: method('bandwidthShare'),
     hooks: method('hooks'),
     hookRun: method('hookRun'),

@@ -28,6 +28,7 @@ const keys = {
   bandwidth_limits: ['scope'],
   bandwidth_transfers: ['transfer', 'scope'],
   operations: ['id'],
+  staging_promises: ['operation_id', 'purpose'],
   hooks: ['connection'],
   hook_runs: ['operation_id', 'name'],
   operation_log: ['operation_id', 'seq'],

@@ -14,6 +14,7 @@ import type { Catalog } from './open.ts'
 import { giveUpOwnKeys } from './own-keys.ts'
 import { pin, pinnersOf, unpin } from './pins.ts'
 import type { CatalogTables } from './schema.ts'
+import { releaseStaging } from './staging.ts'
 
 /** Of an operation that has none: the columns were made not null, and no migration takes that back. */
 const none = ''
@@ -229,6 +230,7 @@ export async function updateOperation(
       await giveUpOwnKeys(tx, id)
       await unpin(tx, id)
       await forgetLimit(tx, 'operation', id)
+      await releaseStaging(tx, id)
     }
     return true
   })

@@ -79,6 +79,15 @@ export interface CatalogTables {
     until: string
     wanted: number | null
   }
+  /** Room in staging: of `bytes` on this file system `written` are used already. */
+  staging_promises: {
+    operation_id: string
+    /** `tools` or `download`. */
+    purpose: string
+    file_system: string
+    bytes: number
+    written: number
+  }
   operations: {
     id: string
     kind: string

@@ -40,6 +40,7 @@ import {
 import { readPlan, storePlan } from './plans.ts'
 import { beginRotation, leftByRotation, rotationOf } from './rotations.ts'
 import { planScrub, recordPassedOver } from './scrub.ts'
+import { claimStaging, releaseStaging } from './staging.ts'
 import {
   claimLeftovers,
   noteSwept,
@@ -190,6 +191,8 @@ export function workerCatalog(
     openSafetyBackup: (restoreId, runId) => openSafetyBackup(catalog, restoreId, runId),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
     pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
+    claimStaging: claim => claimStaging(catalog, claim),
+    releaseStaging: (operationId, purpose) => releaseStaging(catalog.db, operationId, purpose),
     bandwidthShare: transfer => bandwidthShare(catalog, transfer, new Date()),
     hooks: connection => listHooks(catalog, connection),
     hookRun: (operationId, hook) => findHookRun(catalog, operationId, hook),

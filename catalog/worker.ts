@@ -20,6 +20,8 @@ import type {
   LogEntry,
   OperationUpdate,
   ScrubPlan,
+  StagingClaim,
+  StagingRoom,
   StoredPlan,
   SweepPlan,
   SweptItem,
@@ -165,6 +167,10 @@ export interface WorkerCatalog {
   /** Does somebody want the operation to pause? */
   pauseWanted(operationId: string): Promise<boolean>
   /** What a transfer may use now. Asked again every few seconds; who no longer asks gets no share any more. */
+  /** Promises room in staging, if there is some that is not promised to others. Throws `operation.conflict` once the operation is closed. */
+  claimStaging(claim: StagingClaim): Promise<StagingRoom>
+  /** Nothing more of it is written. */
+  releaseStaging(operationId: string, purpose: StagingClaim['purpose']): Promise<void>
   bandwidthShare(transfer: Transfer): Promise<{ bytesPerSecond: number | null }>
   /** Hooks of a connection, in their order. */
   hooks(connection: string): Promise<Hook[]>

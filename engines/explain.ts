@@ -48,19 +48,35 @@ export function explainCommon(
       how,
     )
   }
-  if (/No space left on device|database or disk is full|Disk quota exceeded/i.test(said)) {
-    const quota = /Disk quota exceeded/i.test(said)
-    if (step.writesTo === 'target') {
-      return toolError('restore.target-full', result, step, "the target's file system is full")
-    }
-    if (step.writesTo === 'staging') {
-      return quota
-        ? toolError('staging.quota', result, step, 'the staging quota is used up')
-        : toolError('staging.full', result, step, 'the staging file system is full')
-    }
+  return step.writesTo === undefined ? undefined : explainFileSystem(result, step, step.writesTo)
+}
+
+/** Whose the file system is decides the code: what to do about it is another thing for each. */
+function explainFileSystem(
+  result: CommandResult,
+  step: StepWords,
+  writesTo: 'staging' | 'target',
+): HoldfastError | undefined {
+  const said = result.stderrTail
+  const [place, quota, full, readOnly] =
+    writesTo === 'staging'
+      ? (['the staging', 'staging.quota', 'staging.full', 'staging.read-only'] as const)
+      : (["the target's", 'restore.target-quota', 'restore.target-full', 'restore.target-read-only'] as const)
+  if (/Disk quota exceeded/i.test(said)) {
+    return toolError(quota, result, step, `the quota on ${place} file system is used up`)
   }
-  if (/Read-only file system/i.test(said) && step.writesTo === 'staging') {
-    return toolError('staging.read-only', result, step, 'the staging file system is read-only')
+  if (/No space left on device|database or disk is full/i.test(said)) {
+    return toolError(full, result, step, `${place} file system is full`)
+  }
+  if (/Read-only file system/i.test(said)) {
+    return toolError(readOnly, result, step, `${place} file system is read-only`)
+  }
+  // As pg_dump and tar say it of what they write; what they may not read is said otherwise.
+  if (
+    writesTo === 'staging' &&
+    /(could not|cannot) (create|open|write|mkdir)\b.*: Permission denied$/im.test(said)
+  ) {
+    return toolError('staging.permission', result, step, 'staging cannot be written')
   }
   return undefined
 }

@@ -223,6 +223,13 @@ export const errorTable = {
     'The staging file system is full',
     "Free space in the staging directory (HOLDFAST_TEMP_DIR, or the host's) or point it to a larger file system, then start again.",
   ),
+  'staging.promised': row(
+    'transient',
+    503,
+    1,
+    'The free space in staging is promised to other operations',
+    'It begins by itself once there is room: when they have ended, or when you make some.',
+  ),
   'staging.quota': row(
     'needs-operator',
     507,
@@ -593,6 +600,13 @@ export const errorTable = {
     'The database refuses the credentials',
     'Correct user or password of the connection.',
   ),
+  'database.full': row(
+    'needs-operator',
+    507,
+    1,
+    "The database server's own file system is full",
+    'Free space on the database server (data directory, temporary tablespaces), then resume.',
+  ),
   'database.privilege': row(
     'needs-operator',
     422,
@@ -670,6 +684,20 @@ export const errorTable = {
     1,
     "The target's file system is full",
     'Free space for the restored database, then start again.',
+  ),
+  'restore.target-quota': row(
+    'needs-operator',
+    507,
+    1,
+    "The quota on the target's file system is used up",
+    "Raise the quota of the user that writes the restored database (for a server: the server's own), then start again.",
+  ),
+  'restore.target-read-only': row(
+    'needs-operator',
+    500,
+    1,
+    "The target's file system is read-only",
+    'Remount it writable, or restore to another place.',
   ),
   'restore.mismatch': row(
     'permanent',

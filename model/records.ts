@@ -508,6 +508,33 @@ export interface Transfer {
   wanted: number | null
 }
 
+/** What an operation is going to write to staging: what its tools write, or what is kept of a download. */
+export interface StagingClaim {
+  operationId: string
+  purpose: 'tools' | 'download'
+  /** Tells the file systems of all machines apart. */
+  fileSystem: string
+  /** In all, of which `writtenBytes` are there already; `freeBytes` are free besides. */
+  bytes: number
+  writtenBytes: number
+  freeBytes: number
+  /** `look`: nothing is promised. `ask`: only if there is room. `tell`: it has begun, and this is how far it is. */
+  how: 'look' | 'ask' | 'tell'
+}
+
+/** What an operation was promised and has not written yet. */
+export interface StagingPromise {
+  operation: string
+  connection: string
+  bytes: number
+}
+
+export interface StagingRoom {
+  granted: boolean
+  /** To others, on that file system. */
+  promised: StagingPromise[]
+}
+
 /** Something of the operator's that runs around a backup or a restore. */
 export interface Hook {
   /** Unique among the hooks of its connection. */

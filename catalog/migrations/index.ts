@@ -27,6 +27,7 @@ import { up as bandwidth } from './0016-bandwidth.ts'
 import { up as scrub } from './0017-scrub.ts'
 import { up as foreign } from './0018-foreign.ts'
 import { up as schedulesAndTiers } from './0019-schedules-and-tiers.ts'
+import { up as staging } from './0020-staging.ts'
 
 export interface Migration {
   version: number
@@ -50,6 +51,7 @@ export const migrations: readonly Migration[] = [
   { version: 17, up: scrub },
   { version: 18, up: foreign },
   { version: 19, up: schedulesAndTiers },
+  { version: 20, up: staging },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

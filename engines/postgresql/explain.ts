@@ -138,13 +138,7 @@ export function explain(result: CommandResult, step: StepWords): HoldfastError |
   // A full disk under the server is not a full staging directory.
   const server = /ERROR: .*No space left on device/s.test(result.stderrTail)
   if (server && step.writesTo === 'staging') {
-    return toolError(
-      'tool.failed',
-      result,
-      step,
-      'the file system of the database server is full',
-      'Free space on the database server, then start again.',
-    )
+    return toolError('database.full', result, step, 'the file system of the database server is full')
   }
   const common = explainCommon(result, step, installs)
   if (common) return common

@@ -401,6 +401,21 @@ describe('the token of a host', () => {
     openSafetyBackup: ['never', host => [reading(host), 'r']],
     updateOperation: ['yes', host => [making(host), { commands: ['pg_dump'] }]],
     pauseWanted: ['yes', host => [making(host)]],
+    claimStaging: [
+      'yes',
+      host => [
+        {
+          operationId: making(host),
+          purpose: 'tools',
+          fileSystem: 'boot:1',
+          bytes: 1,
+          writtenBytes: 0,
+          freeBytes: 2,
+          how: 'ask',
+        },
+      ],
+    ],
+    releaseStaging: ['yes', host => [making(host), 'tools']],
     bandwidthShare: [
       'yes',
       host => [

@@ -395,12 +395,41 @@ describe('what failures mean', () => {
     ],
     [
       'postgresql',
-      'tool.failed',
+      'database.full',
       result(
         'pg_dump: error: query failed: ERROR:  could not write to file "base/pgsql_tmp": No space left on device',
       ),
       'staging',
     ],
+    [
+      'postgresql',
+      'staging.quota',
+      result('pg_dump: error: could not write to output file: Disk quota exceeded'),
+      'staging',
+    ],
+    [
+      'postgresql',
+      'staging.read-only',
+      result('pg_dump: error: could not create directory "d": Read-only file system'),
+      'staging',
+    ],
+    ['postgresql', 'staging.permission', result('tar: ./toc.dat: Cannot open: Permission denied'), 'staging'],
+    [
+      'postgresql',
+      'database.privilege',
+      result('pg_dump: error: query failed: ERROR:  permission denied for table secrets'),
+      'staging',
+    ],
+    [
+      'postgresql',
+      'restore.target-quota',
+      result(
+        'pg_restore: error: could not execute query: ERROR:  could not extend file "base/1/2": Disk quota exceeded',
+      ),
+      'target',
+    ],
+    ['sqlite', 'restore.target-quota', result("dd: error writing 'x': Disk quota exceeded"), 'target'],
+    ['sqlite', 'restore.target-read-only', result("dd: failed to open 'x': Read-only file system"), 'target'],
     ['postgresql', 'host.tool-missing', result('holdfast: line 1: pg_dump: not found', 127)],
     ['postgresql', 'tool.interrupted', result('', 137)],
     ['postgresql', undefined, result('something never seen')],
