@@ -8,7 +8,15 @@ import { type ErrorCode, HoldfastError, isErrorCode } from '../model/errors.ts'
 import type { BackupInput, Lost, RestoreInput } from '../model/records.ts'
 import type { CheckResult } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
-import { attempt, directoryChecks, stagedBytes, stagingCheck, toolChecks, writableCheck } from './checks.ts'
+import {
+  attempt,
+  directoryChecks,
+  onlyWaits,
+  stagedBytes,
+  stagingCheck,
+  toolChecks,
+  writableCheck,
+} from './checks.ts'
 import type { WorkerContext } from './context.ts'
 import { neededEncoder } from './encoder.ts'
 import { expectWriter, writerEpoch } from './epoch.ts'
@@ -73,8 +81,12 @@ async function roomCheck(
   const need = { operationId, purpose: 'tools', bytes: stagedBytes(plan, plan.facts) } as const
   if (need.bytes === 0) return await writableCheck(context.host, 'staging')
   const writtenBytes = await context.host.files.size(context.host.stagingDir(operationId))
-  const how = dryRun ? 'look' : 'ask'
-  return await stagingCheck(context.host, { ...need, writtenBytes }, askAs(context, need, how))
+  const check = await stagingCheck(
+    context.host,
+    { ...need, writtenBytes },
+    askAs(context, need, dryRun ? 'look' : 'ask'),
+  )
+  return dryRun ? onlyWaits(check) : check
 }
 
 async function placesChecks(
@@ -198,7 +210,7 @@ async function restoreStagingChecks(
   const checks: CheckResult[] = []
   for (const { host, need } of needs) {
     const id = need.purpose === 'download' ? 'staging-of-worker' : 'staging'
-    checks.push(await stagingCheck(host, need, askAs(context, need, 'look'), id))
+    checks.push(onlyWaits(await stagingCheck(host, need, askAs(context, need, 'look'), id)))
   }
   return checks
 }

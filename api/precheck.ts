@@ -7,6 +7,7 @@ import {
   attempt,
   directoryChecks,
   failedBy,
+  onlyWaits,
   stagedBytes,
   stagingCheck,
   toolChecks,
@@ -131,7 +132,7 @@ async function planChecks(
     ...(await toolChecks(host, plan.steps)),
     ...(staged === 0
       ? []
-      : [await stagingCheck(host, { bytes: staged }, found => stagingRoom(catalog, found))]),
+      : [onlyWaits(await stagingCheck(host, { bytes: staged }, found => stagingRoom(catalog, found)))]),
   ]
 }
 

@@ -136,7 +136,7 @@ export function explain(result: CommandResult, step: StepWords): HoldfastError |
     return new HoldfastError(code, `${step.title}: ${refused[2]}.`)
   }
   // A full disk under the server is not a full staging directory.
-  const server = /ERROR: .*No space left on device/s.test(result.stderrTail)
+  const server = /ERROR: .*(No space left on device|Disk quota exceeded)/s.test(result.stderrTail)
   if (server && step.writesTo === 'staging') {
     return toolError('database.full', result, step, 'the file system of the database server is full')
   }

@@ -46,6 +46,8 @@ export interface TestSshd {
   /** A small file system that both sides see. */
   disk(kibibytes: number): Promise<string>
   removeDisk(path: string): Promise<void>
+  /** May the login run /bin/sh as postgres from now on? */
+  allowSudo(allowed: boolean): Promise<void>
   /** What runs there, by pid. */
   pids(): Promise<number[]>
   log(): Promise<string>
@@ -204,6 +206,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
       return path
     },
     removeDisk: async path => void (await run('umount', ['-l', path])),
+    allowSudo: allowed => writeFile(at('sudoers'), sudoers(allowed)),
     pids: network.pids,
     log: () => readFile(at('log'), 'utf8'),
     async stop() {
@@ -236,15 +239,14 @@ async function accounts(
   await writeFile(at('shadow'), `${await system('shadow')}${sshUser}:${stdout.trim()}:19000:0:99999:7:::\n`, {
     mode: 0o640,
   })
-  await writeFile(
-    at('sudoers'),
-    `Defaults env_reset\n${options.sudo ? `${sshUser} ALL=(postgres) NOPASSWD: /bin/sh\n` : ''}`,
-    { mode: 0o440 },
-  )
+  await writeFile(at('sudoers'), sudoers(options.sudo ?? false), { mode: 0o440 })
   if (options.greeting !== undefined) {
     await writeFile(join(home, '.bashrc'), `echo '${options.greeting}'; echo '${options.greeting}' >&2\n`)
   }
 }
+
+const sudoers = (allowed: boolean) =>
+  `Defaults env_reset\n${allowed ? `${sshUser} ALL=(postgres) NOPASSWD: /bin/sh\n` : ''}`
 
 async function answers(address: string, child: ChildProcess): Promise<void> {
   for (let tries = 0; tries < 200; tries += 1) {

@@ -1,0 +1,389 @@
+/**
+ * Whose failure it is, by where a write failed: staging of the worker and of the database server, destination, target; full,
+ * quota, read-only, not allowed. And what lies between: a pipe, the host, sudo. docs/failures.md lists which suites show the others.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdir, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, afterEach, before, describe, test } from 'node:test'
+import type { CheckResult } from '../../model/types.ts'
+import type { OperationView } from '../../model/views.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { type QuotaDirectory, quotaDirectory } from '../servers/quota.ts'
+import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
+import { createDatabase } from '../support/postgres-sample.ts'
+import { fillRandomPostgres, makeRandomSqlite } from './databases.ts'
+import { processesWith } from './inspect.ts'
+import { dumpWaits, lockTable, pidsIn } from './sessions.ts'
+import { directory, eventually, type Process, type Stack, startStack } from './stack.ts'
+
+const remount = (path: string, options: string) =>
+  execFileSync('mount', ['-o', `remount,${options}`, path], { stdio: 'pipe' })
+
+describe('whose failure it is', () => {
+  let stack: Stack
+  let server: TestSshd
+  let postgres: TestPostgres
+  let postgresUser: number
+  let worker: Process
+  const mounts: string[] = []
+  const quotas: QuotaDirectory[] = []
+
+  before(async () => {
+    stack = await startStack()
+    assert.ok(stack.worker)
+    worker = stack.worker
+    server = await startSshd({ sudo: true })
+    postgres = await startPostgres()
+    await createDatabase(postgres.url(), 'shop')
+    // A directory-format dump writes bytea as hexadecimal: twice of what the server's size promises.
+    await fillRandomPostgres(postgres.url('shop'), 20)
+    postgresUser = Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' }))
+    const lite = join(stack.directory, 'lite.db')
+    makeRandomSqlite(lite, 20)
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: await directory(stack, 'backups') })
+    await stack.expectOk('POST', '/v1/connections', { name: 'pg', url: postgres.url('shop') })
+    await stack.expectOk('POST', '/v1/connections', { name: 'lite', url: `sqlite:${lite}` })
+  })
+
+  afterEach(async () => {
+    await server.mend()
+    await server.allowSudo(true)
+  })
+
+  after(async () => {
+    await stack?.stop()
+    for (const quota of quotas) await quota.remove()
+    for (const path of mounts) execFileSync('umount', ['-l', path])
+    await postgres?.stop()
+    await server?.stop()
+  })
+
+  const tmpfs = async (name: string, megabytes: number): Promise<string> => {
+    const path = join(stack.directory, name)
+    await mkdir(path, { recursive: true })
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'holdfast-test', path])
+    mounts.push(path)
+    return path
+  }
+  const quotaAt = async (path: string, mebibytes: number, user?: number): Promise<QuotaDirectory> => {
+    const quota = await quotaDirectory(path, mebibytes, user)
+    quotas.push(quota)
+    return quota
+  }
+
+  /** The one worker is replaced by one that stages there. */
+  const workerIn = async (staging: string): Promise<void> => {
+    await worker.terminate()
+    worker = stack.startWorker({ HOLDFAST_TEMP_DIR: staging })
+    await eventually('the worker to be there', async () => (await stat(join(staging, 'machine.id'))) && true)
+  }
+
+  /** A connection whose tools run on the database server, staging in `tempDir`. */
+  const onServer = async (name: string, tempDir: string): Promise<void> => {
+    await stack.expectOk('POST', '/v1/hosts', {
+      name,
+      url: `ssh://${server.user}@${server.address}:${server.port}`,
+      tempDir,
+      runAs: 'postgres',
+      hostKeys: [await server.hostKey()],
+      secrets: { privateKey: server.privateKey },
+    })
+    await stack.expectOk('POST', '/v1/connections', {
+      name: `${name}-shop`,
+      url: `postgres://postgres@/shop?host=${postgres.dataDir}&port=${postgres.port}`,
+      host: name,
+    })
+  }
+  /** A small file system there, which belongs to postgres. */
+  const disk = async (megabytes: number): Promise<string> => {
+    const path = await server.disk(megabytes * 1024)
+    execFileSync('chown', [`${postgresUser}:${postgresUser}`, path])
+    return path
+  }
+
+  const says = (view: OperationView, code: string, ...words: (string | RegExp)[]): void => {
+    const { error } = view
+    assert.equal(error?.code, code, JSON.stringify(error))
+    assert.ok(error.hint.length > 10, 'a hint')
+    for (const word of words) {
+      const found = typeof word === 'string' ? error.detail.includes(word) : word.test(error.detail)
+      assert.ok(found, `${word} in: ${error.detail}`)
+    }
+  }
+  const expectClean = async (staging: string, id: string): Promise<void> => {
+    for (const room of ['data', 'jobs']) {
+      const left = await readdir(join(staging, room)).catch(() => [] as string[])
+      assert.ok(!left.includes(id), `${staging}/${room}/${id} is left`)
+    }
+    assert.deepEqual(processesWith(id), [])
+  }
+  const expectSucceeded = async (id: string, staging: string): Promise<OperationView> => {
+    const view = await stack.ended(id)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    await expectClean(staging, id)
+    return view
+  }
+  const make = (connection: string, more: Record<string, unknown> = {}) =>
+    stack.backup({ connection, destinations: ['disk'], ...more })
+
+  /** Before it has begun: it fails there, nothing is left, and once it is mended another one succeeds. */
+  const expectFailed = async (
+    connection: string,
+    staging: string,
+    code: string,
+    words: (string | RegExp)[],
+    mend: () => unknown,
+  ): Promise<void> => {
+    const view = await stack.ended((await make(connection, { format: 'directory' })).id)
+    assert.equal(view.state, 'failed')
+    says(view, code, ...words)
+    assert.deepEqual(processesWith(view.id), [])
+    assert.deepEqual(
+      (await stack.backups(connection)).filter(one => one.id === view.backup),
+      [],
+    )
+    await mend()
+    await expectSucceeded((await make(connection, { format: 'directory' })).id, staging)
+  }
+  /** In the middle: parked, nothing staged, nothing held; once it is mended it goes on. */
+  const expectParked = async (
+    operation: OperationView,
+    staging: string,
+    code: string,
+    words: (string | RegExp)[],
+    mend: () => unknown,
+  ): Promise<void> => {
+    const { id } = operation
+    const parked = await stack.parked(id)
+    says(parked, code, ...words)
+    assert.deepEqual(pidsIn(id, 'pg_dump'), [], 'nothing holds the source')
+    if (code.startsWith('staging.')) await expectClean(staging, id)
+    await mend()
+    await stack.resume(id)
+    await expectSucceeded(id, staging)
+  }
+
+  describe('staging on the worker', () => {
+    test('quota: not taken for a full disk', async () => {
+      const staging = await tmpfs('worker-quota', 128)
+      const quota = await quotaAt(join(staging, 'data'), 24)
+      await workerIn(staging)
+      await expectParked(
+        await make('pg', { format: 'directory' }),
+        staging,
+        'staging.quota',
+        [staging, 'on host local', /quota/, /has \d+(\.\d+)? .B free/],
+        () => quota.limit(300),
+      )
+    })
+
+    test('read-only', async () => {
+      const staging = await tmpfs('worker-read-only', 128)
+      await workerIn(staging)
+      remount(staging, 'ro')
+      await expectFailed('pg', staging, 'staging.read-only', [staging, 'on host local'], () =>
+        remount(staging, 'rw'),
+      )
+    })
+
+    test('not allowed', async () => {
+      const staging = await tmpfs('worker-denied', 128)
+      await workerIn(staging)
+      for (const room of ['data', 'jobs']) execFileSync('chattr', ['+i', join(staging, room)])
+      await expectFailed('pg', staging, 'staging.permission', [staging, 'on host local'], () => {
+        for (const room of ['data', 'jobs']) execFileSync('chattr', ['-i', join(staging, room)])
+      })
+    })
+
+    test('room that is promised to another: it is said, waited for, and goes on by itself', async () => {
+      const staging = await tmpfs('worker-promised', 56)
+      await workerIn(staging)
+      const lock = await lockTable(postgres.url('shop'), 'words')
+      try {
+        const first = await make('pg', { format: 'directory' })
+        await dumpWaits(postgres, first.id)
+        // Somebody else's file: what is left has room for one of them.
+        execFileSync('dd', ['if=/dev/zero', `of=${staging}/others`, 'bs=1M', 'count=14'], { stdio: 'pipe' })
+        const dry = await stack.ended((await make('lite', { dryRun: true })).id)
+        const second = await make('lite')
+        const row = await eventually('the second waits', async () =>
+          (await stack.operation(second.id)).checks.find(check => check.code === 'staging.promised'),
+        )
+        const asked = dry.checks.find(one => one.id === 'staging')
+        assert.equal(row.answer, 'fail')
+        assert.equal(asked?.answer, 'warn', 'it would only wait')
+        for (const { detail } of [row, asked]) {
+          assert.match(detail, /^Of \d+\.\d MB free in .* MB are promised to /)
+          assert.ok(detail.includes(`${first.id} (pg)`), detail)
+          assert.match(detail, /the staged copy needs about \d+\.\d MB/)
+        }
+        assert.equal((await stack.operation(first.id)).state, 'running')
+        // It is killed where it stands: what is closed is promised nothing.
+        await worker.kill9()
+        await stack.expectOk('POST', `/v1/operations/${first.id}/cancel`)
+        worker = stack.startWorker({ HOLDFAST_TEMP_DIR: staging })
+        assert.equal((await stack.ended(first.id)).state, 'cancelled')
+        await expectSucceeded(second.id, staging)
+      } finally {
+        await lock.release()
+      }
+    })
+  })
+
+  describe('staging on the database server', () => {
+    test('full: before, and when the tool meets it', async () => {
+      const tiny = await disk(8)
+      await onServer('tiny', tiny)
+      await expectFailed(
+        'tiny-shop',
+        tiny,
+        'staging.full',
+        [tiny, 'on host tiny', /has \d+\.\d MB free/, /needs about \d+\.\d MB/],
+        () => remount(tiny, 'size=160m'),
+      )
+      const middle = await disk(32)
+      await onServer('middle', middle)
+      await expectParked(
+        await make('middle-shop', { format: 'directory' }),
+        middle,
+        'staging.full',
+        [middle, 'on host middle', /has \d+\.\d MB free/],
+        () => remount(middle, 'size=160m'),
+      )
+    })
+
+    test('quota: not taken for a full disk', async () => {
+      const staging = await disk(128)
+      const quota = await quotaAt(join(staging, 'data'), 24, postgresUser)
+      await onServer('held', staging)
+      await expectParked(
+        await make('held-shop', { format: 'directory' }),
+        staging,
+        'staging.quota',
+        [staging, 'on host held', /quota/],
+        () => quota.limit(300),
+      )
+    })
+
+    test('read-only', async () => {
+      const staging = await disk(128)
+      await onServer('fixed', staging)
+      remount(staging, 'ro')
+      await expectFailed('fixed-shop', staging, 'staging.read-only', [staging, 'fixed'], () =>
+        remount(staging, 'rw'),
+      )
+    })
+
+    test("another user's", async () => {
+      const staging = await disk(128)
+      await onServer('foreign', staging)
+      execFileSync('chown', [`${sshUserId}:${sshUserId}`, staging])
+      execFileSync('chmod', ['755', staging])
+      await expectFailed('foreign-shop', staging, 'staging.permission', [staging, 'foreign'], () =>
+        execFileSync('chown', [`${postgresUser}:${postgresUser}`, staging]),
+      )
+    })
+  })
+
+  describe('destination and target', () => {
+    before(async () => workerIn(join(stack.directory, 'home/staging')))
+    const staging = () => join(stack.directory, 'home/staging')
+
+    test("a destination's quota", async () => {
+      const vault = join(stack.directory, 'quota-vault')
+      const quota = await quotaAt(vault, 8)
+      await stack.expectOk('POST', '/v1/destinations', { name: 'held', uri: vault })
+      await expectParked(
+        await stack.backup({ connection: 'lite', destinations: ['held'] }),
+        staging(),
+        'destination.full',
+        [vault, /the disk quota is used up/],
+        () => quota.limit(300),
+      )
+    })
+
+    test('a destination that is read-only', async () => {
+      const vault = await tmpfs('read-only-vault', 64)
+      await stack.expectOk('POST', '/v1/destinations', { name: 'fixed', uri: vault })
+      remount(vault, 'ro')
+      const failed = await stack.ended(
+        (await stack.backup({ connection: 'lite', destinations: ['fixed'] })).id,
+      )
+      assert.equal(failed.state, 'failed')
+      says(failed, 'destination.denied', vault, /the file system is read-only/)
+      remount(vault, 'rw')
+      const { id } = await stack.backup({ connection: 'lite', destinations: ['fixed'] })
+      await expectSucceeded(id, staging())
+    })
+
+    test("a target's quota", async () => {
+      const { backup } = await expectSucceeded((await make('lite')).id, staging())
+      const place = join(stack.directory, 'quota-target')
+      const quota = await quotaAt(place, 8)
+      const database = join(place, 'back.db')
+      const restore = await stack.restore({ backup, target: { connection: 'lite', database } })
+      await expectParked(restore, staging(), 'restore.target-quota', [/quota/], () => quota.limit(300))
+      assert.ok((await stat(database)).size > 20e6)
+    })
+  })
+
+  describe('on the way', () => {
+    test('a broken pipe is the echo of what ended first, which is run again', async () => {
+      const lock = await lockTable(postgres.url('shop'), 'words')
+      let id: string
+      try {
+        id = (await make('pg', { format: 'custom' })).id
+        await dumpWaits(postgres, id)
+        const compressors = pidsIn(id, 'pzstd')
+        assert.equal(compressors.length, 1)
+        for (const pid of compressors) process.kill(pid, 'SIGKILL')
+      } finally {
+        await lock.release()
+      }
+      const { backup } = await expectSucceeded(id, join(stack.directory, 'home/staging'))
+      assert.equal((await stack.backups('pg')).filter(one => one.id === backup).length, 1)
+    })
+
+    test('the host cannot be reached, and can be again', async () => {
+      const staging = await disk(128)
+      await onServer('away', staging)
+      const login = async () => {
+        const { checks } = await stack.expectOk<{ checks: CheckResult[] }>(
+          'POST',
+          '/v1/connections/away-shop/precheck',
+          {},
+        )
+        return checks.find(check => check.id === 'host.login')
+      }
+      assert.equal((await login())?.answer, 'pass')
+      await server.cut()
+      const away = await login()
+      assert.equal(away?.code, 'host.unreachable', JSON.stringify(away))
+      assert.ok(away.detail.includes('away') || away.detail.includes(server.address), away.detail)
+      await server.mend()
+      await eventually('it answers', async () => ((await login())?.answer === 'pass' ? true : undefined))
+    })
+
+    test('sudo refuses in the middle: parked with the line that is missing; allowed again, it goes on', async () => {
+      const staging = await disk(160)
+      await onServer('strict', staging)
+      const lock = await lockTable(postgres.url('shop'), 'words')
+      try {
+        const { id } = await make('strict-shop', { format: 'directory' })
+        await dumpWaits(postgres, id)
+        await server.allowSudo(false)
+        const parked = await stack.parked(id)
+        says(parked, 'host.sudo', 'postgres', 'strict')
+        assert.match(parked.error?.hint ?? '', /hfdba .*NOPASSWD: \/bin\/sh/)
+        await server.allowSudo(true)
+        await lock.release()
+        await stack.resume(id)
+        await expectSucceeded(id, staging)
+      } finally {
+        await lock.release()
+      }
+    })
+  })
+})
