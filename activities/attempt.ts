@@ -102,7 +102,7 @@ export async function openAttempt(
             }
           : null,
       encoder: encoder.name,
-      compression: input.compression,
+      compression: encoder.compression,
     })
   }
   const record: AttemptRecord = {

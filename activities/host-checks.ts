@@ -29,14 +29,15 @@ export async function hostChecks(open: () => Promise<Host>, login: string): Prom
       return needed.join(', ')
     }),
   )
-  const compressor = (await host.tool('pzstd', ['-V'])) && (await host.tool('zstd'))
+  const zstd = await host.tool('zstd', ['-V'])
+  const compressor = (zstd && (await host.tool('pzstd', ['-V']))) ?? zstd
   checks.push({
     id: 'host.compressor',
     title: 'It can compress before the link',
     answer: compressor ? 'pass' : 'warn',
     detail: compressor
       ? compressor.version
-      : 'There is no pzstd and zstd: what is read there crosses the link as it is.',
+      : 'There is neither pzstd nor zstd: what is read there crosses the link as it is.',
     ...(compressor ? {} : { hint: 'Install the package zstd there.' }),
   })
   return checks

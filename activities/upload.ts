@@ -81,7 +81,7 @@ async function findResumable(
     if (attempt.artifacts.length !== plan.artifacts.length) continue
     if (!(await context.host.files.stat(attemptDirectory(context, input, attempt.attemptId)))) continue
     if (attempt.artifacts.some(one => one.encoder !== encoder.name)) continue
-    if (attempt.artifacts.some(one => !isDeepStrictEqual(one.compression, input.compression))) continue
+    if (attempt.artifacts.some(one => !isDeepStrictEqual(one.compression, encoder.compression))) continue
     const opened = attempt.destinations.filter(name =>
       attempt.artifacts.every(one => one.uploads[name] !== undefined),
     )

@@ -59,6 +59,8 @@ export interface SshdOptions {
   sudo?: boolean
   /** More lines for sshd_config. */
   config?: string
+  /** Paths of programs that are not there. */
+  without?: readonly string[]
   /** What the login's shell prints before anything else. */
   greeting?: string
 }
@@ -131,6 +133,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
       ['sudoers', '/etc/sudoers'],
       ['boot_id', '/proc/sys/kernel/random/boot_id'],
     ].map(([from, to]) => `mount --bind ${at(from ?? '')} ${to}`)
+    for (const path of options.without ?? []) binds.push(`mount --bind /dev/null ${path}`)
     const listen = `-o ListenAddress=${network.address}:${port}`
     const text = [...binds, `exec ${program} -D -E ${at('log')} -f ${at('config')} ${listen}`].join(' && ')
     const child = spawn(

@@ -53,9 +53,9 @@ describe('whose failure it is', () => {
   })
 
   after(async () => {
-    await stack?.stop()
     for (const quota of quotas) await quota.remove()
     for (const path of mounts) execFileSync('umount', ['-l', path])
+    await stack?.stop()
     await postgres?.stop()
     await server?.stop()
   })
