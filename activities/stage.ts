@@ -1,6 +1,6 @@
 /** Staged backups, first half: the tool writes into staging as a detached job that outlives its worker. */
 import { engineOf } from '../engines/index.ts'
-import { errorClass, HoldfastError } from '../model/errors.ts'
+import { type ErrorCode, errorClass, HoldfastError } from '../model/errors.ts'
 import type { BackupInput } from '../model/records.ts'
 import { committedAttempt } from './attempt.ts'
 import type { Turn } from './boundary.ts'
@@ -58,6 +58,7 @@ async function runSteps(
       // What may pass, or be mended, is tried anew from an empty staging directory: half of a tool's work is worth nothing.
       if (
         error instanceof HoldfastError &&
+        !onlyTheWay.has(error.code) &&
         ['transient', 'needs-operator'].includes(errorClass(error.code))
       ) {
         // How much is free is said before what was staged goes.
@@ -70,6 +71,15 @@ async function runSteps(
     }
   }
 }
+
+/** The way to the tool failed, or to the catalog, not the tool: it goes on, and the next run finds it. */
+const onlyTheWay: ReadonlySet<ErrorCode> = new Set([
+  'host.unreachable',
+  'host.key-changed',
+  'host.authentication',
+  'host.sudo',
+  'api.unreachable',
+])
 
 /**
  * A cancelled tool is stopped here and now. A worker that shuts down, or that lost the step to another one, leaves the
