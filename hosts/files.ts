@@ -59,9 +59,29 @@ async function withFile<T>(path: string, flags: string, act: (file: FileHandle) 
 
 const syncDirectory = (path: string) => withFile(path, 'r', directory => directory.sync())
 
-/** Makes it and what is missing above it, 0700, durable. */
+/**
+ * Makes it and what is missing above it, 0700; returns the first that was made. Node answers ENOENT for a file system that is
+ * read-only, or under a quota that is used up: a plain mkdir below what is there says which.
+ */
+export async function makePath(path: string): Promise<string | undefined> {
+  try {
+    return await mkdir(path, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    if (errno(cause) !== 'ENOENT') throw cause
+    let first = path
+    while (dirname(first) !== first && (await lstat(dirname(first)).catch(() => undefined)) === undefined) {
+      first = dirname(first)
+    }
+    await mkdir(first, { mode: 0o700 }).catch(real => {
+      if (errno(real) !== 'EEXIST') throw real
+    })
+    throw cause
+  }
+}
+
+/** The same, durable. */
 async function makeDirectory(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 })
+  const first = await makePath(path)
   if (first === undefined) return
   for (let made = path; ; made = dirname(made)) {
     await syncDirectory(dirname(made))

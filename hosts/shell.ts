@@ -1,12 +1,12 @@
 /** How the worker's own machine is reached: shells are child processes, files are files. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { constants, open } from 'node:fs'
-import { mkdir, open as openFile, readFile, writeFile } from 'node:fs/promises'
+import { open as openFile, readFile, writeFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
-import { errno, fileError, localFiles } from './files.ts'
+import { errno, fileError, localFiles, makePath } from './files.ts'
 import type { FeedEnd, Reach, RunFiles, ShellProcess } from './place.ts'
 import { tailBytes } from './tails.ts'
 
@@ -100,7 +100,7 @@ function startShell(
 async function prepare(run: RunFiles): Promise<void> {
   const { runDirectory } = run
   try {
-    await mkdir(run.workDirectory, { recursive: true, mode: 0o700 })
+    await makePath(run.workDirectory)
     await makeRunDirectory(runDirectory)
     await writeFile(`${runDirectory}/script`, run.script, { mode: 0o600 })
     if (run.input !== undefined) await writeFile(`${runDirectory}/input`, run.input, { mode: 0o600 })
@@ -118,7 +118,7 @@ async function prepare(run: RunFiles): Promise<void> {
 async function makeRunDirectory(path: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await mkdir(path, { recursive: true, mode: 0o700 })
+      await makePath(path)
       return
     } catch (cause) {
       if (errno(cause) !== 'ENOENT' || attempt === 100) throw cause
