@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import { Readable } from 'node:stream'
+import { errnoOf } from '../model/errno.ts'
 import { type ErrorCode, HoldfastError } from '../model/errors.ts'
 import type { Host } from './host.ts'
 
@@ -12,7 +13,7 @@ const chunkBytes = 1024 * 1024
 
 /** What the machine said, as an error of the table where it has one; anything else is handed on as it is. */
 export function fileError(doing: string, path: string, cause: unknown): unknown {
-  const code = errno(cause)
+  const code = errnoOf(cause)
   const detail = `${doing} ${path}: ${cause instanceof Error ? cause.message : String(cause)}`
   if (code === 'ENOSPC') return new HoldfastError('staging.full', detail, { cause, context: { path } })
   if (code === 'EDQUOT') return new HoldfastError('staging.quota', detail, { cause, context: { path } })
@@ -35,9 +36,7 @@ export function stagingCode(said: string): ErrorCode | undefined {
   return undefined
 }
 
-export const errno = (cause: unknown): string | undefined =>
-  cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
-const missing = (cause: unknown) => errno(cause) === 'ENOENT' || errno(cause) === 'ENOTDIR'
+const missing = (cause: unknown) => errnoOf(cause) === 'ENOENT' || errnoOf(cause) === 'ENOTDIR'
 
 async function told<T>(doing: string, path: string, act: () => Promise<T>): Promise<T> {
   if (!isAbsolute(path)) throw new HoldfastError('internal', `${doing} ${path}: the path is not absolute.`)
@@ -67,13 +66,13 @@ export async function makePath(path: string): Promise<string | undefined> {
   try {
     return await mkdir(path, { recursive: true, mode: 0o700 })
   } catch (cause) {
-    if (errno(cause) !== 'ENOENT') throw cause
+    if (errnoOf(cause) !== 'ENOENT') throw cause
     let first = path
     while (dirname(first) !== first && (await lstat(dirname(first)).catch(() => undefined)) === undefined) {
       first = dirname(first)
     }
     await mkdir(first, { mode: 0o700 }).catch(real => {
-      if (errno(real) !== 'EEXIST') throw real
+      if (errnoOf(real) !== 'EEXIST') throw real
     })
     throw cause
   }

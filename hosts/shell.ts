@@ -4,9 +4,10 @@ import { constants, open } from 'node:fs'
 import { open as openFile, readFile, writeFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { Writable } from 'node:stream'
+import { errnoOf } from '../model/errno.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
-import { errno, fileError, localFiles, makePath } from './files.ts'
+import { fileError, localFiles, makePath } from './files.ts'
 import type { FeedEnd, Reach, RunFiles, ShellProcess } from './place.ts'
 import { tailBytes } from './tails.ts'
 
@@ -121,7 +122,7 @@ async function makeRunDirectory(path: string): Promise<void> {
       await makePath(path)
       return
     } catch (cause) {
-      if (errno(cause) !== 'ENOENT' || attempt === 100) throw cause
+      if (errnoOf(cause) !== 'ENOENT' || attempt === 100) throw cause
     }
   }
 }
@@ -141,7 +142,7 @@ async function tailOf(path: string): Promise<Buffer> {
   try {
     return await readFile(path)
   } catch (cause) {
-    if (errno(cause) === 'ENOENT') return Buffer.alloc(0)
+    if (errnoOf(cause) === 'ENOENT') return Buffer.alloc(0)
     throw cause
   }
 }
@@ -158,7 +159,7 @@ async function openFeed(path: string): Promise<FeedEnd> {
     open(path, constants.O_WRONLY | constants.O_NONBLOCK, (cause, descriptor) => {
       if (cause === null) resolve(new Socket({ fd: descriptor, readable: false, writable: true }))
       // Nobody reads any more.
-      else if (errno(cause) === 'ENXIO' || errno(cause) === 'ENOENT') resolve(undefined)
+      else if (errnoOf(cause) === 'ENXIO' || errnoOf(cause) === 'ENOENT') resolve(undefined)
       else reject(cause)
     })
   })

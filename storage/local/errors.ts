@@ -1,9 +1,7 @@
 /** What the file system's answers mean. */
 import { stat } from 'node:fs/promises'
+import { errnoOf } from '../../model/errno.ts'
 import { type ErrorCode, HoldfastError } from '../../model/errors.ts'
-
-export const errnoOf = (error: unknown): string | undefined =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 
 /** Errors that say "it is not there", which most callers answer by themselves. */
 export const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')

@@ -6,9 +6,9 @@ import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { errnoOf } from '../../model/errno.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { uploadsFolder } from '../object-key.ts'
-import { errnoOf } from './errors.ts'
 
 export const fileMode = 0o600
 const directoryMode = 0o700

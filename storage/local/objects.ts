@@ -3,11 +3,12 @@ import { constants, type Dirent, type Stats } from 'node:fs'
 import { type FileHandle, open, readdir, rm, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
+import { errnoOf } from '../../model/errno.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, PutOptions } from '../destination.ts'
 import { expectSmall, tooLargeToRead } from '../limits.ts'
 import { checkKey, checkPrefix, compareKeys, uploadsFolder } from '../object-key.ts'
-import { errnoOf, explained, isAbsent, rootTrouble } from './errors.ts'
+import { explained, isAbsent, rootTrouble } from './errors.ts'
 import {
   ensureDirectory,
   pruneEmpty,

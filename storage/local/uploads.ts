@@ -8,10 +8,11 @@ import { constants } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
+import { errnoOf } from '../../model/errno.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CallOptions, ObjectStat, OpenUpload, OutgoingPart, PartInfo } from '../destination.ts'
 import { checkKey, checkPrefix, compareKeys } from '../object-key.ts'
-import { errnoOf, explained, isAbsent, rootTrouble } from './errors.ts'
+import { explained, isAbsent, meanings, rootTrouble } from './errors.ts'
 import {
   ensureDirectory,
   fileMode,
@@ -299,13 +300,20 @@ async function publishObject(root: string, key: string, object: string, path: st
 /** The rename makes it gone at once for everybody; what is left of a killed removal is found under the second name. */
 async function removeUpload(root: string, uploadId: string): Promise<void> {
   const scratch = scratchDirectory(root)
+  const directory = directoryOf(root, uploadId)
   const gone = join(scratch, `gone-${uploadId}`)
   await rm(gone, { recursive: true, force: true })
   try {
-    await rename(directoryOf(root, uploadId), gone)
+    await rename(directory, gone)
   } catch (error) {
     if (isAbsent(error) && !(await rootTrouble(root))) return
-    throw error
+    if (meanings[errnoOf(error) ?? '']?.[0] !== 'destination.full') throw error
+    // Btrfs has no room for a new name where a quota is used up. Without its data it is no upload any more, either, and
+    // until nothing is left it is still listed as one that may be aborted.
+    for (const name of ['data', 'object', 'parts']) await rm(join(directory, name), { force: true })
+    await rm(directory, { recursive: true, force: true })
+    await syncDirectory(scratch)
+    return
   }
   await syncDirectory(scratch)
   await rm(gone, { recursive: true, force: true })

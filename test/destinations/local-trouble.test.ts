@@ -1,15 +1,18 @@
 /** Disks that are full, read-only, not there, or lost what was written to them. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, mkdtemp, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
+import { HoldfastError } from '../../model/errors.ts'
 import { openDestination } from '../../storage/index.ts'
+import { quotaDirectory } from '../servers/quota.ts'
 import { collect, refuses } from './conformance.ts'
 import { send } from './conformance-uploads.ts'
-import { localRecord, localSubject } from './subjects.ts'
+import { filesBelow, localRecord, localSubject } from './subjects.ts'
 
 const script = new URL('./local-trouble.ts', import.meta.url).pathname
 
@@ -30,6 +33,15 @@ async function inNamespace(mode: string, root: string, mount: string): Promise<R
   return JSON.parse(stdout) as Record<string, unknown>
 }
 
+const said = async (act: Promise<unknown>): Promise<string> => {
+  const error = await act.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  assert.ok(error instanceof HoldfastError, String(error))
+  return `${error.code}: ${error.message}`
+}
+
 describe('local destination in trouble', () => {
   let root: string
   before(async () => {
@@ -48,6 +60,30 @@ describe('local destination in trouble', () => {
     assert.deepEqual(said.left, ['.holdfast-uploads/'])
     assert.equal(said.after, 'done')
     assert.ok(Number(said.freeBytes) > 7 * 1024 * 1024, `${said.freeBytes} bytes are free in the end`)
+  })
+
+  test('a quota that is used up: destination.full, and what was begun goes', async () => {
+    const path = join(root, 'quota')
+    const quota = await quotaDirectory(path, 8)
+    const destination = await openDestination(localRecord(path), {})
+    try {
+      const body = randomBytes(5 * 1024 * 1024)
+      const uploadId = await destination.openUpload('a')
+      await send(destination, 'a', uploadId, 1, 0, body)
+      const second = await said(send(destination, 'a', uploadId, 2, body.length, body))
+      assert.match(second, /^destination\.full: .*the disk quota is used up \(EDQUOT\)/)
+      // Btrfs refuses names, too, by now.
+      await destination.abortUpload('a', uploadId)
+      assert.equal(await destination.listParts('a', uploadId), undefined)
+      await quota.limit(64)
+      assert.deepEqual(await filesBelow(path), ['.holdfast-uploads/'])
+      const again = await destination.openUpload('a')
+      const part = await send(destination, 'a', again, 1, 0, body)
+      await destination.completeUpload('a', again, [part])
+    } finally {
+      await destination.close()
+      await quota.remove()
+    }
   })
 
   test('a read-only disk: destination.denied, reading goes on', async () => {
