@@ -502,11 +502,10 @@ describe('the token of a host', () => {
   test('what it was refused is audited, with the host and without what was asked', async () => {
     const { body } = await t.call<{ items: { actor: string; action: string; outcome: string }[] }>(
       'GET',
-      '/v1/audit?limit=100',
+      `/v1/audit?limit=100&actor=host:a&action=${encodeURIComponent('POST /internal/v1/connectionSecrets')}`,
     )
-    const rows = body.items.filter(({ actor }) => actor === 'host:a')
-    assert.ok(rows.some(({ action }) => action === 'POST /internal/v1/connectionSecrets'))
-    assert.ok(rows.every(({ outcome }) => outcome === 'refused'))
+    assert.ok(body.items.length > 0)
+    assert.ok(body.items.every(({ outcome }) => outcome === 'refused'))
   })
 
   test('it is no token of a person, and neither lists nor shows itself', async () => {

@@ -221,7 +221,9 @@ export async function startStack(
         `operation ${id} is parked`,
         async () => {
           const found = await operation(id)
-          return found.state === 'parked' || closed(found) ? found : undefined
+          if (found.state === 'parked' || closed(found)) return found
+          // The last one that was seen is in the error.
+          throw new Error(`it is ${found.state}, ${JSON.stringify([found.phases.at(-1), found.progress])}`)
         },
         120,
       )
