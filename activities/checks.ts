@@ -73,6 +73,15 @@ export async function stagingCheck(
   })
 }
 
+/** Of staging that was written to just now. */
+export async function roomCheck(
+  host: Host,
+  need: { bytes: number; writtenBytes?: number },
+  ask: AskRoom,
+): Promise<CheckResult> {
+  return await attempt('staging', 'Staging has room', async () => await expectRoom(host, need, ask))
+}
+
 /** Where nothing is promised yet: it would begin later, and not fail. */
 export const onlyWaits = (check: CheckResult): CheckResult =>
   check.code === 'staging.promised' ? { ...check, answer: 'warn' } : check

@@ -29,18 +29,26 @@ export async function hostChecks(open: () => Promise<Host>, login: string): Prom
       return needed.join(', ')
     }),
   )
+  return checks
+}
+
+/** The same over SSH, where what is read should be small before it crosses the link. */
+export async function sshHostChecks(open: () => Promise<Host>, login: string): Promise<CheckResult[]> {
+  const checks = await hostChecks(open, login)
+  return failed(checks) ? checks : [...checks, await compressorCheck(await open())]
+}
+
+async function compressorCheck(host: Host): Promise<CheckResult> {
   const zstd = await host.tool('zstd', ['-V'])
   const compressor = (zstd && (await host.tool('pzstd', ['-V']))) ?? zstd
-  checks.push({
-    id: 'host.compressor',
-    title: 'It can compress before the link',
-    answer: compressor ? 'pass' : 'warn',
-    detail: compressor
-      ? compressor.version
-      : 'There is neither pzstd nor zstd: what is read there crosses the link as it is.',
-    ...(compressor ? {} : { hint: 'Install the package zstd there.' }),
-  })
-  return checks
+  const check = { id: 'host.compressor', title: 'It can compress before the link' }
+  if (compressor) return { ...check, answer: 'pass', detail: compressor.version }
+  return {
+    ...check,
+    answer: 'warn',
+    detail: 'There is neither pzstd nor zstd: what is read there crosses the link as it is.',
+    hint: 'Install the package zstd there.',
+  }
 }
 
 const failed = (checks: readonly CheckResult[]) => checks.some(({ answer }) => answer === 'fail')

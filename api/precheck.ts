@@ -8,8 +8,8 @@ import {
   directoryChecks,
   failedBy,
   onlyWaits,
+  roomCheck,
   stagedBytes,
-  stagingCheck,
   toolChecks,
 } from '../activities/checks.ts'
 import { hostChecks } from '../activities/host-checks.ts'
@@ -67,10 +67,7 @@ export async function precheck(
 async function hostRows(context: ApiContext, name: string): Promise<CheckResult[]> {
   const title = 'The host can be logged in to'
   const known = await findHost(context.catalog, name)
-  if (known === undefined) {
-    const checks = await hostChecks(() => context.hostNamed(name), title)
-    return checks.filter(({ id }) => id !== 'host.compressor')
-  }
+  if (known === undefined) return await hostChecks(() => context.hostNamed(name), title)
   try {
     return await hostChecksOf(context, known)
   } catch (error) {
@@ -132,7 +129,7 @@ async function planChecks(
     ...(await toolChecks(host, plan.steps)),
     ...(staged === 0
       ? []
-      : [onlyWaits(await stagingCheck(host, { bytes: staged }, found => stagingRoom(catalog, found)))]),
+      : [onlyWaits(await roomCheck(host, { bytes: staged }, found => stagingRoom(catalog, found)))]),
   ]
 }
 

@@ -5,7 +5,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
-import { hostChecks } from '../../activities/host-checks.ts'
+import { sshHostChecks } from '../../activities/host-checks.ts'
 import { createHostToken, hostToken, revokeHostToken } from '../../catalog/host-tokens.ts'
 import {
   findHost,
@@ -219,7 +219,7 @@ export async function hostChecksOf(
   { temporal, hostNamed }: ApiContext,
   host: StoredHost,
 ): Promise<CheckResult[]> {
-  if (!hasWorker(host)) return await hostChecks(() => hostNamed(host.name), 'It can be logged in to')
+  if (!hasWorker(host)) return await sshHostChecks(() => hostNamed(host.name), 'It can be logged in to')
   return (await temporal.askHost(workerOf(host), { ask: 'checks' })) as unknown as CheckResult[]
 }
 

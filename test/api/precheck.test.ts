@@ -1,5 +1,7 @@
 /** Prechecks of a connection: one table, whatever is wrong. What is right is in test/system/dry-run. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { watch } from 'node:fs'
 import { chown, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -47,6 +49,27 @@ describe('prechecks of a connection', () => {
     assert.equal(unknown.errors?.[0]?.path, 'destinations.0')
     const format = await t.refused('POST', '/v1/connections/notes/precheck', { format: 'tape' })
     assert.equal(format.errors?.[0]?.path, 'format')
+  })
+
+  test('staging is written to once, and its room asked for', async () => {
+    const seen = new Set<string>()
+    const watcher = watch(t.settings.tempDir, (_event, name) => seen.add(name ?? ''))
+    try {
+      const { checks } = await ask('notes')
+      // The programs here cross no link.
+      assert.deepEqual(
+        checks.map(({ id }) => id).filter(id => id.startsWith('host.') || id === 'staging'),
+        ['host.login', 'host.staging', 'host.tools', 'staging'],
+      )
+      const last = 'the-last-to-be-seen'
+      await writeFile(join(t.settings.tempDir, last), '')
+      while (!seen.has(last)) await once(watcher, 'change')
+      await rm(join(t.settings.tempDir, last))
+      const probes = [...seen].filter(name => name.startsWith('.precheck-') && !name.endsWith('.tmp'))
+      assert.equal(probes.length, 1, [...seen].join())
+    } finally {
+      watcher.close()
+    }
   })
 
   test('a database that is gone, or is another one now', async () => {
