@@ -111,6 +111,13 @@ const short: ActivityOptions = {
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '15s' },
 }
 
+/** As patient as all cleaning up is; a host behind the machine may be away for good. */
+const leaving: ActivityOptions = {
+  ...short,
+  scheduleToCloseTimeout: '1h',
+  retry: { ...short.retry, maximumInterval: '5s' },
+}
+
 /**
  * Runs `work`, which stages, on one machine; from its beginning on another when that one is gone. Then `tell` gets the
  * words for it.
@@ -143,7 +150,7 @@ const isGone = (error: unknown): boolean =>
 export async function leaveMachines(operationId: string): Promise<void> {
   await Promise.all(
     used.map(machine =>
-      proxyActivities<Activities>(routedTo(machine, leaveSeconds, short))
+      proxyActivities<Activities>(routedTo(machine, leaveSeconds, leaving))
         .cleanHost(operationId)
         .catch(() => {
           // Gone, or it cannot: its workers look for closed operations by themselves.

@@ -52,14 +52,17 @@ export const unheld = placed(withoutHold)
 export const unheldAt = (queue: string): Steps =>
   proxyActivities<Activities>({ ...withoutHold, taskQueue: queue, scheduleToStartTimeout: '30s' })
 
-/** Cleaning up: patient, because what it leaves behind somebody has to find. Never held up. */
+/**
+ * Cleaning up: patient, because what it leaves behind somebody has to find, and soon after a host or a store is back. Never
+ * held up.
+ */
 export const patient = placed(
   {
     startToCloseTimeout: '10m',
     scheduleToCloseTimeout: '1h',
     heartbeatTimeout,
     cancellationType,
-    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' },
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '5s' },
   },
   true,
 )

@@ -135,42 +135,6 @@ describe('over SSH', () => {
     await expectCleanServer()
   })
 
-  test('a link that is cut for half a minute while a tool stages: the tool goes on, and is found again', async () => {
-    const lock = await lockTable(postgres.url('large'), 'words')
-    const { id } = await stack.backup({ connection: 'large', destinations: ['disk'], format: 'directory' })
-    try {
-      const pid = await dumpWaits(postgres, id)
-      await server.cut()
-      await sleep(32_000)
-      await server.mend()
-      // Steps that ran into the cut have been tried again by now.
-      await sleep(35_000)
-      assert.equal(await dumpWaits(postgres, id), pid)
-    } finally {
-      await server.mend()
-      await lock.release()
-    }
-    const made = await stack.ended(id, 240)
-    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
-    await expectCleanServer()
-  })
-
-  test('a link that is cut for half a minute while bytes flow: the stream runs again', async () => {
-    const lock = await lockTable(postgres.url('large'), 'words')
-    const { id } = await stack.backup({ connection: 'large', destinations: ['disk'], format: 'custom' })
-    try {
-      await dumpWaits(postgres, id)
-      await server.cut()
-      await sleep(32_000)
-    } finally {
-      await server.mend()
-      await lock.release()
-    }
-    const made = await stack.ended(id, 240)
-    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
-    await expectCleanServer()
-  })
-
   test('cancel ends what runs there', async () => {
     const lock = await lockTable(postgres.url('large'), 'words')
     try {
