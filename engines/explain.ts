@@ -71,15 +71,20 @@ function explainFileSystem(
   if (/Read-only file system/i.test(said)) {
     return toolError(readOnly, result, step, `${place} file system is read-only`)
   }
-  // As pg_dump and tar say it of what they write; what they may not read is said otherwise.
-  if (
-    writesTo === 'staging' &&
-    /(could not|cannot) (create|open|write|mkdir)\b.*: Permission denied$/im.test(said)
-  ) {
-    return toolError('staging.permission', result, step, 'staging cannot be written')
+  if (denied.test(said)) {
+    return writesTo === 'staging'
+      ? toolError('staging.permission', result, step, 'staging cannot be written')
+      : toolError('restore.target-permission', result, step, 'the target cannot be written')
   }
   return undefined
 }
+
+/**
+ * As tools say it of what they write; what they may not read is said otherwise. A socket that may not be opened is no file,
+ * and a link that is not permitted may be one that the file system does not know.
+ */
+const denied =
+  /^(?!ln: )(?!.*connection to server).*(could not|cannot|can't|failed to) (create|open|write|extend|mkdir|remove)\b.*: (Permission denied|Operation not permitted)$/im
 
 /** A stage that a signal ended (128 + n), SIGPIPE aside: that one follows from another stage's failure. */
 export function explainSignal(result: CommandResult, step: StepWords): HoldfastError | undefined {

@@ -692,6 +692,13 @@ export const errorTable = {
     "The quota on the target's file system is used up",
     "Raise the quota of the user that writes the restored database (for a server: the server's own), then start again.",
   ),
+  'restore.target-permission': row(
+    'needs-operator',
+    500,
+    1,
+    'The target may not be written',
+    'Give the user that tools run as (for a server: its own) access to where the restored database lies.',
+  ),
   'restore.target-read-only': row(
     'needs-operator',
     500,

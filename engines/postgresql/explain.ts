@@ -2,6 +2,7 @@
 import { HoldfastError } from '../../model/errors.ts'
 import type { CommandResult } from '../engine.ts'
 import { explainCommon, explainSignal, type StepWords, toolError } from '../explain.ts'
+import { withoutSecrets } from '../tail.ts'
 import { installs } from './client.ts'
 
 /** psql prints the SQLSTATE of our own scripts' errors; pg_dump and pg_restore print the message only. */
@@ -130,20 +131,24 @@ const refusal =
   /^.*ERROR: +(?:[0-9A-Z]{5}: )?holdfast (restore\.target-changed|restore\.swap-refused): (.*)$/m
 
 export function explain(result: CommandResult, step: StepWords): HoldfastError | undefined {
-  const refused = refusal.exec(result.stderrTail)
+  const said = result.stderrTail
+  const refused = refusal.exec(said)
   if (refused) {
     const code = refused[1] as 'restore.target-changed' | 'restore.swap-refused'
     return new HoldfastError(code, `${step.title}: ${refused[2]}.`)
   }
-  // A full disk under the server is not a full staging directory.
-  const server = /ERROR: .*(No space left on device|Disk quota exceeded)/s.test(result.stderrTail)
-  if (server && step.writesTo === 'staging') {
-    return toolError('database.full', result, step, 'the file system of the database server is full')
+  // The query that follows is longer than the last words that are quoted.
+  const full = /ERROR: +(.*(No space left on device|Disk quota exceeded))/.exec(said)
+  if (full && step.writesTo !== 'target') {
+    const what = `the file system of the database server is full: ${withoutSecrets(full[1] ?? '')}`
+    return toolError('database.full', result, step, what)
   }
-  const common = explainCommon(result, step, installs)
+  // What the server says of its own disk is no news of staging; of a restore's target it is.
+  const own = step.writesTo === 'staging' ? said.replace(/^.*ERROR: .*$/gm, '') : said
+  const common = explainCommon({ ...result, stderrTail: own }, step, installs)
   if (common) return common
   for (const rule of rules) {
-    if (rule.said.test(result.stderrTail)) return toolError(rule.code, result, step, rule.what, rule.hint)
+    if (rule.said.test(said)) return toolError(rule.code, result, step, rule.what, rule.hint)
   }
   return explainSignal(result, step)
 }

@@ -74,9 +74,9 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
           ? directory
           : {
               answer: 'fail',
-              code: 'database.privilege',
+              code: 'restore.target-permission',
               detail: `${directory} is not a directory that this user may write.`,
-              hint: 'Create the directory, or give the user of the worker write access.',
+              hint: 'Create the directory, give the user that tools run as write access, or remount what is read-only.',
             },
       )
       if (ok(outputs.directory))
