@@ -21,6 +21,7 @@ import { destinationRoutes } from './routes/destinations.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hookRoutes } from './routes/hooks.ts'
+import { hostChangeRoute } from './routes/host-change.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
@@ -74,6 +75,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   connectionRoutes(app, context)
   hookRoutes(app, context)
   hostRoutes(app, context)
+  hostChangeRoute(app, context)
   bandwidthRoutes(app, context)
   destinationRoutes(app, context)
   changeRoutes(app, context)

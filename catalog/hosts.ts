@@ -7,8 +7,9 @@ import { destinationsOn } from './destinations.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import { revokeHostToken } from './host-tokens.ts'
 import type { Catalog } from './open.ts'
+import { openOperationsUsing } from './operations.ts'
 import type { CatalogTables } from './schema.ts'
-import { putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
+import { changeSecrets, putSecrets, readSecrets, removeSecrets, secretFieldsOf } from './secret-rows.ts'
 
 const ownerOf = (name: string) => `host/${name}`
 
@@ -31,11 +32,7 @@ export async function insertHost(
     if (await named(host.name)) {
       throw new HoldfastError('request.exists', `There is a host named ${host.name} already.`)
     }
-    const through = throughOf(host.settings)
-    const way = through === null ? undefined : await named(through)
-    if (through !== null && (!way || 'worker' in settingsOf(way))) {
-      throw new HoldfastError('request.invalid', `There is no host named ${through} to go through.`)
-    }
+    await assertWay(tx, host.name, throughOf(host.settings))
     await tx
       .insertInto('hosts')
       .values({
@@ -48,6 +45,61 @@ export async function insertHost(
       .execute()
     await putSecrets(tx, catalog.box, ownerOf(host.name), secrets)
   })
+}
+
+/** The machines on the way are there, reached over SSH, and none of them is the one that is to be reached. */
+async function assertWay(tx: CatalogDatabase, name: string, first: string | null): Promise<void> {
+  for (let through = first; through !== null; ) {
+    if (through === name) {
+      throw new HoldfastError('request.invalid', `Host ${name} would be reached through itself.`)
+    }
+    const row = await tx.selectFrom('hosts').selectAll().where('name', '=', through).executeTakeFirst()
+    const settings = row && settingsOf(row)
+    if (!settings || 'worker' in settings) {
+      throw new HoldfastError('request.invalid', `There is no host named ${through} to go through.`)
+    }
+    through = settings.through
+  }
+}
+
+/**
+ * `check` sees the host as it is and an open operation that uses it, if there is one; it may throw. Throws
+ * `request.not-found`, `request.invalid` when the host it goes through is not there.
+ */
+export async function changeHost(
+  catalog: Catalog,
+  name: string,
+  changes: Pick<StoredHost<SshSettings>, 'settings' | 'hostKeys'>,
+  secrets: Record<string, string | null>,
+  check: (current: StoredHost, usedBy: string | undefined) => void,
+): Promise<StoredHost> {
+  return await catalog.transaction(async tx => {
+    const row = await tx.selectFrom('hosts').selectAll().where('name', '=', name).executeTakeFirst()
+    if (!row) throw noHost(name)
+    check(await toHost(tx, row), await operationOn(tx, name))
+    await assertWay(tx, name, changes.settings.through)
+    const columns = {
+      settings: JSON.stringify(changes.settings),
+      host_keys: JSON.stringify(changes.hostKeys),
+    }
+    await tx.updateTable('hosts').set(columns).where('name', '=', name).execute()
+    await changeSecrets(tx, catalog.box, ownerOf(name), secrets)
+    return await toHost(tx, { ...row, ...columns })
+  })
+}
+
+/** An open operation whose tools run there, or that writes to or reads from a directory there. */
+async function operationOn(tx: CatalogDatabase, host: string): Promise<string | undefined> {
+  const rows = await tx.selectFrom('connections').select('name').where('host', '=', host).execute()
+  const users = [
+    ...rows.map(({ name }) => ({ connection: name })),
+    ...(await destinationsOn(tx, host)).map(name => ({ destination: name })),
+  ]
+  for (const user of users) {
+    const [operation] = await openOperationsUsing(tx, user)
+    if (operation !== undefined) return operation
+  }
+  return undefined
 }
 
 export async function findHost(catalog: Catalog, name: string): Promise<StoredHost | undefined> {

@@ -81,6 +81,26 @@ export const hostInput = z.strictObject({
     })
     .optional(),
 })
+/** What is absent stays, `null` takes away. Of machines over SSH only. */
+export const hostChange = z.strictObject({
+  url: hostInput.shape.url.optional(),
+  runAs: userName.nullable().optional(),
+  tempDir: absolutePath.optional(),
+  through: slug.nullable().optional(),
+  agent: z.boolean().optional(),
+  /** These take the place of those that were agreed to. */
+  hostKeys: hostInput.shape.hostKeys,
+  secrets: z
+    .strictObject({
+      password: secretValue.nullable().optional(),
+      privateKey: z
+        .union([z.string().max(65_536), secretReference])
+        .nullable()
+        .optional(),
+      passphrase: secretValue.nullable().optional(),
+    })
+    .optional(),
+})
 export const hostTrustInput = z.strictObject({
   /** As `ssh-keygen -l` prints it. Absent: nothing is agreed to, the answer tells which key is shown. */
   fingerprint: z
@@ -451,4 +471,5 @@ export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
 export type PrecheckInput = z.infer<typeof precheckInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>
+export type HostChange = z.infer<typeof hostChange>
 export type HostInput = z.infer<typeof hostInput>

@@ -21,8 +21,7 @@ import {
   workerOf,
 } from '../../catalog/hosts.ts'
 import { resolveSecrets } from '../../catalog/secret-references.ts'
-import { loginOf } from '../../hosts/index.ts'
-import { fingerprint, isHostKey, openSshHost, type SshHost, shownKey } from '../../hosts/ssh/index.ts'
+import { fingerprint } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
 import { type HostInput, hostInput, hostTrustInput } from '../../model/inputs.ts'
@@ -30,8 +29,10 @@ import type { SshSettings } from '../../model/records.ts'
 import type { CheckResult } from '../../model/types.ts'
 import { type HostView, hostCheckView, hostTokenView, hostView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { withEtag } from '../etag.ts'
 import { InvalidRequest } from '../problem.ts'
 import { requires } from '../roles.ts'
+import { assertHostKeys, keyOf, passOver, sshAddress } from '../ssh-hosts.ts'
 import { hostViewOf } from '../views.ts'
 import { body, json, nameParam, nothing, pageByKey, pageQuery, problems } from './answers.ts'
 
@@ -143,7 +144,7 @@ export function hostRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): void 
     return c.json({ ...more, items: shown }, 200)
   })
   app.openapi(show, async c =>
-    c.json(await shownHost(context, await readHost(catalog, c.req.valid('param').name)), 200),
+    c.json(withEtag(c, await shownHost(context, await readHost(catalog, c.req.valid('param').name))), 200),
   )
   app.openapi(newTokenRoute, async c => {
     const { name } = c.req.valid('param')
@@ -223,48 +224,10 @@ export async function hostChecksOf(
   return (await temporal.askHost(workerOf(host), { ask: 'checks' })) as unknown as CheckResult[]
 }
 
-const passOver = (error: unknown): null => {
-  if (error instanceof HoldfastError) return null
-  throw error
-}
-
-async function keyOf(
-  context: ApiContext,
-  host: StoredHost<SshSettings>,
-  secrets: Record<string, string>,
-): Promise<string> {
-  const { through } = host.settings
-  const jump = through === null ? undefined : await jumpHost(context, through)
-  try {
-    return await shownKey(loginOf({ record: host, secrets }, jump))
-  } finally {
-    jump?.link.close()
-  }
-}
-
-async function jumpHost(context: ApiContext, name: string, depth = 0): Promise<SshHost> {
-  const record = await readSshHost(context.catalog, name)
-  const { through, runAs, tempDir } = record.settings
-  if (depth > 3) throw new HoldfastError('request.invalid', `Host ${name} is too many hosts away.`)
-  const jump = through === null ? undefined : await jumpHost(context, through, depth + 1)
-  const secrets = await resolveSecrets(await hostSecrets(context.catalog, name))
-  return openSshHost({ login: loginOf({ record, secrets }, jump), runAs, stagingRoot: tempDir })
-}
-
 function readInput(input: HostInput, requestKey: string | null) {
-  const url = /^ssh:\/\/([^@/:]+)@(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?\/?$/.exec(input.url)
-  const port = Number(url?.[3] ?? 22)
-  if (!url || port < 1 || port > 65_535) {
-    throw new InvalidRequest([{ path: 'url', message: 'must be ssh://USER@ADDRESS[:PORT], or worker:' }])
-  }
-  const user = decodeURIComponent(url[1] ?? '')
+  const way = sshAddress(input.url)
   const keys = input.hostKeys ?? []
-  const bad = keys.findIndex(key => !isHostKey(key))
-  if (bad !== -1) {
-    throw new InvalidRequest([
-      { path: `hostKeys.${bad}`, message: 'is not a public key as OpenSSH writes it' },
-    ])
-  }
+  assertHostKeys(keys)
   const secrets = Object.fromEntries(
     Object.entries(input.secrets ?? {}).filter((entry): entry is [string, string] => entry[1] !== undefined),
   )
@@ -272,11 +235,9 @@ function readInput(input: HostInput, requestKey: string | null) {
   const host: StoredHost<SshSettings> = {
     name: input.name,
     settings: {
-      address: (url[2] ?? '').replace(/^\[|\]$/g, ''),
-      port,
-      user,
+      ...way,
       runAs,
-      tempDir: input.tempDir ?? `/var/tmp/holdfast-${runAs ?? user}`,
+      tempDir: input.tempDir ?? `/var/tmp/holdfast-${runAs ?? way.user}`,
       through: input.through ?? null,
       agent: input.agent ?? false,
     },

@@ -1,6 +1,4 @@
-import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { knownHosts } from '../../hosts/ssh/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import {
   type HostTokenView,
@@ -20,6 +18,8 @@ import {
   withSecretRefs,
 } from '../secret-options.ts'
 import { note, print, printJson, table } from '../terminal.ts'
+import { hostChangeCommand } from './host-change.ts'
+import { keysIn, sshUrlOf, tellOfKey, textOf } from './host-lines.ts'
 
 interface AddOptions extends SecretOptions, SecretRefOptions {
   runAs?: string
@@ -66,10 +66,7 @@ export function hostCommands(program: Command): void {
           ? { ...(secret === undefined ? {} : { password: secret }) }
           : { privateKey, ...(secret === undefined ? {} : { passphrase: secret }) }
       const allSecrets = { ...secrets, ...options.secretRef }
-      const hostKeys =
-        options.knownHosts === undefined
-          ? undefined
-          : knownHosts(await textOf(options.knownHosts), ...addressOf(url))
+      const hostKeys = options.knownHosts === undefined ? undefined : await keysIn(options.knownHosts, url)
       const added = await context.client.post(hostView, '/v1/hosts', {
         name,
         url,
@@ -85,6 +82,8 @@ export function hostCommands(program: Command): void {
       print(`${added.name}: ${whereOf(added)}`)
       tellOfKey(added)
     })
+
+  hostChangeCommand(group)
 
   group
     .command('list')
@@ -197,30 +196,3 @@ function pollingOf({ worker }: HostView): string {
 }
 
 const whereOf = (host: HostView): string => (host.kind === 'worker' ? pollingOf(host) : sshUrlOf(host))
-
-const sshUrlOf = (host: HostView): string =>
-  `ssh://${host.user}@${host.address?.includes(':') ? `[${host.address}]` : host.address}:${host.port}`
-
-function tellOfKey(host: HostView): void {
-  if (host.hostKeys.length > 0 && host.shownKey === null) return
-  if (host.shownKey === null) {
-    note(`It does not answer. When it does: holdfast host trust ${host.name}`)
-    return
-  }
-  const { type, fingerprint } = host.shownKey
-  const agreed = host.hostKeys.some(key => key.fingerprint === fingerprint)
-  print(`It shows the key ${type} ${fingerprint}${agreed ? ', which is agreed to.' : '.'}`)
-  if (!agreed) {
-    note(`If that is the key of the machine: holdfast host trust ${host.name} --fingerprint ${fingerprint}`)
-  }
-}
-
-function addressOf(url: string): [string, number] {
-  const match = /@(\[[^\]]+\]|[^@:/]+)(?::(\d+))?\/?$/.exec(url)
-  return [(match?.[1] ?? '').replace(/^\[|\]$/g, ''), Number(match?.[2] ?? 22)]
-}
-
-const textOf = (path: string): Promise<string> =>
-  readFile(path, 'utf8').catch(error => {
-    throw new HoldfastError('request.invalid', `The file ${path} cannot be read: ${String(error.message)}.`)
-  })

@@ -3,8 +3,12 @@ import assert from 'node:assert/strict'
 import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { openCatalog } from '../../catalog/open.ts'
+import { insertOperation } from '../../catalog/operations.ts'
+import { ensureSecretKey } from '../../catalog/secrets.ts'
 import { fingerprint } from '../../hosts/ssh/index.ts'
-import type { ConnectionView, HostView } from '../../model/views.ts'
+import type { ConnectionView, HostView, Problem } from '../../model/views.ts'
+import { operation } from '../catalog/support.ts'
 import { startSshd, type TestSshd } from '../servers/sshd.ts'
 import { makeShop } from '../support/shop.ts'
 import { startTestApi, type TestApi } from './support.ts'
@@ -108,6 +112,78 @@ describe('hosts', () => {
       ['far', 'near'],
     )
     for (const secret of [passphrase, 'PRIVATE KEY']) assert.ok(!JSON.stringify(listed).includes(secret))
+  })
+
+  test('a host is changed: the key stays, a password goes to no machine that shows another one', async () => {
+    const { password } = server
+    const first = { name: 'moving', url: url(), tempDir: join(server.home, 'moving'), secrets: { password } }
+    await t.call('POST', '/v1/hosts', { ...first, hostKeys: [await server.hostKey()] })
+    const change = (body: object, headers: Record<string, string> = {}) =>
+      t.call<HostView & Problem>('PATCH', '/v1/hosts/moving', body, headers)
+    const login = async () => {
+      type Checks = { checks: { answer: string; code?: string }[] }
+      const { body } = await t.call<Checks>('POST', '/v1/hosts/moving/test')
+      return body.checks.find(({ answer }) => answer === 'fail')?.code ?? 'pass'
+    }
+    const tag = (await t.call('GET', '/v1/hosts/moving')).headers.get('etag') ?? ''
+    // Another way to the same machine, which its key proves: the password stays.
+    const through = await change({ through: 'near' }, { 'if-match': tag })
+    assert.deepEqual(
+      [through.status, through.body.through, through.body.secrets],
+      [200, 'near', ['password']],
+    )
+    assert.equal(await login(), 'pass')
+    assert.equal((await change({ through: null }, { 'if-match': tag })).body.code, 'request.changed')
+    assert.equal((await change({ through: null, tempDir: join(server.home, 'moved') })).status, 200)
+    assert.equal(await login(), 'pass')
+    assert.equal((await change({ through: 'moving' })).body.code, 'request.invalid')
+
+    const other = await startSshd()
+    try {
+      const there = `ssh://${other.user}@${other.address}:${other.port}`
+      assert.equal((await change({ url: there })).body.errors?.[0]?.path, 'secrets.password')
+      const meant = await change({ url: there, secrets: { password: other.password } })
+      assert.equal(meant.status, 200, JSON.stringify(meant.body))
+      // Nobody has agreed to the key of that machine yet.
+      assert.notEqual(meant.body.shownKey?.fingerprint, meant.body.hostKeys[0]?.fingerprint)
+      assert.equal(await login(), 'host.key-changed')
+      const agreed = await change({ hostKeys: [await other.hostKey()], tempDir: join(other.home, 'staging') })
+      assert.equal(agreed.body.hostKeys[0]?.fingerprint, agreed.body.shownKey?.fingerprint)
+      assert.equal(await login(), 'pass')
+      const { privateKey } = other
+      const keyed = await change({ secrets: { privateKey, password: null } })
+      assert.deepEqual(keyed.body.secrets, ['privateKey'])
+      assert.equal(await login(), 'pass')
+
+      // While something works there, it stays the same machine, and files stay where they are.
+      const path = join(other.home, 'shop.db')
+      makeShop(path, { rows: 10 })
+      await chmod(path, 0o666)
+      const made = await t.call('POST', '/v1/connections', {
+        name: 'far',
+        url: `sqlite:${path}`,
+        host: 'moving',
+      })
+      assert.equal(made.status, 201, JSON.stringify(made.body))
+      await t.restart(async () => {
+        const { key: secretKey } = await ensureSecretKey(t.settings)
+        const catalog = await openCatalog({ url: t.settings.catalogUrl, secretKey })
+        const row = operation('op-far1', { connection: 'far', runId: 'run', state: 'running' })
+        await insertOperation(catalog, row, null)
+        await catalog.close()
+      })
+      assert.equal((await change({ runAs: 'postgres' })).body.code, 'request.in-use')
+      assert.equal((await change({ url: url() })).body.code, 'request.in-use')
+      assert.equal((await change({ agent: true, secrets: { privateKey } })).status, 200)
+    } finally {
+      await other.stop()
+    }
+    const { body: audit } = await t.call<{ items: unknown[] }>('GET', '/v1/audit')
+    assert.ok(JSON.stringify(audit).includes('/v1/hosts/moving'))
+    for (const secret of [password, other.password, 'PRIVATE KEY'])
+      assert.ok(!JSON.stringify(audit).includes(secret) && !t.log().includes(secret))
+    await t.call('POST', '/v1/hosts', { name: 'served', url: 'worker:' })
+    assert.equal((await t.refused('PATCH', '/v1/hosts/served', { agent: true })).code, 'host.no-worker')
   })
 
   test('what cannot be is refused in its field', async () => {

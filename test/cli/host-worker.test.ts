@@ -57,6 +57,30 @@ describe('hosts with workers of their own', () => {
     await writeFile(join(folder, 'host.token'), token, { mode: 0o600 })
   })
 
+  test('one over SSH is changed in place; what is not named stays', async () => {
+    await ok([
+      'host',
+      'add',
+      'far',
+      'ssh://dba@127.0.0.1:1',
+      '--run-as',
+      'postgres',
+      '--temp-dir',
+      '/srv/one',
+    ])
+    const password = join(folder, 'password')
+    await writeFile(password, 'kanarienvogel-host\n', { mode: 0o600 })
+    const { stdout, stderr } = await ok([
+      ...['host', 'change', 'far', '--to', 'ssh://dba@127.0.0.1:2', '--no-run-as', '--secret-file', password],
+    ])
+    assert.match(stdout, /^far: ssh:\/\/dba@127\.0\.0\.1:2\n/)
+    assert.match(stderr, /It does not answer/)
+    const hosts = JSON.parse((await ok(['host', 'list', '--json'])).stdout) as HostView[]
+    const { runAs, tempDir, secrets } = hosts.find(({ name }) => name === 'far') as HostView
+    assert.deepEqual([runAs, tempDir, secrets], [null, '/srv/one', ['password']])
+    await ok(['host', 'remove', 'far'])
+  })
+
   test('what nobody answers for is refused with the command that helps', async () => {
     const { code, stderr } = await cli([
       'connection',
