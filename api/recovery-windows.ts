@@ -55,8 +55,8 @@ export async function recoveryWindowsOf(
   return found
 }
 
-async function basesOf(
-  { catalog }: ApiContext,
+export async function basesOf(
+  { catalog }: Pick<ApiContext, 'catalog'>,
   connection: string,
   systemIdentifier: string,
 ): Promise<BackupRecord[]> {
@@ -90,7 +90,7 @@ async function within<T>(
 }
 
 /** undefined: there is none of this server. */
-async function archiveIn(
+export async function archiveIn(
   name: string,
   destination: Destination,
   stream: { connection: string; systemIdentifier: string },

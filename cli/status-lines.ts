@@ -100,6 +100,7 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
       lines.push(...wrapped(`restore time: ${restore.detail}`, '    ', screen.columns))
     }
   }
+  if (one.log !== null && (few || one.level !== 'healthy')) lines.push(...logLines(one.log, screen))
   if (few || one.level !== 'healthy') lines.push(...copiesLines(one, screen))
   for (const { name, words, next } of few ? one.schedules : []) {
     if (next === null) continue
@@ -120,6 +121,14 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
     }
   }
   return lines
+}
+
+function logLines(log: NonNullable<DatabaseStatus['log']>, { columns }: Screen): string[] {
+  const { destination, timeline, from, to, archivedAt } = log
+  const reach =
+    to === null ? 'no base backup reaches into it' : `any place from ${from} to ${to} on timeline ${timeline}`
+  const last = archivedAt === null ? '' : `, archived until ${time(archivedAt)}`
+  return wrapped(clean(`log in ${destination}: ${reach}${last}`), '    ', columns)
 }
 
 const shortWords = {

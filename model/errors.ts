@@ -472,6 +472,13 @@ export const errorTable = {
     'There is no log of this server to recover from',
     'Recovery to a point in time is there for PostgreSQL; its role needs to read pg_control_system(): GRANT pg_monitor.',
   ),
+  'wal.no-base': row(
+    'permanent',
+    409,
+    3,
+    'No physical backup reaches into the archived log',
+    'Make a physical backup; what is committed after it can be recovered.',
+  ),
   'wal.gap': row(
     'permanent',
     404,

@@ -49,6 +49,19 @@ export const recoveryWindowsView = z.object({
   ),
 })
 
+/** Of the newest timeline in the archive that reaches furthest. */
+export const logStatusView = z.object({
+  destination: z.string(),
+  timeline: z.int(),
+  /** From the newest base backup on; null: none reaches into this log. */
+  from: lsn.nullable(),
+  to: lsn.nullable(),
+  /** When the server gave the last segment. */
+  archivedAt: z.string().nullable(),
+  /** Segments that are missing after the newest base backup make this; older ones do not. */
+  gaps: z.int(),
+})
+
 export type RecoveryWindowView = z.infer<typeof recoveryWindowView>
 export type ArchivedLogView = z.infer<typeof archivedLogView>
 export type RecoveryWindowsView = z.infer<typeof recoveryWindowsView>

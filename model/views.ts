@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { limitedKinds } from './bandwidth.ts'
 import { hook } from './inputs.ts'
 import { tierList } from './keeping.ts'
+import { logStatusView } from './recovery-views.ts'
 
 const phaseRecord = z.object({
   phase: z.string(),
@@ -516,6 +517,8 @@ export const databaseStatusView = z.object({
       since: z.string().nullable(),
     })
     .nullable(),
+  /** The archive of its log that reaches furthest; null: there is none, or nobody could say. */
+  log: logStatusView.nullable(),
   operations: z.array(openOperationView),
   /** Of backups. */
   schedules: z.array(

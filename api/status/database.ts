@@ -12,6 +12,7 @@ import { type Keyring, keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext } from '../context.ts'
 import { copiesStatus } from './copies.ts'
 import { estimate, type Measured } from './estimate.ts'
+import { logStatus } from './log.ts'
 import type { Look } from './look.ts'
 import { brokenPromises, scheduledBackups, shownSchedule } from './schedules.ts'
 
@@ -67,6 +68,8 @@ export async function statusOf(
     problems.push(old(name, ageSeconds ?? 0))
   }
   if (connection === undefined && found !== undefined) problems.push(noConnection(name))
+  const log = connection && (await logStatus(round, connection))
+  problems.push(...(log?.problems ?? []))
   problems.push(...(await lastFailure(round, name, found)), ...operations.flatMap(waiting))
   const severity = (problem: StatusProblem) => (problem.level === 'note' ? 0 : levels.indexOf(problem.level))
   problems.sort((a, b) => severity(b) - severity(a))
@@ -88,6 +91,7 @@ export async function statusOf(
             round.destinations,
             round.now,
           ),
+    log: log?.shown ?? null,
     operations: operations.map(openOperation),
     schedules: scheduled.map(one => shownSchedule(one, round.now)),
     problems,

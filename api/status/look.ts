@@ -7,6 +7,7 @@ import { destinationSecrets, type StoredDestination } from '../../catalog/destin
 import { resolveSecrets } from '../../catalog/secret-references.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { BackupRecord } from '../../model/records.ts'
+import type { ArchivedLogView } from '../../model/recovery-views.ts'
 import type { StatusProblem } from '../../model/views.ts'
 import { readKeySidecars, settled } from '../../storage/backups.ts'
 import { boundTo } from '../../storage/bound.ts'
@@ -14,6 +15,7 @@ import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
 import { wrappedFor } from '../../storage/wrap.ts'
 import type { ApiContext } from '../context.ts'
+import { archiveIn } from '../recovery-windows.ts'
 
 /** For one question; a destination that left one unanswered is not asked again in this round. */
 const patienceMs = 5000
@@ -25,6 +27,11 @@ export interface Look {
   isThere(backup: BackupRecord): Promise<boolean | undefined>
   /** Ids of the keys that open the backup; undefined: not known. */
   keysOf(backup: BackupRecord): Promise<string[] | undefined>
+  /** The archived log of a server; null: it has none. undefined: not known, as it does not answer or has a long list. */
+  logOf(
+    stream: { connection: string; systemIdentifier: string },
+    bases: readonly BackupRecord[],
+  ): Promise<ArchivedLogView | null | undefined>
   close(): Promise<void>
 }
 
@@ -65,12 +72,31 @@ export async function lookAt(context: ApiContext, destination: StoredDestination
         const sidecars = await ask(here => readKeySidecars(here, connection, id, manifest.attemptId))
         return sidecars?.flatMap(sidecar => sidecar.artifacts.flatMap(({ jwe }) => wrappedFor(jwe)))
       },
+      logOf: async (stream, bases) => {
+        if (silent) return undefined
+        // A long list is no silence: what else is asked of it is answered.
+        const own = AbortSignal.timeout(patienceMs)
+        try {
+          return (
+            (await answered(archiveIn(destination.name, boundTo(own, store), stream, bases), own)) ?? null
+          )
+        } catch (error) {
+          if (error instanceof HoldfastError || own.aborted) return undefined
+          throw error
+        }
+      },
       close: () => close(),
     }
   } catch (error) {
     await opened?.close()
     if (!(error instanceof HoldfastError) && !signal.aborted) throw error
-    return { trouble: troubleOf(destination, error), isThere: notKnown, keysOf: notKnown, close: notKnown }
+    return {
+      trouble: troubleOf(destination, error),
+      isThere: notKnown,
+      keysOf: notKnown,
+      logOf: notKnown,
+      close: notKnown,
+    }
   }
 }
 

@@ -6,8 +6,10 @@ import { openCatalog } from '../../catalog/open.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
+import type { StatusView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { enveloped } from '../../storage/wal/envelope.ts'
+import { logFileKey } from '../../storage/wal/layout.ts'
 import { beginStream, pushLogFile } from '../../storage/wal/push.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { newArchiver, segmentOf } from '../wal/segments.ts'
@@ -114,5 +116,29 @@ describe('recovery windows', () => {
       archive.windows[0]?.bases.map(({ backup, from, to }) => [backup, from, to]),
       [[backupId, '0/200100', '0/500000']],
     )
+  })
+
+  test('are on the status screen, with what is wrong', async () => {
+    const status = async () => {
+      const { body } = await api.call<StatusView>('GET', '/v1/status')
+      const { log, problems } = body.databases.find(one => one.connection === 'shop') ?? assert.fail('shop')
+      return { log, codes: problems.map(({ code }) => code).filter(code => code.startsWith('wal.')) }
+    }
+    const { log, codes } = await status()
+    assert.ok(log)
+    const { archivedAt, ...reached } = log
+    assert.ok(archivedAt)
+    assert.deepEqual(reached, {
+      destination: 'vault',
+      timeline: 2,
+      from: '0/200100',
+      to: '0/500000',
+      gaps: 0,
+    })
+    assert.deepEqual(codes, [])
+    // What the newest timeline needs of the older one.
+    await vault.remove(logFileKey({ connection: 'shop', systemIdentifier }, '000000010000000000000003'))
+    const holed = await status()
+    assert.deepEqual([holed.log?.to, holed.log?.gaps, holed.codes], ['0/300000', 1, ['wal.gap']])
   })
 })
