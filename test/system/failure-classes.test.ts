@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdir, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -33,11 +34,16 @@ describe('whose failure it is', () => {
   let postgres: TestPostgres
   let postgresUser: number
   let worker: Process
+  let staging = ''
   const mounts: string[] = []
   const quotas: QuotaDirectory[] = []
 
   before(async () => {
-    stack = await startStack()
+    // All that concerns the worker's staging happens to this one.
+    staging = await mkdtemp(join(tmpdir(), 'holdfast-failing-'))
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'holdfast-test', staging])
+    mounts.push(staging)
+    stack = await startStack({ env: { HOLDFAST_TEMP_DIR: staging } })
     assert.ok(stack.worker)
     worker = stack.worker
     server = await startSshd({ sudo: true })
@@ -64,6 +70,7 @@ describe('whose failure it is', () => {
     await stack?.stop()
     await postgres?.stop()
     await server?.stop()
+    await rm(staging, { recursive: true, force: true })
   })
 
   const tmpfs = async (name: string, megabytes: number): Promise<string> => {
@@ -77,13 +84,6 @@ describe('whose failure it is', () => {
     const quota = await quotaDirectory(path, mebibytes, user)
     quotas.push(quota)
     return quota
-  }
-
-  /** The one worker is replaced by one that stages there. */
-  const workerIn = async (staging: string): Promise<void> => {
-    await worker.terminate()
-    worker = stack.startWorker({ HOLDFAST_TEMP_DIR: staging })
-    await eventually('the worker to be there', async () => (await stat(join(staging, 'machine.id'))) && true)
   }
 
   /** A connection whose tools run on the database server, staging in `tempDir`. */
@@ -134,22 +134,7 @@ describe('whose failure it is', () => {
   ) => expectParked(stack, { operation: await staged(connection), staging, code, words, mend })
 
   describe('staging on the worker', () => {
-    test('quota: not taken for a full disk', async () => {
-      const staging = await tmpfs('worker-quota', 128)
-      const quota = await quotaAt(join(staging, 'data'), 24)
-      await workerIn(staging)
-      await stops(
-        'pg',
-        staging,
-        'staging.quota',
-        [staging, 'on host local', /quota/, /has \d+(\.\d+)? .B free/],
-        () => quota.limit(300),
-      )
-    })
-
     test('read-only', async () => {
-      const staging = await tmpfs('worker-read-only', 128)
-      await workerIn(staging)
       remount(staging, 'ro')
       await failsBefore('pg', staging, 'staging.read-only', [staging, 'on host local'], () =>
         remount(staging, 'rw'),
@@ -157,8 +142,6 @@ describe('whose failure it is', () => {
     })
 
     test('not allowed', async () => {
-      const staging = await tmpfs('worker-denied', 128)
-      await workerIn(staging)
       for (const room of ['data', 'jobs']) execFileSync('chattr', ['+i', join(staging, room)])
       await failsBefore('pg', staging, 'staging.permission', [staging, 'on host local'], () => {
         for (const room of ['data', 'jobs']) execFileSync('chattr', ['-i', join(staging, room)])
@@ -166,8 +149,7 @@ describe('whose failure it is', () => {
     })
 
     test('room that is promised to another: it is said, waited for, and goes on by itself', async () => {
-      const staging = await tmpfs('worker-promised', 56)
-      await workerIn(staging)
+      remount(staging, 'size=56m')
       const lock = await lockTable(postgres.url('shop'), 'words')
       try {
         const first = await make('pg', { format: 'directory' })
@@ -191,12 +173,25 @@ describe('whose failure it is', () => {
         // It is killed where it stands: what is closed is promised nothing.
         await worker.kill9()
         await stack.expectOk('POST', `/v1/operations/${first.id}/cancel`)
-        worker = stack.startWorker({ HOLDFAST_TEMP_DIR: staging })
+        worker = stack.startWorker()
         assert.equal((await stack.ended(first.id)).state, 'cancelled')
         await expectSucceeded(stack, second.id, staging)
       } finally {
         await lock.release()
+        await rm(join(staging, 'others'), { force: true })
+        remount(staging, 'size=160m')
       }
+    })
+
+    test('quota: not taken for a full disk', async () => {
+      const quota = await quotaAt(join(staging, 'data'), 24)
+      await stops(
+        'pg',
+        staging,
+        'staging.quota',
+        [staging, 'on host local', /quota/, /has \d+(\.\d+)? .B free/],
+        () => quota.limit(300),
+      )
     })
   })
 
@@ -252,11 +247,9 @@ describe('whose failure it is', () => {
   })
 
   describe('destination and target', () => {
-    const staging = () => join(stack.directory, 'home/staging')
     let backup: string | null
     before(async () => {
-      await workerIn(staging())
-      const made = await expectSucceeded(stack, (await make('lite')).id, staging())
+      const made = await expectSucceeded(stack, (await make('lite')).id, staging)
       backup = made.backup
     })
 
@@ -273,7 +266,7 @@ describe('whose failure it is', () => {
       const items = spoil ? [{ name: 'spoil', of: 'restore', at: 'before', run: { argv: spoil } }] : []
       await stack.expectOk('PUT', '/v1/connections/lite/hooks', { items })
       const operation = await back(place)
-      await expectParked(stack, { operation, staging: staging(), code, words, mend })
+      await expectParked(stack, { operation, staging, code, words, mend })
       assert.ok((await stat(join(place, 'back.db'))).size > 20e6)
       await stack.expectOk('PUT', '/v1/connections/lite/hooks', { items: [] })
     }
@@ -284,7 +277,7 @@ describe('whose failure it is', () => {
       await stack.expectOk('POST', '/v1/destinations', { name: 'held', uri: vault })
       await expectParked(stack, {
         operation: await stack.backup({ connection: 'lite', destinations: ['held'] }),
-        staging: staging(),
+        staging,
         code: 'destination.full',
         words: [vault, /the disk quota is used up/],
         mend: () => quota.limit(300),
@@ -298,7 +291,7 @@ describe('whose failure it is', () => {
       const again = () => stack.backup({ connection: 'lite', destinations: ['fixed'] })
       const failing = {
         operation: await again(),
-        staging: staging(),
+        staging,
         code: 'destination.denied',
         words: [vault, /the file system is read-only/],
         mend: () => remount(vault, 'rw'),
@@ -359,7 +352,7 @@ describe('whose failure it is', () => {
       }
       const words = [/No space left on device/, /the file system of the database server is full/]
       const mend = () => rm(others)
-      await expectParked(stack, { operation, staging: staging(), code: 'database.full', words, mend })
+      await expectParked(stack, { operation, staging, code: 'database.full', words, mend })
     })
   })
 
@@ -376,7 +369,7 @@ describe('whose failure it is', () => {
       } finally {
         await lock.release()
       }
-      const { backup } = await expectSucceeded(stack, id, join(stack.directory, 'home/staging'))
+      const { backup } = await expectSucceeded(stack, id, staging)
       assert.equal((await stack.backups('pg')).filter(one => one.id === backup).length, 1)
     })
 
