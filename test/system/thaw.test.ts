@@ -10,6 +10,7 @@ import { type FaultyStore, startFaultyStore } from '../destinations/faults.ts'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { digestSqlite } from '../support/digest.ts'
 import { makeShop } from '../support/shop.ts'
+import { addWorkerHost } from './host-worker.ts'
 import { azureInput, directory, eventually, type Stack, startStack } from './stack.ts'
 
 describe('a backup in an archive', () => {
@@ -138,6 +139,29 @@ describe('a backup in an archive', () => {
     assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
     assert.equal(proxy.seen.filter(line => line.includes('comp=tier')).length, 1)
     assert.deepEqual(await digestSqlite(join(stack.directory, 'killed.db')), await digestSqlite(shop))
+  })
+
+  test('for a host with a worker of its own, which dies meanwhile: the others ask for it', async () => {
+    const host = await addWorkerHost(stack, 'db1')
+    let worker = host.begin()
+    await host.polling()
+    await stack.expectOk('POST', '/v1/connections', {
+      name: 'there',
+      url: `sqlite:${shop}`,
+      host: 'db1',
+      method: 'logical',
+    })
+    coming = true
+    const database = join(stack.directory, 'there.db')
+    const begun = await restore('there', { target: { connection: 'there', database } })
+    await thawing(begun.id)
+    await worker.kill9()
+    coming = false
+    worker = host.begin()
+    const ended = await stack.ended(begun.id)
+    assert.equal(ended.state, 'succeeded', JSON.stringify(ended.error))
+    assert.deepEqual(await digestSqlite(database), await digestSqlite(shop))
+    await worker.terminate()
   })
 
   test('it is cancelled while it waits', async () => {
