@@ -6,6 +6,7 @@ import { psql } from './client.ts'
 import type { PostgresqlConnection } from './connection.ts'
 import { explain } from './explain.ts'
 import { databaseFacts, databaseSql, serverFacts, serverSql, type TargetServerFacts } from './facts.ts'
+import { archivingFacts, archivingSql } from './physical/archiving.ts'
 import { clusterFacts, clusterSql } from './physical/facts.ts'
 import { probePrograms } from './physical/programs.ts'
 
@@ -25,7 +26,10 @@ export function probe(
       server: psql(connection, settings, settings.database, serverSql),
       database: psql(connection, settings, settings.database, databaseSql),
       ...(method === 'physical'
-        ? { cluster: psql(connection, settings, settings.database, clusterSql) }
+        ? {
+            cluster: psql(connection, settings, settings.database, clusterSql),
+            archiving: psql(connection, settings, settings.database, archivingSql),
+          }
         : {}),
     },
     read(outputs) {
@@ -37,13 +41,16 @@ export function probe(
       const database = databaseFacts.parse(read)
       const cluster =
         outputs.cluster && clusterFacts.parse(answer(outputs.cluster, `reading the settings of ${place}`))
+      const archiving =
+        outputs.archiving &&
+        archivingFacts.parse(answer(outputs.archiving, `asking ${place} how it archives`))
       return {
         identity: identityOf(settings, server),
         version: server.version,
         database: settings.database,
         sizeBytes: cluster?.sizeBytes ?? Number(read.sizeBytes),
         ...(typeof directory === 'string' ? { directory } : {}),
-        facts: { server, database, ...(cluster ? { cluster } : {}) },
+        facts: { server, database, ...(cluster ? { cluster } : {}), ...(archiving ? { archiving } : {}) },
         tools: toolVersions(outputs, method),
       }
     },

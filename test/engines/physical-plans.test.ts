@@ -27,6 +27,16 @@ const cluster = {
   dataDirectory: '/var/lib/postgresql/15/main',
   configFiles: ['/var/lib/postgresql/15/main/postgresql.conf'],
 }
+const archiving = {
+  mode: 'on',
+  by: 'holdfast',
+  timeoutSeconds: 60,
+  pendingRestart: [] as string[],
+  segmentBytes: 16 << 20,
+  current: '000000010000000000000009' as string | null,
+  lastArchived: '000000010000000000000008' as string | null,
+  failingSeconds: null as number | null,
+}
 const server = {
   systemIdentifier: '7',
   versionNum: 150018,
@@ -74,7 +84,7 @@ const factsWith = (
   version: more.version ?? '15.18',
   database: 'shop',
   sizeBytes: 1000,
-  facts: { server: { ...server, ...more }, database, cluster: { ...cluster, ...changes } },
+  facts: { server: { ...server, ...more }, database, cluster: { ...cluster, ...changes }, archiving },
   tools: [{ name: 'pg_basebackup', version: '15.18' }],
 })
 const settingsOf = (query = '') => engine.parseUrl(`postgres://u:canary@h/shop${query}`).settings
@@ -90,6 +100,34 @@ const code = (expected: string, said: RegExp) => (error: unknown) => {
   assert.match(error.message, said)
   return true
 }
+
+describe('archiving', () => {
+  const answers = (changes: Partial<typeof archiving>) => {
+    const facts = factsWith()
+    const changed = { ...facts, facts: { ...facts.facts, archiving: { ...archiving, ...changes } } }
+    return physical
+      .checks(settingsOf(), request(), changed)
+      .filter(({ id }) => id.startsWith('postgresql.archiv'))
+      .map(({ answer, detail }) => `${answer} ${detail}`)
+  }
+  test('whose it is, and what is missing for it', () => {
+    assert.deepEqual(answers({}), ['pass By Holdfast.', 'pass 0 segments (0 MB) wait in pg_wal.'])
+    assert.match(answers({ by: 'pgbackrest' })[0] ?? '', /^pass By pgBackRest, which is left in charge/)
+    assert.match(answers({ timeoutSeconds: 0 })[0] ?? '', /^warn .*archive_timeout is 0/)
+    assert.match(answers({ by: 'nobody' }).join(), /^warn .*pg_wal grows/)
+    assert.match(answers({ mode: 'off' }).join(), /^warn WAL archiving is off/)
+    assert.match(answers({ mode: 'off', pendingRestart: ['archive_mode'] }).join(), /^warn .*restart/)
+  })
+  test('how far it is behind', () => {
+    assert.match(
+      answers({ failingSeconds: 90, current: '00000001000000000000000C' })[1] ?? '',
+      /^warn .*90 s\. 3 segments \(48 MB\)/,
+    )
+    assert.match(answers({ current: '000000010000000000000029' })[1] ?? '', /^warn 32 segments \(512 MB\)/)
+    assert.match(answers({ lastArchived: null })[1] ?? '', /^pass Nothing was archived yet/)
+    assert.equal(answers({ current: null }).length, 1)
+  })
+})
 
 describe('backups', () => {
   test('without tablespaces: one tar on standard output, WAL fetched into it', () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { archivingChecks, archivingFacts, archivingSql } from '../../engines/postgresql/physical/archiving.ts'
 import { eventually } from '../cli/run.ts'
 import { startPostgres } from '../servers/postgres.ts'
 import { scratch } from '../support/temporary.ts'
@@ -32,6 +33,16 @@ describe('PostgreSQL', () => {
         await eventually('PostgreSQL to hear of it', async () => {
           return Number(await server.sql('select failed_count from pg_stat_archiver')) > 0 ? true : undefined
         })
+        const told = archivingChecks(archivingFacts.parse(JSON.parse(await server.sql(archivingSql))))
+        assert.deepEqual(
+          told.map(({ id, answer }) => [id, answer]),
+          [
+            ['postgresql.archiving', 'warn'],
+            ['postgresql.archive-lag', 'warn'],
+          ],
+        )
+        assert.match(told[0]?.detail ?? '', /^By Holdfast\. archive_timeout is 0/)
+        assert.match(told[1]?.detail ?? '', /^Archiving has failed for \d+ s\./)
         await rename(`${store}-away`, store)
         await writing.stop()
         await archived(server.sql)

@@ -5,6 +5,7 @@ import { tool } from '../client.ts'
 import type { PostgresqlConnection } from '../connection.ts'
 import { postgresqlFacts } from '../facts.ts'
 import { majorOf } from '../probe.ts'
+import { archivingChecks, archivingFacts } from './archiving.ts'
 import { backupPositions, type ClusterFacts, clusterFacts } from './facts.ts'
 
 /** `tar` goes straight to the destination where the tool can (no tablespaces); `staged-tar` never does. */
@@ -129,6 +130,7 @@ export function checks(
     ...standby(server.inRecovery, cluster.standbyLagSeconds, settings.maxlag ?? usualLagSeconds),
     pages(cluster.pageChecksums),
     ...elsewhere(cluster),
+    ...archivingChecks(archivingFacts.parse(facts.facts.archiving)),
   ]
 }
 
