@@ -297,6 +297,8 @@ export interface Method<Connection = unknown> {
     place?: 'temporary' | 'swapped',
     targetFacts?: ServerFacts,
   ): Probe<CheckResult[]>
+  /** It restores a directory with the host's own programs and asks no server: a URL that stands for one where there is none. */
+  readonly directoryUrl?: string
   /** Where the engine's own `nameBeside` is not meant: what a restored copy of this backup may be called. */
   nameBeside?(manifest: Manifest, mark: string): string
   /** Removes what a swap kept, if it is still who it was: same name, same identity, our mark. Succeeds when it is not. */

@@ -21,6 +21,7 @@ interface RecoverOptions extends SecretOptions, PassphraseOptions, StoreOptions 
   list?: boolean
   out?: string
   restoreTo?: string
+  directory?: string
   jobs?: number
   owner: boolean
 }
@@ -41,19 +42,22 @@ export function recoverCommand(program: Command): void {
     .option('--out <file>', "write the tool's own bytes to this file; - is standard output")
     .option('--artifact <name>', 'which artifact, when the backup has several')
     .option('--restore-to <url>', 'restore into this new database (it must not exist)')
+    .option('--directory <path>', 'restore a whole server into this new data directory, on this machine')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--no-owner', 'leave owners and grants out')
   withSecretOptions(withPassphraseOptions(withStoreOptions(recover)))
     .addHelpText(
       'after',
-      '\nCredentials of a store are taken from the environment, as the tools of AWS, Google and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back',
+      '\nCredentials of a store are taken from the environment, as the tools of AWS, Google and Azure do.\n\nExamples:\n  holdfast recover s3://acme-backups/prod --key default.json --list\n  holdfast recover /srv/backups/shop/backups/20261121T031400Z-full-9f3k --key default.json --out shop.dump\n  holdfast recover /srv/backups --key default.json --backup shop:latest --restore-to postgres://postgres@localhost/shop_back\n  holdfast recover /srv/backups --key default.json --backup main:latest --directory /var/lib/postgresql/15/restored',
     )
     .action(async (uri: string, options: RecoverOptions, command: Command) => {
-      const ways = [options.list, options.out, options.restoreTo].filter(way => way !== undefined)
+      const ways = [options.list, options.out, options.restoreTo, options.directory].filter(
+        way => way !== undefined,
+      )
       if (ways.length !== 1) {
         throw new HoldfastError(
           'request.invalid',
-          'Say what to do: one of --list, --out FILE and --restore-to URL.',
+          'Say what to do: one of --list, --out FILE, --restore-to URL and --directory PATH.',
         )
       }
       const { json }: { json?: boolean } = command.optsWithGlobals()
@@ -70,7 +74,12 @@ export function recoverCommand(program: Command): void {
       try {
         if (options.list) await list(source, json === true)
         else if (options.out !== undefined) await out(source, options, options.out, json === true)
-        else await restoreTo(source, options, options.restoreTo ?? '', json === true)
+        else if (options.directory !== undefined) {
+          await restoreTo(source, options, { directory: resolve(options.directory) }, json === true)
+        } else {
+          const url = absoluteConnectionUrl(options.restoreTo ?? '', process.cwd())
+          await restoreTo(source, options, { url }, json === true)
+        }
       } finally {
         await source.destination.close()
       }
@@ -150,12 +159,17 @@ async function out(source: Source, options: RecoverOptions, file: string, json: 
   else print(`${path}: ${bytes(entry.toolBytes)} (${entry.format}), whole and proven`)
 }
 
-async function restoreTo(source: Source, options: RecoverOptions, url: string, json: boolean): Promise<void> {
+async function restoreTo(
+  source: Source,
+  options: RecoverOptions,
+  to: { url: string } | { directory: string },
+  json: boolean,
+): Promise<void> {
   const { openBackup } = await import('../recover/source.ts')
   const { restoreHere } = await import('../recover/restore.ts')
   const backup = await openBackup(source, options.backup)
   const database = await restoreHere(source, backup, {
-    url: absoluteConnectionUrl(url, process.cwd()),
+    to,
     password: await secretOf(options),
     jobs: options.jobs ?? 1,
     noOwner: !options.owner,

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expectSuccess, runCommand, runProbe, runStep, type StepContext } from '../../activities/steps.ts'
 import type { RestoreTarget } from '../../engines/engine.ts'
-import { engineForUrl } from '../../engines/index.ts'
+import { engineForUrl, engineOf } from '../../engines/index.ts'
 import { openLocalHost } from '../../hosts/index.ts'
 import { HoldfastError, isErrorCode } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
@@ -13,8 +13,8 @@ import { artifactOf, openBytes } from './bytes.ts'
 import type { OpenedBackup, Source } from './source.ts'
 
 export interface RecoverRestoreOptions {
-  /** The new database: `postgres://user@host/NEW` or a path that does not exist. */
-  url: string
+  /** The new database: `postgres://user@host/NEW` or a path that does not exist; or, of a whole server, its new data directory. */
+  to: { url: string } | { directory: string }
   password: string | undefined
   jobs: number
   noOwner: boolean
@@ -31,8 +31,8 @@ export async function restoreHere(
   options: RecoverRestoreOptions,
 ): Promise<string> {
   const { manifest } = backup
-  const { say, signal } = options
-  const engine = engineForUrl(options.url)
+  const { say, signal, to } = options
+  const engine = 'url' in to ? engineForUrl(to.url) : engineOf(manifest.engine)
   if (engine.name !== manifest.engine) {
     throw new HoldfastError(
       'restore.mismatch',
@@ -43,7 +43,15 @@ export async function restoreHere(
   if (method === undefined) {
     throw new HoldfastError('restore.mismatch', `${engine.title} has no ${manifest.method} method here.`)
   }
-  const { settings, secrets } = engine.parseUrl(options.url)
+  if ('directory' in to !== (method.directoryUrl !== undefined)) {
+    throw new HoldfastError(
+      'request.invalid',
+      'url' in to
+        ? `Backup ${manifest.backupId} is of a whole server: say into which new directory, --directory PATH.`
+        : `Backup ${manifest.backupId} is of one database: say into which new one, --restore-to URL.`,
+    )
+  }
+  const { settings, secrets } = engine.parseUrl('url' in to ? to.url : (method.directoryUrl ?? ''))
   if (options.password !== undefined) secrets.password = options.password
 
   await mkdir(options.tempDir, { recursive: true, mode: 0o700 })
@@ -66,7 +74,7 @@ export async function restoreHere(
     const targetFacts = probe.read(await runProbe(context, 'probe', probe.commands))
     const target: RestoreTarget = {
       connection,
-      database: targetFacts.database,
+      database: 'url' in to ? targetFacts.database : to.directory,
       token,
       jobs: options.jobs,
       noOwner: options.noOwner,
@@ -88,7 +96,10 @@ export async function restoreHere(
       }
       say('comparing the copy with the manifest')
       const proofs = method.proofs(settings, target, manifest, 'temporary', targetFacts)
-      expectPassed(proofs.read(await runProbe(context, 'prove', proofs.commands)), 'restore.proof-failed')
+      expectPassed(
+        proofs.read(await runProbe(context, 'prove', proofs.commands, 'no limit')),
+        'restore.proof-failed',
+      )
       for (const step of plan.finish) {
         say(step.title)
         await runStep(context, step, open)

@@ -15,6 +15,7 @@ import type { Manifest } from '../../model/manifest.ts'
 import type { OperationView } from '../../model/views.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
+import { holdfast } from '../cli/run.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
@@ -176,10 +177,21 @@ describe('physical backups of PostgreSQL', () => {
     )
   })
 
-  test('a damaged object is found', async () => {
+  test('recovered with no Holdfast at all; then a damaged object of it is found', async () => {
     const made = await succeeded(
       await stack.backup({ connection: 'plain', destinations: ['disk'], encryptTo: [] }),
     )
+    const from = ['recover', disk, '--key', join(stack.home, 'keys/default.json'), '--backup', made.backup]
+    const wrong = await holdfast([...from, '--restore-to', plain.url('again')])
+    assert.match(wrong.stderr, /^error request\.invalid: .*--directory/m)
+    const recovered = await holdfast([...from, '--directory', join(ground, 'recovered')])
+    assert.equal(recovered.code, 0, recovered.stderr)
+    await writeFile(join(ground, 'recovered/pg_hba.conf'), 'host all all 127.0.0.1/32 trust\n')
+    await startedCopy('recovered', async copy =>
+      assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(plain.url('shop'))),
+    )
+    const taken = await holdfast([...from, '--directory', join(ground, 'recovered')])
+    assert.match(taken.stderr, /^error restore\.target-exists:/m)
     const folder = join(disk, 'plain', 'backups', made.backup)
     const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as Manifest
     const path = join(folder, manifest.artifacts[0]?.object ?? '')

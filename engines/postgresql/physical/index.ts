@@ -16,6 +16,7 @@ export const physical: Method<PostgresqlConnection> = {
   consistency: 'point-in-time',
   storage: 'artifacts',
   swap: 'none',
+  directoryUrl: 'postgres://postgres@localhost/postgres',
   checks,
   planBackup,
   collect,
