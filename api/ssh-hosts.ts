@@ -12,10 +12,19 @@ import { InvalidRequest } from './problem.ts'
 export function sshAddress(text: string): Pick<SshSettings, 'address' | 'port' | 'user'> {
   const url = /^ssh:\/\/([^@/:]+)@(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?\/?$/.exec(text)
   const port = Number(url?.[3] ?? 22)
-  if (!url || port < 1 || port > 65_535) {
+  const user = decoded(url?.[1] ?? '')
+  if (!url || user === undefined || port < 1 || port > 65_535) {
     throw new InvalidRequest([{ path: 'url', message: 'must be ssh://USER@ADDRESS[:PORT], or worker:' }])
   }
-  return { address: (url[2] ?? '').replace(/^\[|\]$/g, ''), port, user: decodeURIComponent(url[1] ?? '') }
+  return { address: (url[2] ?? '').replace(/^\[|\]$/g, ''), port, user }
+}
+
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
 }
 
 export function assertHostKeys(keys: readonly string[]): void {

@@ -192,6 +192,7 @@ describe('hosts', () => {
     assert.equal(await refused({ name: 'local' }), 'name')
     assert.equal(await refused({ url: 'ssh://host' }), 'url')
     assert.equal(await refused({ url: 'ssh://u:secret@host' }), 'url')
+    assert.equal(await refused({ url: 'ssh://%zz@host' }), 'url')
     assert.equal(await refused({ url: 'ssh://-oProxyCommand=x@host;id' }), 'url')
     assert.equal(await refused({ runAs: '-u root' }), 'runAs')
     assert.equal(await refused({ tempDir: 'relative' }), 'tempDir')
