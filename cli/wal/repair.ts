@@ -1,8 +1,15 @@
 /** Puts into the archive what it should have and the server still has in pg_wal; says what is missing after that. */
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Gap, recoveryWindows } from '../../model/recovery-window.ts'
-import { formatLsn, logFileOf, segmentName } from '../../model/wal.ts'
+import {
+  branchesIn,
+  formatLsn,
+  logFileOf,
+  segmentName,
+  segmentNumber,
+  usualSegmentBytes,
+} from '../../model/wal.ts'
 import { type ListedLog, listLog } from '../../storage/wal/listing.ts'
 import { openArchive } from './archive.ts'
 
@@ -21,7 +28,7 @@ export async function repairArchive(configPath: string, dataDirectory: string): 
     const folder = join(dataDirectory, 'pg_wal')
     const pushed: string[] = []
     const there = await Promise.all(destinations.map(one => listLog(one, stream)))
-    for (const name of await finished(folder)) {
+    for (const name of await finished(folder, there[0]?.segmentBytes ?? usualSegmentBytes)) {
       if (there.every(log => log.names.has(name))) continue
       await archive.push(join(folder, name))
       pushed.push(name)
@@ -37,12 +44,32 @@ export async function repairArchive(configPath: string, dataDirectory: string): 
   }
 }
 
-/** What PostgreSQL is done with writing: it says so beside, and only so can a segment be told from the one that it writes. */
-async function finished(folder: string): Promise<string[]> {
+/**
+ * What PostgreSQL is done with writing: it says so beside, and only so can a segment be told from the one that it writes. A standby says
+ * so also of the segment that a timeline was left in, which holds no more than was received; its whole is its primary's to archive.
+ */
+async function finished(folder: string, segmentBytes: number): Promise<string[]> {
   const marks = await readdir(join(folder, 'archive_status'))
   const names = marks.flatMap(mark => /^(.+)\.(?:done|ready)$/.exec(mark)?.[1] ?? [])
-  const files = new Set(await readdir(folder))
-  return names.filter(name => logFileOf(name) !== undefined && files.has(name)).sort()
+  const files = await readdir(folder)
+  const left = new Map<number, bigint>()
+  for (const name of files) {
+    if (logFileOf(name)?.kind !== 'history') continue
+    const branches = branchesIn(await readFile(join(folder, name), 'utf8')) ?? []
+    for (const { parent, at } of branches) {
+      const number = at / BigInt(segmentBytes)
+      const known = left.get(parent)
+      if (known === undefined || number < known) left.set(parent, number)
+    }
+  }
+  const isWhole = (name: string): boolean => {
+    const file = logFileOf(name)
+    if (file?.kind !== 'segment') return file !== undefined
+    const number = segmentNumber(file.segment, segmentBytes)
+    const last = left.get(file.timeline)
+    return number !== undefined && (last === undefined || number < last)
+  }
+  return names.filter(name => files.includes(name) && isWhole(name)).sort()
 }
 
 /** From the first segment of each timeline on, whether or not a base backup reaches it. */

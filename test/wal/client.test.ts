@@ -126,6 +126,12 @@ describe('without an agent', () => {
     await rm(host.at(second))
     const lost = await holdfast(repair)
     assert.equal(lost.code, 1)
+    // What a standby received of the segment that its timeline was left in is not all of it.
+    await writeFile(host.at(current), segmentOf(current))
+    await done(host.at(current))
+    await writeFile(host.at('00000002.history'), '1\t0/780000\tno recovery target specified\n')
+    const left = await holdfast(repair)
+    assert.deepEqual(JSON.parse(left.stdout).pushed, [])
     const [hole] = JSON.parse(lost.stdout).missing
     assert.deepEqual([hole.first, hole.last, hole.from, hole.to], [second, second, '0/400000', '0/500000'])
   })
