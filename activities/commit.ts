@@ -99,6 +99,7 @@ async function manifestOf(
   epoch: number,
 ): Promise<Manifest> {
   const plan = await storedPlan(context, input.operationId, 'backup')
+  const { parent } = plan.request
   const { installationId } = await context.catalog.writer()
   return {
     format: 'holdfast-manifest/1',
@@ -113,11 +114,15 @@ async function manifestOf(
     type: input.type,
     consistency: methodOf(engineOf(input.engine), input.method).consistency,
     server: { identity: plan.facts.identity, version: plan.facts.version, database: plan.facts.database },
-    facts: { ...plan.facts.facts, ...made.facts },
+    facts: {
+      ...plan.facts.facts,
+      ...made.facts,
+      ...(parent ? { parent: { attemptId: parent.attemptId } } : {}),
+    },
     tools: plan.facts.tools,
     commands: plan.steps.map(step => showCommand(step.run)),
     artifacts: made.artifacts,
-    parent: null,
+    parent: parent?.backupId ?? null,
     startedAt: plan.startedAt,
     endedAt: made.endedAt,
     labels: input.labels,

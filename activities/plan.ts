@@ -28,6 +28,7 @@ import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { type HookSummary, type PlannedHook, planHooks, summarizeHooks } from './hooks.ts'
 import { logTool } from './log.ts'
+import { neededManifest } from './needed.ts'
 import { runProbe, type StepContext, showCommand } from './steps.ts'
 
 export interface StoredBackupPlan extends BackupPlan {
@@ -158,7 +159,9 @@ export async function planBackup(
     'probe',
     method.name,
   )
+  const { parent } = input
   const request: BackupRequest = {
+    ...(parent ? { parent: await neededManifest(context, turn, input.operationId, parent) } : {}),
     connection: input.connection,
     type: input.type,
     toolFormat: input.toolFormat,
@@ -215,6 +218,7 @@ export async function planRestore(
   turn: Turn,
   input: RestoreInput,
   manifest: Manifest,
+  parents: readonly Manifest[],
 ): Promise<RestoreSummary> {
   const known = await context.catalog.plan(input.operationId)
   if (known) return summarizeRestore(await storedPlan(context, input.operationId, 'restore'), known.digest)
@@ -240,6 +244,7 @@ export async function planRestore(
     jobs: input.jobs,
     noOwner: input.noOwner,
     ...(replaces ? { replaces } : {}),
+    ...(parents.length > 0 ? { parents } : {}),
   }
   const planned = method.planRestore(connection.settings, target, manifest, targetFacts)
   const { plan, digest } = await store<StoredRestorePlan>(context, input.operationId, {

@@ -3,16 +3,16 @@ import { engineOf } from '../engines/index.ts'
 import type { Host } from '../hosts/host.ts'
 import { errorClass, HoldfastError, isErrorCode } from '../model/errors.ts'
 import { isForeignId, unsignedWords } from '../model/foreign.ts'
-import type { KeySidecar, Manifest } from '../model/manifest.ts'
+import type { Manifest } from '../model/manifest.ts'
 import type { RestoreInput } from '../model/records.ts'
 import type { MethodName } from '../model/types.ts'
 import { artifactKey } from '../storage/backups.ts'
 import { hashArtifact, openArtifact } from '../storage/reader.ts'
-import { dataKeyFrom } from '../storage/sidecars.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, loadCopy } from './copies.ts'
 import { expectRestorable } from './foreign.ts'
+import { dataKeyOf, neededManifest, openNeeded } from './needed.ts'
 import {
   methodOf,
   planRestore,
@@ -43,10 +43,14 @@ export async function planRestoreFrom(
     }
     return manifest
   })
+  const parents: Manifest[] = []
+  for (const needed of input.parents ?? []) {
+    parents.push(await neededManifest(context, turn, input.operationId, needed))
+  }
   const frozen = await lookForFrozen(context.destination, input, result)
   const unsigned = unsignedWords(result) ?? []
   return {
-    ...(await planRestore(context, turn, input, result)),
+    ...(await planRestore(context, turn, input, result, parents)),
     warnings: warnings.concat(unsigned),
     frozen,
   }
@@ -55,17 +59,6 @@ export async function planRestoreFrom(
 const unlessArchived = (error: unknown): void => {
   if (!(error instanceof HoldfastError) || error.code !== 'destination.archived') throw error
 }
-
-/** Unwraps the artifact's data key; null for one that is not encrypted. */
-export const dataKeyOf = (
-  context: Pick<WorkerContext, 'catalog'>,
-  manifest: Manifest,
-  keys: readonly KeySidecar[],
-  name: string,
-): Promise<Uint8Array | null> =>
-  dataKeyFrom(manifest, keys, name, async jwe =>
-    Buffer.from(await context.catalog.unwrapDataKey(jwe), 'base64url'),
-  )
 
 /** Runs steps that restart together, in order. */
 export async function runRestoreSteps(
@@ -174,11 +167,19 @@ async function runStepsFrom(
           throw isOurs ? await placedTrouble(context.here, error) : error
         }
         await context.here.files.remove(kept)
-      } else await runStep(steps, step, open)
+      } else {
+        await runStep(steps, step, async (name, of) => {
+          if (of === undefined) return await open(name)
+          const needed = input.parents?.find(({ backupId }) => backupId === of)
+          const planned = plan.target.parents?.find(({ backupId }) => backupId === of)
+          if (!needed || !planned) throw new HoldfastError('internal', `The plan does not know backup ${of}.`)
+          return await openNeeded(context, turn, input.operationId, needed, planned, name)
+        })
+      }
     } catch (error) {
       // Nobody had authenticated the bytes of a plain artifact: before the tool is blamed, they are read whole.
-      const reading = step.feeds && readingOf(step.feeds.artifact)
-      if (reading?.entry.encryption === null && mayBeTheBytes(error)) await hashArtifact(reading)
+      const reading = step.feeds?.of === undefined && step.feeds && readingOf(step.feeds.artifact)
+      if (reading && reading.entry.encryption === null && mayBeTheBytes(error)) await hashArtifact(reading)
       throw error
     }
   }

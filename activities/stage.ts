@@ -6,9 +6,10 @@ import { committedAttempt } from './attempt.ts'
 import type { Turn } from './boundary.ts'
 import { stagedBytes } from './checks.ts'
 import type { WorkerContext } from './context.ts'
+import { openNeeded } from './needed.ts'
 import { type StoredBackupPlan, stepContext, storedPlan } from './plan.ts'
 import { placedTrouble, withRoom } from './room.ts'
-import { runDetached, type StepContext } from './steps.ts'
+import { runStep, type StepContext } from './steps.ts'
 
 /** Runs or re-attaches every staged step; a step that finished is not run again. Returns the bytes in staging. */
 export async function runTool(
@@ -41,12 +42,16 @@ async function runSteps(
   const directory = context.host.stagingDir(input.operationId)
   for (const step of plan.steps) {
     try {
-      await runDetached(steps, step, async () =>
-        turn.progress({
-          bytes: await context.host.files.size(directory),
-          totalBytes: plan.facts.sizeBytes,
-          note: step.title,
-        }),
+      await runStep(
+        steps,
+        step,
+        async artifact => await openParent(context, turn, input, plan, artifact),
+        async () =>
+          turn.progress({
+            bytes: await context.host.files.size(directory),
+            totalBytes: plan.facts.sizeBytes,
+            note: step.title,
+          }),
       )
     } catch (error) {
       if (turn.signal.aborted) {
@@ -80,6 +85,18 @@ const onlyTheWay: ReadonlySet<ErrorCode> = new Set([
   'host.sudo',
   'api.unreachable',
 ])
+
+async function openParent(
+  context: WorkerContext,
+  turn: Turn,
+  { operationId, parent }: BackupInput,
+  plan: StoredBackupPlan,
+  artifact: string,
+) {
+  const planned = plan.request.parent
+  if (!parent || !planned) throw new HoldfastError('internal', `The backup of ${operationId} has no parent.`)
+  return await openNeeded(context, turn, operationId, parent, planned, artifact)
+}
 
 /**
  * A cancelled tool is stopped here and now. A worker that shuts down, or that lost the step to another one, leaves the

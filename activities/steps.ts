@@ -273,11 +273,11 @@ export interface OpenedArtifact {
 export async function runStep(
   context: StepContext,
   step: Step,
-  open: (artifact: string) => Promise<OpenedArtifact>,
+  open: (artifact: string, of?: string) => Promise<OpenedArtifact>,
   onPoll: () => Promise<void> = async () => {},
 ): Promise<void> {
   if (await isDone(context, step)) return
-  if (step.feeds) return await runFed(context, step, await open(step.feeds.artifact))
+  if (step.feeds) return await runFed(context, step, await open(step.feeds.artifact, step.feeds.of))
   if (step.resume === 'attach') return await runDetached(context, step, onPoll)
   return await runAttached(context, step)
 }

@@ -14,9 +14,9 @@ import { unpackerOf } from '../storage/unpack.ts'
 import { cleanHost } from './cleanup.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, isAway, loadCopy } from './copies.ts'
+import { dataKeyOf } from './needed.ts'
 import type { PausableTurn } from './pausing.ts'
 import { readWhole } from './reading.ts'
-import { dataKeyOf } from './restore.ts'
 import { lookAtForeign } from './verify-foreign.ts'
 
 type Verify = Pick<VerifyInput, 'operationId' | 'backupId' | 'copies' | 'sourceConnection' | 'level'>

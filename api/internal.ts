@@ -9,7 +9,7 @@ import { foreignWrappings } from '../model/foreign.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { homePaths } from '../model/settings.ts'
-import { phases, verifyLevels } from '../model/types.ts'
+import { backupTypes, phases, verifyLevels } from '../model/types.ts'
 import { operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { enterRefusal, guarded } from './host-guard.ts'
@@ -67,7 +67,7 @@ const backup = z.strictObject({
   connection: name,
   engine: z.enum(['sqlite', 'postgresql']),
   method: z.enum(['logical', 'physical']),
-  type: z.literal('full'),
+  type: z.enum(backupTypes),
   operationId: id.nullable(),
   serverIdentity: z.string(),
   database: z.string(),

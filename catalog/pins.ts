@@ -20,6 +20,13 @@ export async function pin(tx: CatalogDatabase, { id, kind, backupId, destination
     backup_id: backupId,
     destination: one,
   }))
+  const needed = [
+    ...('parents' in input ? (input.parents ?? []) : []),
+    ...('parent' in input ? [input.parent] : []),
+  ]
+  for (const { backupId: parent, copies } of needed.filter(one => one !== undefined)) {
+    values.push(...copies.map(one => ({ operation_id: id, backup_id: parent, destination: one })))
+  }
   await tx.insertInto('pins').values(values).execute()
 }
 

@@ -62,7 +62,11 @@ export interface Step {
   output: Output
   /** The named artifact, opened and decompressed, is fed to the first program's standard input; "complete" is said
    * only when the whole artifact has proven itself. */
-  feeds?: { artifact: string }
+  feeds?: {
+    artifact: string
+    /** The id of another backup: one that this one needs. */
+    of?: string
+  }
   /**
    * Consecutive steps of one group restart together from the group's first step (e.g. create + load: a load that is
    * repeated must begin from an empty database). Without a group a step is repeated alone.
@@ -119,6 +123,8 @@ export interface BackupRequest {
   toolFormat: string
   /** Parallel jobs where the tool has them. */
   jobs: number
+  /** Of an incremental one: what it is made against. */
+  parent?: Manifest
 }
 
 export interface BackupPlan {
@@ -138,6 +144,8 @@ export interface RestoreTarget {
   jobs: number
   /** Leave owners and grants out. */
   noOwner: boolean
+  /** What the backup needs, oldest first: a full one, and what was made against it. Absent: nothing. */
+  parents?: readonly Manifest[]
 }
 
 export interface RestorePlan {
@@ -273,6 +281,8 @@ export interface Method<Connection = unknown> {
   /** Readiness for a backup, from facts alone. */
   checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
   planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
+  /** Whether an incremental backup can be made against this one at all. Absent: there are none. */
+  mayBeParent?(manifest: Manifest): boolean
   /** What only the finished tool knows, from what each step said on standard error; goes into the manifest's facts. */
   collect?(said: Readonly<Record<StepId, string>>): Record<string, Json>
   /** Who is there under the name that a restore is to write; undefined: nobody. Read-only. */

@@ -373,6 +373,13 @@ export const errorTable = {
     'The tool did not write a complete backup',
     "See the tool's last lines; correct the cause and start again.",
   ),
+  'backup.parent': row(
+    'permanent',
+    409,
+    3,
+    'There is no backup that this one can lean on',
+    'Take a full backup; incremental ones can be made against it.',
+  ),
   'artifact.truncated': row(
     'permanent',
     500,

@@ -7,7 +7,7 @@ import { compressionLevels, compressionMethods, longWindows } from './compressio
 import { slugPattern } from './ids.ts'
 import { objectLock, tierList } from './keeping.ts'
 import { parseReference, storedReference } from './secret-references.ts'
-import { verifyLevels } from './types.ts'
+import { backupTypes, verifyLevels } from './types.ts'
 
 export const slug = z
   .string()
@@ -255,7 +255,7 @@ export const backupInput = z.strictObject({
   destinations: destinationNames.optional(),
   /** What takes the place of any that is away before the first byte; null: nothing; absent: as each of them says. */
   failover: slug.nullable().optional(),
-  type: z.literal('full').optional(),
+  type: z.enum(backupTypes).optional(),
   /** What the tool writes; see the engine's page. */
   format: z
     .string()

@@ -122,6 +122,15 @@ export interface Patience {
   persistent?: boolean
 }
 
+/** A backup that another one needs, and where it lies. */
+export interface NeededBackup {
+  backupId: string
+  /** Destinations in the order in which they are tried. */
+  copies: string[]
+  /** The connection folder it was written under. */
+  sourceConnection: string
+}
+
 /** How an operation may run; bound when it is accepted. Goes to the workflow as its input. Version it when it changes. */
 export interface BackupInput extends Patience {
   version: 1
@@ -136,6 +145,8 @@ export interface BackupInput extends Patience {
   /** By one of these: what takes its place while it is away. */
   failover: Record<string, string>
   type: BackupType
+  /** Of an incremental one: chosen when it was accepted, and pinned until it is made. */
+  parent?: NeededBackup
   toolFormat: string
   jobs: number
   compression: Compression
@@ -159,6 +170,8 @@ export interface RestoreInput extends Patience {
   /** Where the backup lies: destinations in the order in which they are tried, and the connection folder it was written under. */
   copies: string[]
   sourceConnection: string
+  /** What an incremental backup needs, oldest first. */
+  parents?: NeededBackup[]
   targetConnection: string
   targetEngine: EngineName
   targetDatabase: string

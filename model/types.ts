@@ -31,7 +31,9 @@
 
 export type EngineName = 'sqlite' | 'postgresql'
 export type MethodName = 'logical' | 'physical'
-export type BackupType = 'full'
+export const backupTypes = ['full', 'incremental'] as const
+/** `incremental`: what has changed since another backup, its parent, without which it is worth nothing. */
+export type BackupType = (typeof backupTypes)[number]
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
 export type OperationKind =
   | 'backup'

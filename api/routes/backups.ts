@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
-import { listBackups, readBackup } from '../../catalog/backups.ts'
+import { findBackup, listBackups, readBackup } from '../../catalog/backups.ts'
 import { readConnection, type StoredConnection } from '../../catalog/connections.ts'
 import {
   findDestination,
@@ -9,6 +9,7 @@ import {
   listPlaces,
   type StoredDestination,
 } from '../../catalog/destinations.ts'
+import type { Method } from '../../engines/engine.ts'
 import { engineOf } from '../../engines/index.ts'
 import { wholeCompression } from '../../model/compression.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -21,7 +22,13 @@ import {
   verifyWorkflowId,
 } from '../../model/ids.ts'
 import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '../../model/inputs.ts'
-import type { BackupInput, BackupRecord, OperationRecord, VerifyInput } from '../../model/records.ts'
+import type {
+  BackupInput,
+  BackupRecord,
+  NeededBackup,
+  OperationRecord,
+  VerifyInput,
+} from '../../model/records.ts'
 import type { DestinationKind } from '../../model/types.ts'
 import { accepted, backupListedView, backupShownView, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
@@ -194,18 +201,24 @@ export async function newBackup(
   const names = destinations.map(({ name }) => name)
   const recipients = await recipientsOf(context, request.encryptTo ?? encryptToOf(destinations))
   const at = new Date()
+  const type = request.type ?? 'full'
+  if (!method.backupTypes.includes(type)) {
+    const there = `${engine.title}, ${method.name}, has: ${method.backupTypes.join(', ')}`
+    throw new InvalidRequest([{ path: 'type', message: there }])
+  }
   const failover = await failoverOf(context, destinations, request.failover, method.destinations)
   const input: BackupInput = {
     version: 1,
     operationId,
-    backupId: backupIdFor(at, 'full', randomBytes(8)),
+    backupId: backupIdFor(at, type, randomBytes(8)),
     connection: connection.name,
     engine: connection.engine,
     method: connection.method,
     serverIdentity: connection.serverIdentity,
     destinations: names,
     failover,
-    type: request.type ?? 'full',
+    type,
+    ...(type === 'incremental' ? { parent: await parentFor(context, connection, method) } : {}),
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
     compression: wholeCompression(request.compression ?? {}),
@@ -230,6 +243,56 @@ export async function newBackup(
     warnings: [],
     createdAt: at.toISOString(),
   }
+}
+
+/** The newest backup of this very server that one can be made against. */
+async function parentFor(
+  context: ApiContext,
+  connection: StoredConnection,
+  method: Method,
+): Promise<NeededBackup> {
+  const filter = { connection: connection.name, committed: true }
+  for (const backup of await listBackups(context.catalog, filter, undefined, 100)) {
+    const fits =
+      backup.method === method.name &&
+      backup.foreign === null &&
+      backup.serverIdentity === connection.serverIdentity &&
+      method.mayBeParent?.(backup.manifest) === true &&
+      backup.copies.some(copy => copy.state === 'committed' && copy.verified?.ok !== false)
+    if (!fits) continue
+    await neededBy(context, backup)
+    return neededOf(backup)
+  }
+  throw new HoldfastError(
+    'backup.parent',
+    `There is no backup of ${connection.name} that an incremental one could be made against.`,
+    {
+      hint: 'Take a full backup in the format staged-tar (or with summarize_wal on); then incremental ones.',
+    },
+  )
+}
+
+const neededOf = (backup: BackupRecord): NeededBackup => ({
+  backupId: backup.id,
+  copies: copiesToRead(backup, undefined),
+  sourceConnection: backup.connection,
+})
+
+/** What a backup needs, oldest first. Throws `backup.parent` where something of it is gone. */
+export async function neededBy(context: ApiContext, backup: BackupRecord): Promise<NeededBackup[]> {
+  const needed: NeededBackup[] = []
+  for (let { parent } = backup.manifest; parent !== null; ) {
+    const found = await findBackup(context.catalog, parent)
+    if (found?.state !== 'committed') {
+      throw new HoldfastError(
+        'backup.parent',
+        `Backup ${backup.id} needs ${parent}, which is not there any more.`,
+      )
+    }
+    needed.unshift(neededOf(found))
+    parent = found.manifest.parent
+  }
+  return needed
 }
 
 /** Parallel jobs where a tool has them: enough to keep a disk busy, not all the cores of a production machine. */

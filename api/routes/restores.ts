@@ -29,7 +29,7 @@ import { servedAt } from '../served.ts'
 import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
-import { defaultJobs, newBackup, readCommitted } from './backups.ts'
+import { defaultJobs, neededBy, newBackup, readCommitted } from './backups.ts'
 
 const start = createRoute({
   method: 'post',
@@ -146,6 +146,7 @@ async function newRestore(
     backupId: backup.id,
     copies,
     sourceConnection: backup.connection,
+    ...(backup.manifest.parent === null ? {} : { parents: await neededBy(context, backup) }),
     targetConnection: target.name,
     targetEngine: target.engine,
     targetDatabase: request.target.database,

@@ -41,7 +41,7 @@ export function backupCommand(program: Command): void {
     .description('make a backup and watch it (Ctrl-C stops the watching, not the backup)')
     .option('--to <destination>', 'where to; may be given again, for copies at several', several)
     .option('--failover <destination>', 'where to while one of these is away; none: nowhere')
-    .option('--type <type>', 'full')
+    .option('--type <type>', 'full, or incremental (PostgreSQL 17, physical)')
     .option('--format <format>', 'what the tool writes, e.g. custom, directory, copy, dump')
     .option('--jobs <n>', 'parallel jobs, where the tool has them', wholeNumber)
     .option('--compression <how>', compressionHelp, compression)

@@ -8,9 +8,10 @@ import { engineForUrl, engineOf } from '../../engines/index.ts'
 import { openLocalHost } from '../../hosts/index.ts'
 import { HoldfastError, isErrorCode } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
+import type { Manifest } from '../../model/manifest.ts'
 import type { CheckResult, MethodName } from '../../model/types.ts'
 import { artifactOf, openBytes } from './bytes.ts'
-import type { OpenedBackup, Source } from './source.ts'
+import { type OpenedBackup, openFound, type Source } from './source.ts'
 
 export interface RecoverRestoreOptions {
   /** The new database: `postgres://user@host/NEW` or a path that does not exist; or, of a whole server, its new data directory. */
@@ -72,7 +73,9 @@ export async function restoreHere(
   try {
     const probe = engine.probeTarget(connection, settings, method.name)
     const targetFacts = probe.read(await runProbe(context, 'probe', probe.commands))
+    const parents = await parentsOf(source, manifest)
     const target: RestoreTarget = {
+      ...(parents.length > 0 ? { parents: parents.map(one => one.manifest) } : {}),
       connection,
       database: 'url' in to ? targetFacts.database : to.directory,
       token,
@@ -84,9 +87,10 @@ export async function restoreHere(
     expectPassed(asks.read(await runProbe(context, 'check', asks.commands)), 'restore.target-exists')
     await host.files.ensureDirectory(host.stagingDir(context.operation))
 
-    const open = async (name: string) => {
-      const entry = artifactOf(backup, name)
-      const compressed = await openBytes(source, backup, entry, { signal, onProgress: () => {} })
+    const open = async (name: string, of?: string) => {
+      const from = parents.find(one => one.manifest.backupId === of) ?? backup
+      const entry = artifactOf(from, name)
+      const compressed = await openBytes(source, from, entry, { signal, onProgress: () => {} })
       return { compressed, packing: entry.compression }
     }
     try {
@@ -125,6 +129,13 @@ export async function restoreHere(
     await host.removeOperation(context.operation)
     await rm(stagingRoot, { recursive: true, force: true })
   }
+}
+
+/** What an incremental backup needs, oldest first. */
+async function parentsOf(source: Source, { connection, parent }: Manifest): Promise<OpenedBackup[]> {
+  if (parent === null) return []
+  const opened = await openFound(source, { connection, backupId: parent })
+  return [...(await parentsOf(source, opened.manifest)), opened]
 }
 
 function expectPassed(

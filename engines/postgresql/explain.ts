@@ -25,6 +25,11 @@ const rules: readonly {
     hint: 'Start it again.',
   },
   {
+    code: 'backup.parent',
+    said: /found in manifest, but not in this server's history|system identifier in (backup )?manifest|holdfast: made from another backup|manifest requires WAL from (initial|final) timeline|WAL summaries are required|could not (open|read|parse) (backup )?manifest/i,
+    what: 'the server cannot make an incremental backup against the one before',
+  },
+  {
     code: 'database.corrupted',
     said: /checksum error occurred|checksum verification failed in file/i,
     what: 'pages of the server do not have their checksums',
@@ -55,6 +60,11 @@ const rules: readonly {
     code: 'restore.proof-failed',
     said: /pg_verifybackup: error:/,
     what: 'what was unpacked is not what backup_manifest names',
+  },
+  {
+    code: 'backup.parent',
+    said: /pg_combinebackup: error:/,
+    what: 'these backups cannot be put together',
   },
   {
     code: 'database.authentication',

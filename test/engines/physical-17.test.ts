@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -89,6 +89,112 @@ describe('physical backups of PostgreSQL 17', () => {
       }
     })
   }
+
+  describe('incremental', () => {
+    const chain: PlainBackup[] = []
+    const refused = (words: RegExp) => (error: unknown) => {
+      assert.ok(error instanceof HoldfastError, String(error))
+      assert.equal(error.code, 'backup.parent', error.message)
+      assert.match(error.message, words)
+      return true
+    }
+    const targetOf = (name: string) => ({
+      connection: 'target',
+      database: join(ground, name),
+      token: `tok${++places}abcdef`,
+      jobs: 1,
+      noOwner: false,
+    })
+    const againstLast = () =>
+      backUp(engine, physical, settings(), place(), { parent: chain.at(-1) ?? assert.fail() })
+    const put = async (backup: PlainBackup, parents: PlainBackup[], name: string) =>
+      await restore(engine, physical, settings(), place(), backup, { target: targetOf(name), parents })
+
+    before(async () => {
+      await server.sql('ALTER SYSTEM SET summarize_wal = on')
+      await server.sql('SELECT pg_reload_conf()')
+      await server.sql('CREATE TABLE grown AS SELECT generate_series(1, 1000) i', 'shop')
+      chain.push(await backUp(engine, physical, settings(), place()))
+      for (const round of [1, 2]) {
+        await server.sql(
+          `INSERT INTO grown SELECT generate_series(1, ${1000 * round}); CREATE TABLE round_${round} (i int)`,
+          'shop',
+        )
+        chain.push(await againstLast())
+      }
+    })
+
+    test('a full one and two against it: put together, proven, the same', async () => {
+      const [full, first, second] = chain as [PlainBackup, PlainBackup, PlainBackup]
+      assert.ok(full.manifest.artifacts.some(({ name }) => name === 'backup_manifest'))
+      assert.equal(second.manifest.parent, first.manifest.backupId)
+      const bytes = async (backup: PlainBackup) => (await stat(backup.files['base.tar'] ?? '')).size
+      assert.ok((await bytes(second)) < (await bytes(full)) / 3)
+      assert.match(await read(second), /every one as backup_manifest has it/)
+      await put(second, [full, first], 'chain')
+      assert.deepEqual(
+        (await readdir(ground)).filter(name => name.startsWith('chain')),
+        ['chain'],
+      )
+      const logFile = join(dir.path, 'chain.log')
+      const copy = await startPostgres({ binaries: tools, dataDir: join(ground, 'chain'), logFile })
+      try {
+        assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(server.url('shop')))
+      } finally {
+        await copy.stop()
+      }
+    })
+
+    test('a chain with a hole, in another order, or with another backup in it', async () => {
+      const [full, first, second] = chain as [PlainBackup, PlainBackup, PlainBackup]
+      await assert.rejects(put(second, [full], 'hole'), refused(/is another one/))
+      await assert.rejects(put(second, [first], 'headless'), refused(/needs .*is not there/))
+      await assert.rejects(put(second, [], 'alone'), refused(/is not there/))
+      const other = { ...first, manifest: { ...first.manifest, attemptId: 'other' } }
+      await assert.rejects(put(second, [full, other], 'other'), refused(/attempt other, is another one/))
+      // Past the names: the tool reads whose child it is in the files themselves.
+      const third = await againstLast()
+      const forged = { ...third, manifest: { ...second.manifest, backupId: third.manifest.backupId } }
+      await assert.rejects(put(forged, [full, first], 'forged'), refused(/cannot be put together/))
+      assert.deepEqual(
+        (await readdir(ground)).filter(name => /hole|headless|alone|other|forged/.test(name)),
+        [],
+      )
+    })
+
+    test('a parent that is none of this server, or whose backup_manifest is broken', async () => {
+      const parent = chain.at(-1) ?? assert.fail()
+      const [full] = chain
+      const streamed = {
+        ...parent,
+        manifest: { ...parent.manifest, artifacts: parent.manifest.artifacts.slice(1) },
+      }
+      await assert.rejects(
+        backUp(engine, physical, settings(), place(), { parent: streamed }),
+        refused(/backup_manifest lies by itself/),
+      )
+      const facts = structuredClone(parent.manifest.facts) as { server: { systemIdentifier: string } }
+      facts.server.systemIdentifier = '7'
+      const foreign = { ...parent, manifest: { ...parent.manifest, facts: { ...facts } } }
+      await assert.rejects(
+        backUp(engine, physical, settings(), place(), { parent: foreign }),
+        refused(/is of system 7/),
+      )
+      const broken = join(dir.path, 'broken')
+      await writeFile(broken, (await readFile(parent.files.backup_manifest ?? '')).subarray(0, 5000))
+      await assert.rejects(
+        backUp(engine, physical, settings(), place(), {
+          parent: { ...parent, files: { backup_manifest: broken } },
+        }),
+      )
+      // The manifest of its grandparent in the place of its parent's.
+      const swapped = { ...parent, files: { backup_manifest: full?.files.backup_manifest ?? '' } }
+      await assert.rejects(
+        backUp(engine, physical, settings(), place(), { parent: swapped }),
+        refused(/against the one before/),
+      )
+    })
+  })
 
   test('a backup_manifest of another server, sound in itself', async () => {
     const backup = await backUp(engine, physical, settings(), place(), { toolFormat: 'staged-tar' })

@@ -22,6 +22,7 @@ const cluster = {
   walKeepMegabytes: 2048,
   maxWalMegabytes: 1024,
   walSegmentBytes: 16 << 20,
+  summarizeWal: false,
   pageChecksums: true,
   standbyLagSeconds: 0 as number | null,
   dataDirectory: '/var/lib/postgresql/15/main',
@@ -232,6 +233,8 @@ describe('restores', () => {
   const manifest = (names: string[], tablespaces = [warm]): Manifest =>
     ({
       backupId: 'b',
+      type: 'full',
+      parent: null,
       engine: 'postgresql',
       method: 'physical',
       server: { identity: 'i', version: '15.18', database: 'shop' },

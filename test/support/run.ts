@@ -115,24 +115,36 @@ export interface PlainBackup {
   files: Record<string, string>
 }
 
+let made = 0
+
 export async function backUp(
   engine: Engine,
   method: Method,
   settings: unknown,
   place: Place,
-  options: { toolFormat?: string; jobs?: number; connection?: string } = {},
+  options: { toolFormat?: string; jobs?: number; connection?: string; parent?: PlainBackup } = {},
 ): Promise<PlainBackup> {
   const connection = options.connection ?? 'source'
   const facts = await ask(place, engine.probe(connection, settings, method.name))
   const toolFormat = options.toolFormat ?? method.toolFormats[0] ?? ''
-  const request = { connection, type: 'full' as const, toolFormat, jobs: options.jobs ?? 2 }
+  const { parent } = options
+  const request = {
+    ...{ connection, toolFormat, jobs: options.jobs ?? 2 },
+    ...(parent ? { type: 'incremental' as const, parent: parent.manifest } : { type: 'full' as const }),
+  }
   const plan = method.planBackup(settings, request, facts)
   const files: Record<string, string> = {}
+  const said: Record<string, string> = {}
   for (const step of plan.steps) {
     const file = step.output.to === 'artifact' ? step.output.artifact : undefined
     const path = file === undefined ? undefined : join(place.staging, `artifact-${file}`)
     const output = path === undefined ? {} : { output: createWriteStream(path) }
-    expectOk(engine, step, await runCommand(place, step.run, output))
+    const fed = step.feeds && { feed: createReadStream(parent?.files[step.feeds.artifact] ?? '') }
+    said[step.id] = expectOk(
+      engine,
+      step,
+      await runCommand(place, step.run, { ...output, ...fed }),
+    ).stderrTail
     if (file !== undefined && path !== undefined) files[file] = path
   }
   for (const artifact of plan.artifacts) {
@@ -141,7 +153,15 @@ export async function backUp(
       files[artifact.name] = await tarOf(place, artifact.name, artifact.from.directory)
     await checkEnds(files[artifact.name] ?? '', artifact)
   }
-  return { manifest: manifestOf(engine, method, toolFormat, plan, facts, connection), plan, facts, files }
+  const manifest = manifestOf(engine, method, toolFormat, plan, facts, connection)
+  manifest.facts = { ...manifest.facts, ...method.collect?.(said) }
+  if (parent) {
+    made += 1
+    Object.assign(manifest, { backupId: `20261121T031400Z-incremental-9f3k${made}`, type: 'incremental' })
+    Object.assign(manifest, { attemptId: `test${made}`, parent: parent.manifest.backupId })
+    manifest.facts.parent = { attemptId: parent.manifest.attemptId }
+  }
+  return { manifest, plan, facts, files }
 }
 
 async function tarOf(place: Place, name: string, directory: string): Promise<string> {
@@ -228,6 +248,8 @@ function manifestOf(
 
 export interface RestoreOptions {
   target: RestoreTarget
+  /** What an incremental one needs, oldest first. */
+  parents?: readonly PlainBackup[]
   /** Instead of the backup's own bytes. */
   feed?: (artifact: string) => Readable
   onSpawn?: (step: Step, children: ChildProcess[]) => void
@@ -242,7 +264,9 @@ export async function restore(
   backup: PlainBackup,
   options: RestoreOptions,
 ): Promise<RestorePlan> {
-  const { target } = options
+  const target = options.parents
+    ? { ...options.target, parents: options.parents.map(({ manifest }) => manifest) }
+    : options.target
   const targetFacts = await ask(place, engine.probeTarget(target.connection, settings, method.name))
   const plan = method.planRestore(settings, target, backup.manifest, targetFacts)
   const pass = (
@@ -273,8 +297,9 @@ export async function runSteps(
   for (const step of steps) {
     if (step.done && (await runCommand(place, step.done)).exits.every(exit => exit === 0)) continue
     const name = step.feeds?.artifact
+    const of = options.parents?.find(({ manifest }) => manifest.backupId === step.feeds?.of) ?? backup
     const feed =
-      name === undefined ? undefined : (options.feed?.(name) ?? createReadStream(backup.files[name] ?? ''))
+      name === undefined ? undefined : (options.feed?.(name) ?? createReadStream(of.files[name] ?? ''))
     const result = await runCommand(place, step.run, {
       ...(feed === undefined ? {} : { feed }),
       onSpawn: children => options.onSpawn?.(step, children),

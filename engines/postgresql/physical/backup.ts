@@ -7,6 +7,7 @@ import { postgresqlFacts } from '../facts.ts'
 import { majorOf } from '../probe.ts'
 import { archivingChecks, archivingFacts } from './archiving.ts'
 import { backupPositions, type ClusterFacts, clusterFacts } from './facts.ts'
+import { expectParent, incremental, incrementalChecks } from './incremental.ts'
 
 /** `tar` goes straight to the destination where the tool can (no tablespaces); `staged-tar` never does. */
 export const toolFormats = ['tar', 'staged-tar'] as const
@@ -19,7 +20,9 @@ export function planBackup(
   facts: ServerFacts,
 ): BackupPlan {
   const { tablespaces } = clusterFacts.parse(facts.facts.cluster)
-  const isStaged = request.toolFormat === 'staged-tar' || tablespaces.length > 0
+  const isStaged = stagedWhere(request, facts)
+  if (request.type === 'incremental') expectParent(request.parent, facts)
+  const against = request.type === 'incremental' ? incremental(request.parent, directory) : undefined
   const run = {
     stages: [
       tool(request.connection, settings, settings.maintenanceDatabase, [
@@ -31,6 +34,7 @@ export function planBackup(
         ...['-l', `holdfast ${request.connection}`],
         '--manifest-checksums=SHA256',
         ...(settings.maxrate === undefined ? [] : ['-r', settings.maxrate]),
+        ...(against?.arguments ?? []),
         ...['-v', '-w'],
       ]),
     ],
@@ -57,7 +61,9 @@ export function planBackup(
   }
   return {
     steps: [
+      ...(against?.before ?? []),
       { id: 'base', title: 'pg_basebackup, tar, WAL streamed beside', run, ...step },
+      ...(against?.after ?? []),
       {
         id: 'complete',
         title: 'nothing was made that the plan does not name',
@@ -67,6 +73,15 @@ export function planBackup(
     ],
     artifacts,
   }
+}
+
+/**
+ * Where the tool can write to standard output, it does; unless the server keeps what incremental backups ask for: they are made
+ * against a backup_manifest that is an artifact of its own.
+ */
+function stagedWhere(request: BackupRequest, facts: ServerFacts): boolean {
+  const { tablespaces, summarizeWal } = clusterFacts.parse(facts.facts.cluster)
+  return request.toolFormat === 'staged-tar' || tablespaces.length > 0 || summarizeWal
 }
 
 /** backup_manifest first: the others are read against it. */
@@ -121,8 +136,9 @@ export function checks(
 ): CheckResult[] {
   const cluster = clusterFacts.parse(facts.facts.cluster)
   const { server } = postgresqlFacts.parse(facts.facts)
-  const isStaged = request.toolFormat === 'staged-tar' || cluster.tablespaces.length > 0
+  const isStaged = stagedWhere(request, facts)
   return [
+    ...(request.type === 'incremental' ? incrementalChecks(cluster, server.versionNum) : []),
     ...versions(facts, server.versionNum),
     permission(server.user, cluster.replication),
     wal(cluster, isStaged),

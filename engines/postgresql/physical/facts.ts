@@ -18,6 +18,8 @@ export const clusterFacts = z.object({
   walKeepMegabytes: z.int(),
   maxWalMegabytes: z.int(),
   walSegmentBytes: z.int(),
+  /** The server keeps what an incremental backup asks for (17 and newer). */
+  summarizeWal: z.boolean(),
   pageChecksums: z.boolean(),
   /** Of a standby: 0 while it has replayed all that it received and is receiving; null where nobody knows. */
   standbyLagSeconds: z.int().nullable(),
@@ -58,6 +60,7 @@ SELECT json_build_object(
   'walKeepMegabytes', ${number('wal_keep_size')},
   'maxWalMegabytes', ${number('max_wal_size')},
   'walSegmentBytes', ${number('wal_segment_size')},
+  'summarizeWal', coalesce(${text('summarize_wal')} = 'on', false),
   'pageChecksums', current_setting('data_checksums') = 'on',
   'standbyLagSeconds', CASE WHEN NOT pg_is_in_recovery() THEN 0
       WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) THEN 0

@@ -5,12 +5,13 @@ import type { PostgresqlConnection } from '../connection.ts'
 import { majorOf } from '../probe.ts'
 import { checks, collect, planBackup, toolFormats } from './backup.ts'
 import { clusterOf } from './facts.ts'
+import { mayBeParent } from './incremental.ts'
 import { proofs, targetChecks } from './prove.ts'
 import { existing, planRestore, serverPrograms } from './restore.ts'
 
 export const physical: Method<PostgresqlConnection> = {
   name: 'physical',
-  backupTypes: ['full'],
+  backupTypes: ['full', 'incremental'],
   toolFormats,
   destinations: ['local', 'server', 's3', 'gcs', 'azure'],
   consistency: 'point-in-time',
@@ -20,6 +21,7 @@ export const physical: Method<PostgresqlConnection> = {
   checks,
   planBackup,
   collect,
+  mayBeParent,
   existing: (_settings, _connection, database) => existing(database),
   planRestore: (_settings, target, manifest, facts) => planRestore(target, manifest, facts),
   targetChecks: (_settings, target, manifest) => targetChecks(target, manifest),

@@ -24,7 +24,14 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
     commands: { target: script(lookAtTarget, final) },
     read({ target: said }) {
       const [entries = '', writable = '', free = ''] = (said?.stdout ?? '').split('\n')
-      const bytes = manifest.artifacts.reduce((sum, artifact) => sum + artifact.toolBytes, 0)
+      const bytesOf = ({ artifacts }: Manifest) =>
+        artifacts.reduce((sum, artifact) => sum + artifact.toolBytes, 0)
+      const [full, ...others] = [...(target.parents ?? []), manifest]
+      // A chain lies there side by side, and what it is put together to beside it.
+      const bytes = others.reduce(
+        (sum, one) => sum + bytesOf(one),
+        bytesOf(full ?? manifest) * (others.length > 0 ? 2 : 1),
+      )
       const check = (
         id: string,
         title: string,

@@ -4,6 +4,7 @@
  * only then named. Nothing that is there is touched: in the place of another directory it is not put.
  */
 import { basename, dirname } from 'node:path'
+import { z } from 'zod'
 import { HoldfastError } from '../../../model/errors.ts'
 import type { Manifest } from '../../../model/manifest.ts'
 import type { Command, Probe, RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
@@ -22,6 +23,8 @@ export interface Places {
   tablespaces: string
   /** Within the data directory until it has been named: whose it is. */
   mark: string
+  /** The backups of a chain, side by side, until they are put together. */
+  chain: string
   /** While it proves itself. A path of a socket has at most 107 bytes: it cannot be in the data directory. */
   socket: string
 }
@@ -32,6 +35,7 @@ export function placesOf({ database, token }: RestoreTarget): Places {
     final: database,
     temporary: `${database}.holdfast-${random}`,
     tablespaces: `${database}.tablespaces-${random}`,
+    chain: `${database}.chain-${random}`,
     mark: `holdfast-restore-${random}`,
     socket: `/tmp/holdfast-${random}`,
   }
@@ -84,7 +88,7 @@ const step = (id: string, title: string, run: Command): Step => ({
  */
 const leftOut = ['tablespace_map', 'standby.signal', 'recovery.signal']
 
-const unpack = (id: string, title: string, artifact: string, directory: string): Step => ({
+const unpack = (id: string, title: string, artifact: string, directory: string, of?: string): Step => ({
   ...step(
     id,
     title,
@@ -96,8 +100,44 @@ const unpack = (id: string, title: string, artifact: string, directory: string):
       ...['-C', directory, '-f', '-'],
     ),
   ),
-  feeds: { artifact },
+  feeds: { artifact, ...(of === undefined ? {} : { of }) },
 })
+
+const putManifest = (id: string, directory: string, of?: string): Step => ({
+  ...step(
+    id,
+    'backup_manifest',
+    one('dd', `of=${directory}/${manifestName}`, 'bs=1M', 'conv=fsync', 'status=none'),
+  ),
+  feeds: { artifact: manifestName, ...(of === undefined ? {} : { of }) },
+})
+
+/** The whole chain side by side, full backup first; then one data directory of it, with a backup_manifest of its own. */
+function combine(
+  chain: readonly Manifest[],
+  self: Manifest,
+  { chain: directory, temporary }: Places,
+  programs: string,
+): Step[] {
+  const places = chain.map((_, index) => `${directory}/${index}`)
+  return [
+    ...chain.flatMap((manifest, index) => {
+      const place = `${directory}/${index}`
+      const of = manifest.backupId === self.backupId ? undefined : manifest.backupId
+      return [
+        unpack(`base-${index}`, `unpack ${manifest.backupId}`, 'base.tar', place, of),
+        unpack(`wal-${index}`, `unpack the WAL of ${manifest.backupId}`, 'pg_wal.tar', `${place}/pg_wal`, of),
+        putManifest(`manifest-${index}`, place, of),
+      ]
+    }),
+    step(
+      'combine',
+      'pg_combinebackup',
+      one(`${programs}/pg_combinebackup`, '--manifest-checksums=SHA256', '-o', temporary, ...places),
+    ),
+    step('uncombined', 'the chain goes', one('rm', '-rf', '--', directory)),
+  ]
+}
 
 /** After the copy has been handed over, `ALTER SYSTEM RESET` of these gives back what the server had. */
 const isolation = `
@@ -134,46 +174,59 @@ export function planRestore(
   }
   const programs = serverPrograms(manifest, targetFacts)
   const places = placesOf(target)
-  const { temporary, tablespaces, mark, final } = places
+  const { temporary, tablespaces, mark, final, chain } = places
+  const parents = target.parents ?? []
+  expectChain([...parents, manifest])
   const oids = clusterOf(manifest)
     .tablespaces.map(({ oid }) => oid)
     .filter(oid => names.includes(`${oid}.tar`))
-  const load: Step[] = [
-    step('clear', 'clear an earlier try', one('rm', '-rf', '--', tablespaces, temporary)),
-    step(
-      'make',
-      'the new directory, 0700',
-      one(
-        'mkdir',
-        ...['-m', '0700', '--', temporary],
-        ...(oids.length === 0 ? [] : [tablespaces, ...oids.map(oid => `${tablespaces}/${oid}`)]),
-      ),
-    ),
-    step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
-    unpack('base', 'unpack the data directory', 'base.tar', temporary),
-    ...oids.flatMap(oid => [
-      unpack(`tablespace-${oid}`, `unpack tablespace ${oid}`, `${oid}.tar`, `${tablespaces}/${oid}`),
-      step(
-        `link-${oid}`,
-        `link tablespace ${oid}`,
-        one('ln', '-sT', '--', `${tablespaces}/${oid}`, `${temporary}/pg_tblspc/${oid}`),
-      ),
-    ]),
-    ...(names.includes('pg_wal.tar')
-      ? [unpack('wal', 'unpack the WAL', 'pg_wal.tar', `${temporary}/pg_wal`)]
-      : []),
-    ...(names.includes(manifestName)
+  const made: Step[] =
+    parents.length > 0
       ? [
-          {
-            ...step(
-              'manifest',
-              'backup_manifest',
-              one('dd', `of=${temporary}/${manifestName}`, 'bs=1M', 'conv=fsync', 'status=none'),
+          step('clear', 'clear an earlier try', one('rm', '-rf', '--', chain, temporary)),
+          step(
+            'make',
+            'room for the chain, 0700',
+            one(
+              'mkdir',
+              '-m',
+              '0700',
+              '--',
+              chain,
+              ...[...parents, manifest].map((_, index) => `${chain}/${index}`),
             ),
-            feeds: { artifact: manifestName },
-          },
+          ),
+          ...combine([...parents, manifest], manifest, places, programs.directory),
+          step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
         ]
-      : []),
+      : [
+          step('clear', 'clear an earlier try', one('rm', '-rf', '--', tablespaces, temporary)),
+          step(
+            'make',
+            'the new directory, 0700',
+            one(
+              'mkdir',
+              ...['-m', '0700', '--', temporary],
+              ...(oids.length === 0 ? [] : [tablespaces, ...oids.map(oid => `${tablespaces}/${oid}`)]),
+            ),
+          ),
+          step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
+          unpack('base', 'unpack the data directory', 'base.tar', temporary),
+          ...oids.flatMap(oid => [
+            unpack(`tablespace-${oid}`, `unpack tablespace ${oid}`, `${oid}.tar`, `${tablespaces}/${oid}`),
+            step(
+              `link-${oid}`,
+              `link tablespace ${oid}`,
+              one('ln', '-sT', '--', `${tablespaces}/${oid}`, `${temporary}/pg_tblspc/${oid}`),
+            ),
+          ]),
+          ...(names.includes('pg_wal.tar')
+            ? [unpack('wal', 'unpack the WAL', 'pg_wal.tar', `${temporary}/pg_wal`)]
+            : []),
+          ...(names.includes(manifestName) ? [putManifest('manifest', temporary)] : []),
+        ]
+  const load: Step[] = [
+    ...made,
     step(
       'verify',
       'pg_verifybackup: every file and the WAL, as they lie there now',
@@ -202,8 +255,26 @@ export function planRestore(
     destroys: [],
     // Once it has its name, its tablespaces are in use.
     undo: [
-      script('rm -rf -- "$3"; [ ! -e "$1" ] || rm -rf -- "$2" "$1"', temporary, tablespaces, places.socket),
+      script(
+        'rm -rf -- "$3" "$4"; [ ! -e "$1" ] || rm -rf -- "$2" "$1"',
+        ...[temporary, tablespaces, places.socket, chain],
+      ),
     ],
+  }
+}
+
+/** Each is made against the one before, by its manifest, and the first is a full one. Throws `backup.parent`. */
+function expectChain(chain: readonly Manifest[]): void {
+  for (const [index, { backupId, type, parent, facts }] of chain.entries()) {
+    const before = chain[index - 1]
+    if (type === 'full' && index === 0) continue
+    const named = z.object({ attemptId: z.string() }).safeParse(facts.parent)
+    if (before && parent === before.backupId && named.data?.attemptId === before.attemptId) continue
+    throw new HoldfastError(
+      'backup.parent',
+      `Backup ${backupId} needs ${parent ?? 'a full backup'}, and ${before ? `${before.backupId}, attempt ${before.attemptId}, is another one` : 'it is not there'}.`,
+      { hint: 'Restore another backup; this one cannot be put together.' },
+    )
   }
 }
 

@@ -1,0 +1,125 @@
+/** Incremental backups of PostgreSQL 17 through the whole product: a chain made, verified, put together, and recovered alone. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { promisify } from 'node:util'
+import type { OperationView } from '../../model/views.ts'
+import { holdfast } from '../cli/run.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
+import { digestPostgres } from '../support/digest.ts'
+import { makePostgresSample } from '../support/postgres-sample.ts'
+import { expectCleanHost, processesWith } from './inspect.ts'
+import { directory, eventually, type Stack, startStack } from './stack.ts'
+
+const run = promisify(execFile)
+
+describe('incremental backups of PostgreSQL 17', () => {
+  let tools: RelinkedPostgres
+  let server: TestPostgres
+  let stack: Stack
+  let disk = ''
+  let ground = ''
+  let PATH = ''
+  const made: string[] = []
+
+  before(async () => {
+    tools = await postgresRelinked(17)
+    PATH = `${tools.bin}:${process.env.PATH}`
+    process.env.PATH = PATH
+    stack = await startStack({ env: { PATH } })
+    ground = await mkdtemp(join(tmpdir(), 'holdfast-physical-17-'))
+    if (process.getuid?.() === 0) await run('chown', ['postgres:', ground])
+    server = await startPostgres({ binaries: tools })
+    await server.sql('ALTER SYSTEM SET summarize_wal = on')
+    await server.sql('SELECT pg_reload_conf()')
+    await server.sql('CREATE DATABASE shop')
+    await makePostgresSample(server.url('shop'), { rows: 1000 })
+    disk = await directory(stack, 'disk')
+    await stack.expectOk('POST', '/v1/destinations', { name: 'disk', uri: disk })
+    const url = server.url('shop')
+    await stack.expectOk('POST', '/v1/connections', { name: 'main', url, method: 'physical' })
+    const slow = `${url}?maxrate=8M`
+    await stack.expectOk('POST', '/v1/connections', { name: 'slow', url: slow, method: 'physical' })
+  })
+  after(async () => {
+    await stack?.stop()
+    await server?.stop()
+    await tools?.remove()
+    if (ground !== '') await rm(ground, { recursive: true, force: true })
+  })
+
+  const succeeded = async (operation: { id: string }): Promise<OperationView> => {
+    const view = await stack.ended(operation.id, 240)
+    assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+    expectCleanHost(stack.home, view.id)
+    return view
+  }
+  const expectSame = async (name: string) => {
+    const logFile = join(stack.directory, `${name}.log`)
+    const copy = await startPostgres({ binaries: tools, dataDir: join(ground, name), logFile })
+    try {
+      assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(server.url('shop')))
+    } finally {
+      await copy.stop()
+    }
+  }
+
+  test('refused before there is a full one', async () => {
+    const { status, body } = await stack.call('POST', '/v1/backups', {
+      connection: 'main',
+      type: 'incremental',
+    })
+    assert.equal(status, 409, JSON.stringify(body))
+    assert.match(JSON.stringify(body), /"backup\.parent"/)
+  })
+
+  test('a chain: made, read to the last byte, restored as one', async () => {
+    made.push((await succeeded(await stack.backup({ connection: 'main' }))).backup)
+    for (const round of [1, 2]) {
+      await server.sql(`CREATE TABLE round_${round} AS SELECT generate_series(1, 1000) i`, 'shop')
+      made.push((await succeeded(await stack.backup({ connection: 'main', type: 'incremental' }))).backup)
+    }
+    const last = made.at(-1) ?? ''
+    assert.match(last, /-incremental-/)
+    const path = `/v1/backups/${last}/verify`
+    await succeeded(
+      (await stack.expectOk<{ operation: OperationView }>('POST', path, { level: 'deep' })).operation,
+    )
+    const target = { connection: 'main', database: join(ground, 'chain') }
+    await succeeded(await stack.restore({ backup: last, target }))
+    await expectSame('chain')
+  })
+
+  test('recovered with no Holdfast', async () => {
+    const from = ['recover', disk, '--key', join(stack.home, 'keys/default.json'), '--backup', 'main:latest']
+    const recovered = await holdfast([...from, '--directory', join(ground, 'recovered')], { env: { PATH } })
+    assert.equal(recovered.code, 0, recovered.stderr)
+    await expectSame('recovered')
+  })
+
+  test('the worker is killed while the tool runs', async () => {
+    await succeeded(await stack.backup({ connection: 'slow' }))
+    await server.sql(
+      'CREATE TABLE large AS SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i',
+      'shop',
+    )
+    const operation = await stack.backup({ connection: 'slow', type: 'incremental' })
+    await eventually('the tool', async () =>
+      processesWith('--incremental=').some(line => line.includes('holdfast slow')) ? true : undefined,
+    )
+    await stack.worker?.kill9()
+    stack.startWorker()
+    const view = await succeeded(operation)
+    await succeeded(
+      await stack.restore({
+        backup: view.backup,
+        target: { connection: 'slow', database: join(ground, 'slow') },
+      }),
+    )
+    await expectSame('slow')
+  })
+})
