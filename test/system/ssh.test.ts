@@ -3,10 +3,12 @@
  * SQLite file. Streamed and staged, there and back; workers are killed and the link is cut meanwhile.
  */
 import assert from 'node:assert/strict'
-import { chown, readdir, rm } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { chown, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { fingerprint } from '../../hosts/ssh/index.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
@@ -22,6 +24,7 @@ describe('over SSH', () => {
   let server: TestSshd
   let postgres: TestPostgres
   let sqlite: string
+  let ground = ''
   const stagingOf = (name: string) => `/var/tmp/holdfast-test-${process.pid}-${name}`
   const roots = () => ['dbms', 'files'].map(stagingOf)
 
@@ -31,6 +34,8 @@ describe('over SSH', () => {
     postgres = await startPostgres()
     await createDatabase(postgres.url(), 'shop')
     await makePostgresSample(postgres.url('shop'), { rows: 2000, oddities: true })
+    // What is not logged is in no physical backup.
+    await postgres.sql('ALTER TABLE "odd schema; --".unlogged_one SET LOGGED', 'shop')
     await createDatabase(postgres.url(), 'large')
     await fillRandomPostgres(postgres.url('large'), 60)
     sqlite = join(server.home, 'notes.db')
@@ -58,6 +63,14 @@ describe('over SSH', () => {
         host: 'dbms',
       })
     }
+    await stack.expectOk('POST', '/v1/connections', {
+      name: 'whole',
+      url: `postgres://postgres@/shop?host=${postgres.dataDir}&port=${postgres.port}`,
+      host: 'dbms',
+      method: 'physical',
+    })
+    ground = await mkdtemp('/var/tmp/holdfast-ssh-physical-')
+    await promisify(execFile)('chown', ['postgres:', ground])
     for (const method of ['physical', 'logical']) {
       await stack.expectOk('POST', '/v1/connections', {
         name: `notes-${method}`,
@@ -72,7 +85,7 @@ describe('over SSH', () => {
     await stack?.stop()
     await postgres?.stop()
     await server?.stop()
-    for (const root of roots()) await rm(root, { recursive: true, force: true })
+    for (const root of [...roots(), ground].filter(Boolean)) await rm(root, { recursive: true, force: true })
   })
 
   const expectCleanServer = async () => {
@@ -99,6 +112,21 @@ describe('over SSH', () => {
         await digestPostgres(postgres.url(`back-${format}`)),
         await digestPostgres(postgres.url('shop')),
       )
+    })
+  }
+
+  for (const format of ['tar', 'staged-tar']) {
+    test(`PostgreSQL, the whole server, ${format}`, async () => {
+      const dataDir = join(ground, format)
+      await thereAndBack('whole', format, dataDir)
+      assert.deepEqual(await readdir(ground), [format])
+      const copy = await startPostgres({ dataDir, logFile: join(stack.directory, `${format}.log`) })
+      try {
+        assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(postgres.url('shop')))
+      } finally {
+        await copy.stop()
+        await rm(dataDir, { recursive: true })
+      }
     })
   }
 
