@@ -232,10 +232,13 @@ describe('a swap that is killed', () => {
     const oid = await oidOf('crashed')
     const { exchange, open } = swapOf(r.plan)
     // A session that cannot be ended at once: the rename waits for it, with the first statements done.
-    const running = runCommand(r.here, exchange.run, {
-      onSpawn: () => setTimeout(() => void server.kill9(), 60),
+    let died: Promise<void> | undefined
+    await runCommand(r.here, exchange.run, {
+      onSpawn: () => {
+        died = sleep(60).then(() => server.kill9())
+      },
     })
-    await running
+    await died
     await server.restart()
     const now = await oidOf('crashed')
     assert.equal((await databases(server)).includes(swapOf(r.plan).kept.name), now !== oid)
