@@ -8,10 +8,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { KeyView, OperationView } from '../../model/views.ts'
+import { freePort } from '../servers/ports.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startTemporal, type TestTemporal } from '../servers/temporal.ts'
 import { makeShop } from '../support/shop.ts'
-import { freePort } from '../system/stack.ts'
+
 import { eventually } from './support.ts'
 
 const canary = 'kanarienvogel-9e2b'

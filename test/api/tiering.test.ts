@@ -10,8 +10,9 @@ import type { ScheduleView } from '../../model/schedule-schemas.ts'
 import type { BackupView, DestinationView, OperationView, tieringView } from '../../model/views.ts'
 import { type FaultyStore, startFaultyStore } from '../destinations/faults.ts'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
+import { freePort } from '../servers/ports.ts'
 import { makeShop } from '../support/shop.ts'
-import { azureInput, freePort } from '../system/stack.ts'
+import { azureInput } from '../system/stack.ts'
 import { startWorkedApi, type WorkedApi } from './worked.ts'
 
 type Tiering = z.infer<typeof tieringView>

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,6 +14,7 @@ import type { BackupView, OperationView, Problem } from '../../model/views.ts'
 import type { Azurite } from '../servers/azurite.ts'
 import type { Gcs } from '../servers/gcs.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
+import { freePort } from '../servers/ports.ts'
 import { startTemporal } from '../servers/temporal.ts'
 import type { Versitygw } from '../servers/versitygw.ts'
 
@@ -28,15 +28,6 @@ export interface Process {
 }
 
 export type Stack = Awaited<ReturnType<typeof startStack>>
-
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
 
 /** Asks until the answer is not undefined; fails loudly with `what` after `seconds`. */
 export async function eventually<T>(

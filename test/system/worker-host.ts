@@ -9,8 +9,9 @@ import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Namespace, namespace } from '../servers/namespace.ts'
+import { freePort } from '../servers/ports.ts'
 import type { TestPostgres } from '../servers/postgres.ts'
-import { freePort, type Process, type Stack } from './stack.ts'
+import type { Process, Stack } from './stack.ts'
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
