@@ -2,11 +2,13 @@
  * Restores of PostgreSQL: into a database of a temporary name that carries the token and a comment as our mark; proofs
  * follow; then one transaction gives owner, grants, settings and the final name, or swaps it with the database of that name.
  */
+
 import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, ServerFacts, Stage, Step, Swap } from '../engine.ts'
 import { checkedToken } from '../names.ts'
+import { one, step } from '../steps.ts'
 import { conninfo, identifier, piped, psql, tool } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
 import { existingFacts } from './existing.ts'
@@ -161,16 +163,6 @@ function swapOf(
     },
   }
 }
-
-const step = (id: string, title: string, run: Command): Step => ({
-  id,
-  title,
-  run,
-  output: { to: 'none' },
-  resume: 'restart',
-  writesTo: 'target',
-})
-const one = (...argv: [string, ...string[]]): Command => ({ stages: [{ argv }] })
 
 /** What pg_restore is told for every format. */
 function options(noOwner: boolean, facts: PostgresqlFacts, server: TargetServerFacts): string[] {

@@ -2,11 +2,13 @@
  * Restores of SQLite: into a temporary file in the target's directory, checked, then linked to its final name. A link
  * fails if the name is taken; what is there is replaced by a swap only.
  */
+
 import { basename, dirname } from 'node:path'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { Command, RestorePlan, RestoreTarget, ServerFacts, Step } from '../engine.ts'
 import { checkedToken } from '../names.ts'
+import { one, step } from '../steps.ts'
 import { pathProblem, replayed, sidecars, temporaryPath } from './connection.ts'
 import { restoreFactsOf } from './facts.ts'
 import { existingFacts, swapOf } from './swap.ts'
@@ -84,17 +86,6 @@ export function planRestore(
     undo: [undo],
   }
 }
-
-type Argv = [string, ...string[]]
-const one = (...argv: Argv): Command => ({ stages: [{ argv }] })
-const step = (id: string, title: string, run: Command): Step => ({
-  id,
-  title,
-  run,
-  output: { to: 'none' },
-  resume: 'restart',
-  writesTo: 'target',
-})
 
 /**
  * A new, empty file of mode 0600 before the first byte. What a killed run may still write goes to the old file, which

@@ -3,12 +3,14 @@
  * PostgreSQL's own tool, cut off from the server it came from, started once on a private socket to prove itself, stopped, and
  * only then named. Nothing that is there is touched: in the place of another directory it is not put.
  */
+
 import { basename, dirname } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../../model/errors.ts'
 import type { Manifest } from '../../../model/manifest.ts'
-import type { Command, Probe, RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
+import type { Probe, RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
 import { checkedToken } from '../../names.ts'
+import { one, step } from '../../steps.ts'
 import { majorOf } from '../probe.ts'
 import { clusterOf } from './facts.ts'
 import { manifestName } from './manifest.ts'
@@ -70,17 +72,6 @@ export function serverPrograms(
     },
   )
 }
-
-type Argv = [string, ...string[]]
-const one = (...argv: Argv): Command => ({ stages: [{ argv }] })
-const step = (id: string, title: string, run: Command): Step => ({
-  id,
-  title,
-  run,
-  output: { to: 'none' },
-  resume: 'restart',
-  writesTo: 'target',
-})
 
 /**
  * What is not taken from the tar: the map that would link the copy to the tablespaces of the server it came from, and what
