@@ -50,7 +50,15 @@ export async function answerError(
   answer: Answer,
   { doing, permission, ofBucket }: Doing,
 ): Promise<HoldfastError> {
-  const text = await answer.text().catch(() => '')
+  const text = await answer.text().catch(() => undefined)
+  // What it means is in its words as often as in its status: of half an answer it is not known. Asked again, it is.
+  if (text === undefined) {
+    return new HoldfastError(
+      'destination.unreachable',
+      `${doing} failed: the answer is not whole (HTTP ${answer.status}).`,
+      { context: { status: answer.status } },
+    )
+  }
   const { message, reason } = said(text)
   const bucketMissing = answer.status === 404 && (ofBucket || /bucket.*(not exist|not found)/i.test(message))
   const isHash = answer.status === 400 && /md5|crc32c|hash/i.test(message)

@@ -181,6 +181,17 @@ describe('GCS with faults', () => {
     assert.deepEqual([...new Set(authorizations)], [undefined])
   })
 
+  test('a refusal that breaks off is asked about again, not taken for another', async () => {
+    const uploadId = await destination.openUpload('artifact')
+    const sent = await send(destination, 'artifact', uploadId, 1, 0, randomBytes(1000))
+    const forged = { ...sent, tag: sent.tag.replace(/[0-9a-f]{32}$/, 'f'.repeat(32)) }
+    const met = first(1, /^PUT .* bytes 0-999\/1000$/, { kind: 'cut', afterBytes: 3 })
+    await refuses(destination.completeUpload('artifact', uploadId, [forged]), 'destination.upload-gone')
+    assert.equal(met(), 1)
+    assert.equal(await destination.stat('artifact'), undefined)
+    await destination.abortUpload('artifact', uploadId)
+  })
+
   test('a bucket that does not exist is destination.missing, never "no such object"', async () => {
     const nowhere = await openDestination(server.destinationRecord('x', 'no-such-bucket'), {})
     await refuses(nowhere.stat('a'), 'destination.missing')

@@ -78,8 +78,7 @@ export async function startSessionFront(behind: string, root: string): Promise<S
     if (session.state === 'cancelled') return void outgoing.writeHead(499).end()
     if (session.state === 'open' && range !== '*') {
       const from = Number(range.split('-')[0])
-      if (from > session.stored)
-        return void outgoing.writeHead(400).end('Invalid request. Bytes are missing.')
+      if (from > session.stored) return refuse(outgoing, 'Invalid request. Bytes are missing.')
       const fresh = body.subarray(Math.min(body.length, session.stored - from))
       const whole = total !== '*' && from + body.length === Number(total)
       const kept = whole ? fresh.length : fresh.length - ((session.stored + fresh.length) % granuleBytes)
@@ -103,12 +102,16 @@ export async function startSessionFront(behind: string, root: string): Promise<S
     outgoing.writeHead(200, { 'content-type': 'application/json' }).end(session.state.made)
   }
 
+  const refuse = (outgoing: ServerResponse, words: string): void => {
+    outgoing.writeHead(400, { 'content-length': String(Buffer.byteLength(words)) }).end(words)
+  }
+
   const make = async (incoming: IncomingMessage, outgoing: ServerResponse, session: Session) => {
     const data = await readFile(session.path)
     const wanted = /md5=([A-Za-z0-9+/=]+)/.exec(String(incoming.headers['x-goog-hash'] ?? ''))?.[1]
     if (wanted !== undefined && createHash('md5').update(data).digest('base64') !== wanted) {
       session.state = 'cancelled'
-      return void outgoing.writeHead(400).end('Provided MD5 hash does not match.')
+      return refuse(outgoing, 'Provided MD5 hash does not match.')
     }
     const boundary = randomBytes(12).toString('hex')
     const answer = await fetch(
