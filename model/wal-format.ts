@@ -14,7 +14,7 @@ const lsn = z.string().regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/)
 /** PostgreSQL's, in decimal digits. */
 const systemIdentifier = z.string().regex(/^[1-9]\d{0,19}$/)
 
-const walHeaderSchema = z.strictObject({
+export const walHeaderSchema = z.strictObject({
   format: z.literal('holdfast-wal/1'),
   connection: z.string().regex(slugPattern),
   systemIdentifier,
@@ -67,6 +67,30 @@ export const archiverFileSchema = z.strictObject({
   publicKey: jwk,
 })
 
+const vouched = {
+  connection: z.string().regex(slugPattern),
+  systemIdentifier,
+  archiver: z.string(),
+  /** Ed25519 public key as JWK. */
+  publicKey: jwk,
+}
+
+/** `archivers/<archiver>.request.json` beside stream.json: an archiver asks to be vouched for. Nobody has signed it. */
+export const archiverRequestSchema = z.strictObject({
+  format: z.literal('holdfast-archiver-request/1'),
+  ...vouched,
+  createdAt: time,
+})
+
+/** `archivers/<archiver>.<installation>.json`: that installation vouches for it. `signature`: a compact JWS (EdDSA) with detached payload. */
+export const vouchedArchiverSchema = z.strictObject({
+  format: z.literal('holdfast-vouched-archiver/1'),
+  installationId: z.string(),
+  ...vouched,
+  vouchedAt: time,
+  signature: z.string(),
+})
+
 /** `wal.json` on a database host. Holds no secret; paths are relative to its own directory. */
 export const walConfigSchema = z.strictObject({
   format: z.literal('holdfast-wal-config/1'),
@@ -96,6 +120,8 @@ export const walConfigSchema = z.strictObject({
   openWith: z.array(z.string()).optional(),
   /** Ed25519 public keys of other archivers of this server, by their id. */
   trust: z.record(z.string(), jwk).optional(),
+  /** Of installations: the archivers that they vouch for are trusted. Those of key files under openWith count, too. */
+  installations: z.record(z.string(), jwk).optional(),
   /** Where the agent is asked; `wal.sock` beside this file. */
   socket: z.string().optional(),
   /** So many files are archived before PostgreSQL asks for them. */
@@ -109,5 +135,6 @@ export const walConfigSchema = z.strictObject({
 export type WalHeader = z.infer<typeof walHeaderSchema>
 export type SignedWalHeader = z.infer<typeof signedWalHeaderSchema>
 export type WalStreamDocument = z.infer<typeof walStreamSchema>
+export type ArchiverRequest = z.infer<typeof archiverRequestSchema>
 export type ArchiverFile = z.infer<typeof archiverFileSchema>
 export type WalConfig = z.infer<typeof walConfigSchema>

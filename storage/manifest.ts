@@ -2,7 +2,6 @@
  * Signing and trusting manifests. The signature is a compact JWS (EdDSA) with detached payload over the canonical JSON of
  * the manifest without its `signature`; header {alg, kid: the installation's id, typ}.
  */
-import { CompactSign, compactVerify, decodeProtectedHeader } from 'jose'
 import { HoldfastError } from '../model/errors.ts'
 import {
   canonical,
@@ -12,6 +11,7 @@ import {
   signedManifestSchema,
 } from '../model/manifest.ts'
 import type { Jwk } from './keys.ts'
+import { signText, whyNotSigned } from './signature.ts'
 
 const typ = 'holdfast-manifest'
 
@@ -19,11 +19,8 @@ const typ = 'holdfast-manifest'
 export async function signManifest(manifest: Manifest, signingKey: Jwk): Promise<SignedManifest> {
   const whole = manifestSchema.safeParse(manifest)
   if (!whole.success) throw invalid('Signing a manifest', whole.error.issues)
-  const jws = await new CompactSign(Buffer.from(canonical(whole.data)))
-    .setProtectedHeader({ alg: 'EdDSA', kid: manifest.installationId, typ })
-    .sign(signingKey)
-  const [header, , signature] = jws.split('.')
-  return { ...whole.data, signature: `${header}..${signature}` }
+  const header = { kid: manifest.installationId, typ }
+  return { ...whole.data, signature: await signText(canonical(whole.data), header, signingKey) }
 }
 
 /** The document has the form of a signed manifest; says nothing about who signed it. Throws `manifest.invalid`. */
@@ -49,23 +46,11 @@ export async function verifyManifest(signed: unknown, trusted: Record<string, Jw
       `${what}: installation ${manifest.installationId} is not among the trusted ones.`,
     )
   }
-  const forged = (why: string) => new HoldfastError('manifest.forged', `${what}: ${why}.`)
-  const [header, payload, mark, ...more] = signature.split('.')
-  if (header === undefined || payload !== '' || mark === undefined || more.length > 0) {
-    throw forged('its signature is not a detached JWS')
-  }
   // What is checked is the document as it was read, not what the schema made of it.
   const { signature: _, ...asRead } = signed as Record<string, unknown>
-  const jws = `${header}.${Buffer.from(canonical(asRead)).toString('base64url')}.${mark}`
-  try {
-    const protectedHeader = decodeProtectedHeader(jws)
-    if (protectedHeader.kid !== manifest.installationId || protectedHeader.typ !== typ) {
-      throw new Error('other header')
-    }
-    await compactVerify(jws, publicKey, { algorithms: ['EdDSA'] })
-  } catch {
-    throw forged(`the signature is not installation ${manifest.installationId}'s over these contents`)
-  }
+  const header = { kid: manifest.installationId, typ }
+  const why = await whyNotSigned(signature, canonical(asRead), header, publicKey)
+  if (why !== undefined) throw new HoldfastError('manifest.forged', `${what}: ${why}.`)
   requireSound(manifest)
   return manifest
 }

@@ -15,6 +15,8 @@ const zstd = promisify(zstdCompress)
 const gzipped = promisify(gzip)
 
 const ownFrameBytes = 4 << 20
+/** Of what the libraries are given room for at once. */
+const pieceBytes = 1 << 20
 
 /** Of `auto`: so much of each frame is tried before the whole. */
 const samplePieces = 16
@@ -38,7 +40,7 @@ const packerFor = ({ method, level }: Compression): Packer => {
     case 'lz4':
       return { pack: frame => packed(compressFrame(frame, { contentChecksum: true })), seekable: true }
     case 'gzip':
-      return { pack: frame => packed(gzipped(frame, { level })), seekable: false }
+      return { pack: frame => packed(gzipped(frame, { level, chunkSize: pieceBytes })), seekable: false }
     case 'auto':
       return {
         async pack(frame) {
@@ -54,6 +56,8 @@ const packerFor = ({ method, level }: Compression): Packer => {
 
 const zstdFrame = (frame: Buffer, level: number): Promise<Buffer> =>
   zstd(frame, {
+    // Node's own 16 KiB are a turn of the event loop each.
+    chunkSize: pieceBytes,
     pledgedSrcSize: frame.length,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 },
   })

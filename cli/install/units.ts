@@ -1,4 +1,5 @@
 /** The systemd units, as text. What is fenced off and why: docs/installation.md. */
+import { dirname } from 'node:path'
 import { temporalServerArguments } from '../temporal-server.ts'
 import { credentials, layout, type Part, type Secret } from './layout.ts'
 
@@ -70,6 +71,28 @@ const workerUnit = (facts: UnitFacts): string =>
     ],
   )
 
+/** Of the agent that archives PostgreSQL's log, on the machine of the server, as its user. `config`: of `wal init`. */
+export const agentUnit = (program: string, config: string, user: string): string =>
+  unit(
+    "Holdfast archiver of PostgreSQL's log",
+    ['network-online.target'],
+    [
+      `ExecStart=${word(`${program}/bin/holdfast`)} wal agent --config ${word(config)}`,
+      '# Credentials of a store, as its own tools take them.',
+      `EnvironmentFile=-${dirname(config)}/wal.env`,
+      'KillMode=mixed',
+      'TimeoutStopSec=30',
+      '# The data directory and destinations on this machine may lie anywhere; its socket lies beside its configuration.',
+      'ProtectSystem=full',
+      'ProtectHome=no',
+      'PrivateTmp=no',
+      `ReadWritePaths=${word(dirname(config))}`,
+      "# The server's shared memory is of the same user: it must outlive the agent.",
+      'RemoveIPC=no',
+    ],
+    user,
+  )
+
 function temporalUnit(temporal: NonNullable<UnitFacts['temporal']>): string {
   const args = temporalServerArguments({
     ...temporalPorts,
@@ -120,7 +143,12 @@ export const writableOf = (text: string): string[] =>
       .replaceAll('$$', '$'),
   )
 
-const unit = (description: string, after: readonly string[], service: readonly string[]): string =>
+const unit = (
+  description: string,
+  after: readonly string[],
+  service: readonly string[],
+  user = 'holdfast',
+): string =>
   [
     '[Unit]',
     `Description=${description}`,
@@ -129,10 +157,10 @@ const unit = (description: string, after: readonly string[], service: readonly s
     '',
     '[Service]',
     'Type=exec',
-    'User=holdfast',
-    'Group=holdfast',
+    `User=${user}`,
+    `Group=${user}`,
     ...service,
-    'StateDirectoryMode=0700',
+    ...(service.some(line => line.startsWith('StateDirectory=')) ? ['StateDirectoryMode=0700'] : []),
     'UMask=0077',
     'Restart=always',
     'RestartSec=2',

@@ -5,8 +5,8 @@ import { z } from 'zod'
 import { errorTable, HoldfastError } from '../../model/errors.ts'
 import { pushAhead } from './ahead.ts'
 import { expectOurs, openArchive } from './archive.ts'
-import { writeDraft } from './place.ts'
 import { prefetching } from './prefetch.ts'
+import { openShelf } from './shelf.ts'
 
 const absolute = z.string().startsWith('/').max(4096)
 const request = z.discriminatedUnion('act', [
@@ -33,8 +33,10 @@ export interface Acts {
 export async function openActs(configPath: string, { resident }: { resident: boolean }): Promise<Acts> {
   const archive = await openArchive(configPath)
   const { stream, socket, lookAhead, prefetch } = archive.config
-  const push = pushAhead(archive, resident ? lookAhead : 0)
-  const fetch = prefetching(archive, resident ? prefetch : 0)
+  // Where none can be had, clients ask the agent for each file.
+  const shelved = resident ? await openShelf(configPath).catch(() => undefined) : undefined
+  const push = pushAhead(archive, resident ? lookAhead : 0, shelved)
+  const fetch = prefetching(archive, prefetch, shelved)
 
   const act = async (line: string): Promise<Answer> => {
     const parsed = request.safeParse(JSON.parse(line))
@@ -44,16 +46,19 @@ export async function openActs(configPath: string, { resident }: { resident: boo
       await push(wanted.path)
       return { state: 'done' }
     }
-    const dataDirectory = dirname(dirname(wanted.path))
+    const folder = dirname(wanted.path)
+    const dataDirectory = dirname(folder)
     await expectOurs(stream.systemIdentifier, dataDirectory)
-    const content = await fetch(wanted.name, { mayCome: await isStandby(dataDirectory) })
-    if (content === undefined) return { state: 'absent' }
-    return { state: 'fetched', draft: await writeDraft(wanted.path, content) }
+    const draft = await fetch(wanted.name, folder, { mayCome: await isStandby(dataDirectory) })
+    return draft === undefined ? { state: 'absent' } : { state: 'fetched', draft }
   }
   return {
     socket,
     answer: line => act(line).catch(failed),
-    close: () => archive.close(),
+    async close() {
+      await shelved?.shelf.close()
+      await archive.close()
+    },
   }
 }
 

@@ -5,10 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { Json } from '../../model/types.ts'
 import { historyName, logFileOf, logFileTrouble, systemIdentifierIn } from '../../model/wal.ts'
-import type { Destination } from '../../storage/destination.ts'
-import { enveloped, type LogReader, newSealingKey, type SealingKey } from '../../storage/wal/envelope.ts'
+import type { Jwk } from '../../storage/keys.ts'
+import { askToBeVouchedFor, vouchedFor } from '../../storage/wal/archivers.ts'
+import { expectLogFile, logArchiving } from '../../storage/wal/archiving.ts'
+import { type LogReader, newSealingKey } from '../../storage/wal/envelope.ts'
 import { expectEnd, fetchLogFile } from '../../storage/wal/fetch.ts'
-import { beginStream, expectStream, pushLogFile } from '../../storage/wal/push.ts'
+import { signerOf } from '../../storage/wal/header.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
 import { type OpenedConfig, openConfig } from './config.ts'
 
@@ -25,25 +27,28 @@ export interface Archive {
   close(): Promise<void>
 }
 
-const keyLifeMs = 24 * 3600 * 1000
-
 export async function openArchive(configPath: string): Promise<Archive> {
   const config = await openConfig(configPath)
-  const { stream, archiver, trusted, patienceSeconds } = config
-  const sealing = sealingKeys(config)
-  const seen = new Set<Destination>()
+  const { stream, archiver, recipients, patienceSeconds } = config
+  const trusted = { ...config.trusted }
+  // Somebody else's file, as of the server that this one took over from: asked for when it is met.
+  const proven = async <T>(act: () => Promise<T>): Promise<T> => {
+    try {
+      return await act()
+    } catch (error) {
+      if (!hasCode(error, 'wal.forged') || !(await trustMore(config, trusted))) throw error
+      return await act()
+    }
+  }
+  const archiving = logArchiving({
+    stream,
+    signer: signerOf(archiver),
+    trusted,
+    patienceSeconds,
+    newKey: recipients && (() => newSealingKey(recipients)),
+  })
   const reader: LogReader = { trusted, dataKey: openedOnce(config) }
 
-  // A push begins no archive: a place where there is none is not mounted, or not the right one. A disk may go at any time.
-  const expectHere = async (destination: Destination) => {
-    if (seen.has(destination) && !['local', 'server'].includes(destination.kind)) return
-    await expectStream(destination, stream, { patienceSeconds })
-    seen.add(destination)
-  }
-  const pushTo = async (destination: Destination, name: string, content: Buffer, object: Buffer) => {
-    await expectHere(destination)
-    await pushLogFile(destination, { ...stream, name, content }, object, { trusted, patienceSeconds })
-  }
   const pushOne = async (path: string) => {
     const name = basename(path)
     const identity = await identityOf(path)
@@ -52,16 +57,8 @@ export async function openArchive(configPath: string): Promise<Archive> {
     })
     if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
     await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
-    const trouble = logFileTrouble(name, content, stream.systemIdentifier)
-    if (trouble?.foreign) throw new HoldfastError('wal.foreign', `Archiving ${path}: ${trouble.why}.`)
-    if (trouble) throw unreadable(path, trouble.why)
-    const object = await enveloped({ ...stream, name, content }, archiver, await sealing())
-    // Each is finished, whatever becomes of the others: what is there once need not be sent again.
-    const ends = await Promise.allSettled(
-      config.destinations.map(destination => pushTo(destination, name, content, object)),
-    )
-    const failed = ends.find(end => end.status === 'rejected')
-    if (failed) throw failed.reason
+    expectLogFile(path, { name, content }, stream.systemIdentifier)
+    await proven(() => archiving.put(config.destinations, { name, content }))
   }
   // PostgreSQL asks for it once, when the timeline begins: an archive that was begun later would never have it.
   const withHistory = new Set<number>()
@@ -79,7 +76,9 @@ export async function openArchive(configPath: string): Promise<Archive> {
     const troubles: unknown[] = []
     for (const destination of config.destinations) {
       try {
-        const content = await fetchLogFile(destination, { ...stream, name }, reader, { patienceSeconds })
+        const content = await proven(() =>
+          fetchLogFile(destination, { ...stream, name }, reader, { patienceSeconds }),
+        )
         if (content === undefined) continue
         const trouble = logFileTrouble(name, content, stream.systemIdentifier)
         if (trouble === undefined) return content
@@ -96,10 +95,8 @@ export async function openArchive(configPath: string): Promise<Archive> {
   return {
     config,
     async begin() {
-      for (const destination of config.destinations) {
-        await destination.check()
-        await beginStream(destination, stream, archiver, { patienceSeconds })
-      }
+      await archiving.begin(config.destinations)
+      for (const destination of config.destinations) await askToBeVouchedFor(destination, stream, archiver)
     },
     async push(path) {
       const file = logFileOf(basename(path))
@@ -130,6 +127,27 @@ export async function openArchive(configPath: string): Promise<Archive> {
   }
 }
 
+/** Whether an installation vouches for archivers that nobody has named here. */
+async function trustMore(
+  { destinations, stream, installations }: OpenedConfig,
+  trusted: Record<string, Jwk>,
+): Promise<boolean> {
+  let more = false
+  for (const destination of destinations) {
+    const found = await vouchedFor(destination, stream, installations).catch(error => {
+      // The file itself is asked for at the next one.
+      if (error instanceof HoldfastError) return {}
+      throw error
+    })
+    for (const [archiver, publicKey] of Object.entries(found)) {
+      if (Object.hasOwn(trusted, archiver)) continue
+      trusted[archiver] = publicKey
+      more = true
+    }
+  }
+  return more
+}
+
 /** The data directory is that of the configured server, where it can be told. Throws `wal.foreign`. */
 export async function expectOurs(systemIdentifier: string, dataDirectory: string): Promise<void> {
   const control = await readFile(join(dataDirectory, 'global', 'pg_control')).catch(() => undefined)
@@ -141,36 +159,22 @@ export async function expectOurs(systemIdentifier: string, dataDirectory: string
   )
 }
 
-/** What tells a file from another one, or from itself after a change. Throws `wal.unreadable`. */
+/** What tells a file from another one, or from itself after a change, as `stat` prints it in bin/holdfast. Throws `wal.unreadable`. */
 export async function identityOf(path: string): Promise<string> {
   const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true }).catch(cause => {
     throw unreadable(path, `it cannot be looked at (${codeOf(cause)})`, cause)
   })
-  return [dev, ino, size, mtimeNs, ctimeNs].join(':')
+  return [dev, ino, size, seconds(mtimeNs), seconds(ctimeNs)].join(':')
 }
+
+const seconds = (nanoseconds: bigint): string =>
+  `${nanoseconds / 1_000_000_000n}.${String(nanoseconds % 1_000_000_000n).padStart(9, '0')}`
 
 const codeOf = (cause: unknown): string =>
   cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'
 
 const unreadable = (path: string, why: string, cause?: unknown): HoldfastError =>
   new HoldfastError('wal.unreadable', `Archiving ${path}: ${why}.`, { cause })
-
-/** A new one each day; made when the first file wants one. */
-function sealingKeys({ recipients }: OpenedConfig): () => Promise<SealingKey | null> {
-  let current: { key: Promise<SealingKey>; since: number } | undefined
-  return async () => {
-    if (recipients === null) return null
-    if (current === undefined || performance.now() - current.since > keyLifeMs) {
-      current = { key: newSealingKey(recipients), since: performance.now() }
-    }
-    try {
-      return await current.key
-    } catch (error) {
-      current = undefined
-      throw error
-    }
-  }
-}
 
 /** A key that was opened opens all files of its day. */
 function openedOnce({ keys }: OpenedConfig): LogReader['dataKey'] {

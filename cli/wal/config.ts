@@ -14,6 +14,7 @@ import {
 import type { Destination } from '../../storage/destination.ts'
 import { kindOfUri, openDestination, parseDestinationUri } from '../../storage/index.ts'
 import {
+  type AnyKeyFile,
   isLocked,
   type Jwk,
   loadAnyKeyFile,
@@ -34,6 +35,8 @@ export interface OpenedConfig {
   recipients: Recipient[] | null
   keys: OpeningKey[]
   trusted: Record<string, Jwk>
+  /** Those whose word is taken for archivers. */
+  installations: Record<string, Jwk>
   socket: string
   lookAhead: number
   prefetch: number
@@ -55,6 +58,12 @@ export async function openConfig(path: string): Promise<OpenedConfig> {
       },
     )
   }
+  const keys = await Promise.all((config.openWith ?? []).map(one => openingKeyIn(near(one))))
+  const installations: Record<string, Jwk> = Object.assign(
+    {},
+    config.installations,
+    ...keys.map(key => key.installations),
+  )
   const destinations: Destination[] = []
   try {
     for (const one of config.destinations) destinations.push(await opened(path, one))
@@ -66,8 +75,13 @@ export async function openConfig(path: string): Promise<OpenedConfig> {
         config.encryptTo === 'nobody'
           ? null
           : await Promise.all(config.encryptTo.map(one => recipientIn(near(one)))),
-      keys: await Promise.all((config.openWith ?? []).map(one => openingKeyIn(near(one)))),
-      trusted: { ...config.trust, [archiver.archiver]: archiver.publicKey },
+      keys,
+      installations,
+      trusted: {
+        ...installations,
+        ...config.trust,
+        [archiver.archiver]: archiver.publicKey,
+      },
       socket,
       lookAhead: config.lookAhead ?? 4,
       prefetch: config.prefetch ?? 4,
@@ -100,7 +114,7 @@ const recipientIn = async (path: string): Promise<Recipient> =>
   path.endsWith('.pub.json') ? await loadRecipientFile(path) : recipientOf(await loadAnyKeyFile(path))
 
 /** Nobody is there to type a passphrase while a server recovers. */
-async function openingKeyIn(path: string): Promise<OpeningKey> {
+async function openingKeyIn(path: string): Promise<OpeningKey & Pick<AnyKeyFile, 'installations'>> {
   const key = await loadAnyKeyFile(path)
   if (!isLocked(key)) return key
   throw new HoldfastError('key.locked', `Opening ${path}: a passphrase locks it, and recovery asks nobody.`, {

@@ -6,7 +6,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
 import { systemIdentifierIn } from '../../model/wal.ts'
 import { type ArchiverFile, type WalConfig, walConfigSchema } from '../../model/wal-format.ts'
-import type { Jwk } from '../../storage/keys.ts'
+import { type Jwk, loadAnyKeyFile, thumbprint } from '../../storage/keys.ts'
 
 export interface InitOptions {
   config: string
@@ -23,6 +23,8 @@ export interface InitAnswer {
   systemIdentifier: string
   archiver: string
   publicKey: Jwk
+  /** Of that key: what an installation is told when it is to vouch for this archiver. */
+  fingerprint: string
   archiveCommand: string
   restoreCommand: string
 }
@@ -33,6 +35,7 @@ export async function initWal(options: InitOptions): Promise<InitAnswer> {
   const folder = dirname(path)
   const systemIdentifier = await identifierOf(resolve(options.dataDirectory))
   const archiver = newArchiver()
+  const installations = await namedIn(options.encryptTo)
   const near = (file: string) => relative(folder, resolve(file))
   const config: WalConfig = {
     format: 'holdfast-wal-config/1',
@@ -44,6 +47,7 @@ export async function initWal(options: InitOptions): Promise<InitAnswer> {
     })),
     archiver: 'archiver.json',
     encryptTo: options.encryptTo.length === 0 ? 'nobody' : options.encryptTo.map(near),
+    ...(Object.keys(installations).length > 0 && { installations }),
   }
   const checked = walConfigSchema.safeParse(config)
   if (!checked.success) {
@@ -62,9 +66,16 @@ export async function initWal(options: InitOptions): Promise<InitAnswer> {
     systemIdentifier,
     archiver: archiver.archiver,
     publicKey: archiver.publicKey,
+    fingerprint: await thumbprint(archiver.publicKey),
     archiveCommand: `holdfast wal push --config ${path} %p`,
     restoreCommand: `holdfast wal fetch --config ${path} %f %p`,
   }
+}
+
+/** A key file says whom its owner trusts; a public key says nothing of that. */
+async function namedIn(files: readonly string[]): Promise<Record<string, Jwk>> {
+  const keys = files.filter(file => !file.endsWith('.pub.json'))
+  return Object.assign({}, ...(await Promise.all(keys.map(loadAnyKeyFile))).map(key => key.installations))
 }
 
 async function identifierOf(dataDirectory: string): Promise<string> {

@@ -3,29 +3,28 @@
  * was given up and ends late must not exchange the file of the one that came after.
  */
 import { randomBytes } from 'node:crypto'
-import { open, readdir, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 
 const draftPattern = /^\.holdfast-wal-[0-9a-f]{16}$/
 const abandonedMs = 3_600_000
 
-/** Returns its path. */
-export async function writeDraft(target: string, content: Buffer): Promise<string> {
-  const folder = dirname(target)
+/** Into the folder; returns its path. */
+export async function writeDraft(folder: string, content: Uint8Array): Promise<string> {
   await removeAbandoned(folder)
-  const draft = join(folder, `.holdfast-wal-${randomBytes(8).toString('hex')}`)
-  const file = await open(draft, 'wx', 0o600)
+  const draft = draftIn(folder)
   try {
-    await file.writeFile(content)
-    await file.sync()
+    // Not synced: PostgreSQL does that with what it keeps, and asks again for the rest.
+    await writeFile(draft, content, { flag: 'wx', mode: 0o600 })
   } catch (error) {
     await rm(draft, { force: true })
     throw error
-  } finally {
-    await file.close()
   }
   return draft
 }
+
+export const draftIn = (folder: string): string =>
+  join(folder, `.holdfast-wal-${randomBytes(8).toString('hex')}`)
 
 /** Of fetches whose client was killed: a segment each. */
 async function removeAbandoned(folder: string): Promise<void> {

@@ -9,16 +9,21 @@ import { HoldfastError } from '../../model/errors.ts'
 import { readable } from '../../model/ids.ts'
 import type { Json } from '../../model/types.ts'
 import { branchesIn, formatLsn, logFileOf } from '../../model/wal.ts'
-import type { ArchiverFile, WalHeader } from '../../model/wal-format.ts'
+import type { WalHeader } from '../../model/wal-format.ts'
 import type { Jwk, Recipient } from '../keys.ts'
 import { createOpener, createSealer } from '../tink.ts'
 import { wrapDataKey } from '../wrap.ts'
-import { headerLine, provenHeader } from './header.ts'
+import { headerLine, type LogSigner, provenHeader } from './header.ts'
 import type { LogStream } from './layout.ts'
 
 const compress = promisify(zstdCompress)
 const decompress = promisify(zstdDecompress)
 const level = 3
+/**
+ * Of what Node gives the library room for at once. Its own 16 KiB are a thousand turns of the event loop for a segment, and take more
+ * time than the work. Only what is written to of it is ever taken from the machine.
+ */
+const inOnePiece = (contentBytes: number): number => contentBytes + (64 << 10)
 const scheme = 'tink-AES256_GCM_HKDF_1MB'
 
 /** One data key seals many files: each has a salt of its own, which Tink derives the file's key with. */
@@ -44,10 +49,11 @@ export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update
 /** `key` null: not encrypted. */
 export async function enveloped(
   { connection, systemIdentifier, name, content }: LogFileBytes,
-  archiver: ArchiverFile,
+  signer: LogSigner,
   key: SealingKey | null,
 ): Promise<Buffer> {
   const frame = await compress(content, {
+    chunkSize: inOnePiece(content.length),
     pledgedSrcSize: content.length,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 },
   })
@@ -66,10 +72,10 @@ export async function enveloped(
       encryption: key && { scheme, keyId: key.keyId, jwe: key.jwe, associatedData },
       bodyBytes: body.length,
       bodySha256: sha256(body),
-      archiver: archiver.archiver,
+      archiver: signer.archiver,
       archivedAt: new Date().toISOString(),
     },
-    archiver.signingKey,
+    signer,
   )
   return Buffer.concat([line, body])
 }
@@ -121,12 +127,14 @@ export async function contentOf(
       throw damaged('its segments do not open with its key', cause)
     }
   }
-  const content = await decompress(frame, { maxOutputLength: Math.max(1, header.contentBytes) }).catch(
-    cause => {
-      throw damaged('it cannot be decompressed', cause)
-    },
-  )
-  if (content.length !== header.contentBytes || sha256(content) !== header.contentSha256) {
+  const { contentBytes } = header
+  const content = await decompress(frame, {
+    chunkSize: inOnePiece(contentBytes),
+    maxOutputLength: Math.max(1, contentBytes),
+  }).catch(cause => {
+    throw damaged('it cannot be decompressed', cause)
+  })
+  if (content.length !== contentBytes || sha256(content) !== header.contentSha256) {
     throw damaged('it unpacks to other bytes than were archived')
   }
   return content

@@ -5,7 +5,12 @@
 import { CompactSign, compactVerify, decodeProtectedHeader } from 'jose'
 import { HoldfastError } from '../../model/errors.ts'
 import { canonical } from '../../model/manifest.ts'
-import { type SignedWalHeader, signedWalHeaderSchema, type WalHeader } from '../../model/wal-format.ts'
+import {
+  type ArchiverFile,
+  type SignedWalHeader,
+  signedWalHeaderSchema,
+  type WalHeader,
+} from '../../model/wal-format.ts'
 import type { Jwk } from '../keys.ts'
 import type { LogStream } from './layout.ts'
 
@@ -13,13 +18,29 @@ const typ = 'holdfast-wal'
 /** With its line feed. */
 export const maxHeaderBytes = 64 << 10
 
-/** The line, with its line feed. `signingKey`: Ed25519. */
-export async function headerLine(header: WalHeader, signingKey: Jwk): Promise<Buffer> {
+/** Who archives, and its signature for a header that names it; the key may be elsewhere. */
+export interface LogSigner {
+  archiver: string
+  sign(header: WalHeader): Promise<string>
+}
+
+export const signerOf = ({ archiver, signingKey }: ArchiverFile): LogSigner => ({
+  archiver,
+  sign: header => signatureOf(header, signingKey),
+})
+
+/** Compact JWS with detached payload. `signingKey`: Ed25519. */
+export async function signatureOf(header: WalHeader, signingKey: Jwk): Promise<string> {
   const jws = await new CompactSign(Buffer.from(canonical(header)))
     .setProtectedHeader({ alg: 'EdDSA', kid: header.archiver, typ })
     .sign(signingKey)
   const [protectedHeader, , mark] = jws.split('.')
-  const signed: SignedWalHeader = { ...header, signature: `${protectedHeader}..${mark}` }
+  return `${protectedHeader}..${mark}`
+}
+
+/** The line, with its line feed. */
+export async function headerLine(header: WalHeader, signer: LogSigner): Promise<Buffer> {
+  const signed: SignedWalHeader = { ...header, signature: await signer.sign(header) }
   const line = Buffer.from(`${canonical(signed)}\n`)
   if (line.length > maxHeaderBytes) throw new RangeError('a header has 64 KiB at most')
   return line

@@ -5,7 +5,7 @@ import { isSegmentSize, logFileOf, parseLsn, segmentNumber, usualSegmentBytes } 
 import type { WalHeader } from '../../model/wal-format.ts'
 import type { CallOptions, Destination, ObjectStat } from '../destination.ts'
 import { maxHeaderBytes, saidHeader } from './header.ts'
-import { type LogStream, streamPrefix } from './layout.ts'
+import { type LogStream, logFileKey, streamPrefix } from './layout.ts'
 
 export interface ListedLog extends ArchivedLog {
   /** Of its files, as PostgreSQL calls them. */
@@ -61,6 +61,17 @@ export async function listLog(
     storedBytes,
     newest: newest && header && { name: newest.name, archivedAt: header.archivedAt },
   }
+}
+
+/** When its server gave this file, in the archiver's words; undefined: it is not there. */
+export async function archivedAtOf(
+  destination: Destination,
+  stream: LogStream,
+  name: string,
+  options: CallOptions = {},
+): Promise<string | undefined> {
+  const object = await destination.stat(logFileKey(stream, name), options)
+  return object && (await headerOf(destination, object, options)).archivedAt
 }
 
 /** Names of segments, in any order. */

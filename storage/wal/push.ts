@@ -30,7 +30,7 @@ export interface PushOptions {
 export async function beginStream(
   destination: Destination,
   stream: LogStream,
-  archiver: ArchiverFile,
+  { archiver }: Pick<ArchiverFile, 'archiver'>,
   { patienceSeconds, signal }: Omit<PushOptions, 'trusted'>,
 ): Promise<void> {
   const document: WalStreamDocument = {
@@ -38,7 +38,7 @@ export async function beginStream(
     engine: 'postgresql',
     connection: stream.connection,
     systemIdentifier: stream.systemIdentifier,
-    archiver: archiver.archiver,
+    archiver,
     createdAt: new Date().toISOString(),
   }
   const options = { lasting: true, ...(signal && { signal }) }

@@ -1,14 +1,14 @@
 /** What PostgreSQL is told by `holdfast wal push` and `wal fetch`, with and without an agent, whoever is killed. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { eventually, holdfast, launcher, start } from '../cli/run.ts'
 import { type Interceptor, startInterceptor } from '../servers/interceptor.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { scratch } from '../support/temporary.ts'
-import { killed, walHost } from './host.ts'
+import { killed, type WalHost, walHost } from './host.ts'
 import { done, ready, segmentOf } from './segments.ts'
 
 const names = [3, 4, 5, 6, 7].map(number => `00000001000000000000000${number}`)
@@ -184,6 +184,16 @@ describe('without an agent', () => {
   })
 })
 
+/** A launcher that finds a Node which always ends with 7: what it answers else, it has found by itself. */
+async function bareLauncher(path: string, host: WalHost) {
+  const program = join(path, 'bin', 'holdfast')
+  for (const folder of ['bin', 'node_modules/.bin']) await mkdir(join(path, folder), { recursive: true })
+  await copyFile(launcher, program)
+  await writeFile(join(path, 'node_modules', '.bin', 'node'), '#!/bin/sh\nexit 7\n', { mode: 0o755 })
+  return async (act: string, ...words: string[]) =>
+    (await holdfast(['wal', act, '--config', host.config, ...words], { program, cwd: host.dataDir })).code
+}
+
 describe('with an agent', () => {
   let server: Versitygw
   let proxy: Interceptor
@@ -271,6 +281,77 @@ describe('with an agent', () => {
           proxy.seen.filter(line => line.startsWith('PUT') && line.includes(`${one}.wal`)).length,
           1,
         )
+    } finally {
+      await killed(agent)
+    }
+  })
+
+  it('what it has done ahead is taken without Node, and nothing else', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    const [, second = '', third = '', fourth = '', fifth = ''] = names
+    for (const one of names) await ready(host.at(one), segmentOf(one))
+    const bare = await bareLauncher(place.path, host)
+    const shelf = async () => {
+      const [, own = ''] = (await readFile(join(place.path, 'etc', 'wal.ahead'), 'utf8')).trim().split(' ')
+      return await readdir(join(host.dataDir, 'pg_wal', own)).catch((): string[] => [])
+    }
+    const laid = (file: string) =>
+      eventually(file, async () => ((await shelf()).includes(file) ? true : undefined))
+    const agent = await host.startAgent()
+    let alive = true
+    try {
+      assert.equal((await host.push(name)).code, 0)
+      for (const one of [second, third, fourth, fifth]) await laid(`${one}.archived`)
+      assert.equal(await bare('push', `pg_wal/${second}`), 0)
+      assert.equal(await bare('push', `pg_wal/${second}`), 7, 'it was told once')
+      await writeFile(host.at(third), segmentOf(third, { seed: 'other' }))
+      assert.equal(await bare('push', `pg_wal/${third}`), 7, 'it is another file')
+      assert.equal((await host.fetch(name)).code, 0)
+      for (const one of [second, fourth]) await laid(one)
+      assert.equal(await bare('fetch', second, 'pg_wal/RECOVERYXLOG'), 0)
+      assert.deepEqual(await recovered(host.dataDir), segmentOf(second))
+      assert.equal(await bare('fetch', '000000010000000000000099', 'pg_wal/RECOVERYXLOG'), 255)
+      await utimes(host.config, new Date(), new Date(Date.now() + 60_000))
+      assert.equal(await bare('push', `pg_wal/${fourth}`), 7, 'the configuration was changed since')
+      await utimes(host.config, new Date(0), new Date(0))
+      await killed(agent)
+      alive = false
+      assert.equal(await bare('push', `pg_wal/${fourth}`), 7, 'no agent')
+      const next = await host.startAgent()
+      try {
+        assert.equal((await host.push(fourth)).code, 0)
+        assert.equal(await bare('fetch', fourth, 'pg_wal/RECOVERYXLOG'), 255, 'of an agent that is gone')
+        await laid(`${fifth}.archived`)
+        assert.equal(await bare('push', `pg_wal/${fifth}`), 0)
+      } finally {
+        await killed(next)
+      }
+    } finally {
+      if (alive) await killed(agent)
+    }
+  })
+
+  it('what it is at is waited for without Node', async () => {
+    await using place = await scratch()
+    const host = await walHost(place.path, inS3())
+    const bare = await bareLauncher(place.path, host)
+    for (const one of [name, next]) await ready(host.at(one), segmentOf(one))
+    const agent = await host.startAgent()
+    try {
+      const heldPut = proxy.hold('before', isPut(next))
+      assert.equal((await host.push(name)).code, 0)
+      await heldPut.reached
+      const pushing = bare('push', `pg_wal/${next}`)
+      heldPut.release()
+      assert.equal(await pushing, 0)
+      const heldGet = proxy.hold('before', isGet(next))
+      assert.equal((await host.fetch(name)).code, 0)
+      await heldGet.reached
+      const fetching = bare('fetch', next, 'pg_wal/RECOVERYXLOG')
+      heldGet.release()
+      assert.equal(await fetching, 0)
+      assert.deepEqual(await recovered(host.dataDir), segmentOf(next))
     } finally {
       await killed(agent)
     }

@@ -13,6 +13,13 @@ import { postgresBinaries, psql, type TestPostgres } from '../servers/postgres.t
 
 const run = promisify(execFile)
 
+/** An archive that is in no directory. Credentials as references. */
+export interface Elsewhere {
+  uri: string
+  settings: NonNullable<WalConfig['destinations'][number]['settings']>
+  credentials: Record<string, string>
+}
+
 export interface Site {
   store: string
   /** Of a server that is not there yet; say `configured` when it is. */
@@ -36,7 +43,7 @@ export interface Copy {
   stop(): Promise<void>
 }
 
-export async function site(path: string): Promise<Site> {
+export async function site(path: string, elsewhere?: Elsewhere): Promise<Site> {
   await chmod(path, 0o755)
   const user = await serverUser()
   const { bin } = await postgresBinaries(15)
@@ -56,11 +63,18 @@ export async function site(path: string): Promise<Site> {
     async configured(host, dataDirectory) {
       const config = configOf(host)
       const key = join(keys, 'mine.json')
-      const about = { connection: 'shop', to: [store], settings: {} }
+      const about = {
+        connection: 'shop',
+        to: [elsewhere?.uri ?? store],
+        settings: elsewhere?.settings ?? {},
+      }
       await initWal({ ...about, config, dataDirectory, encryptTo: [key] })
       const written = JSON.parse(await readFile(config, 'utf8')) as WalConfig
       const trust = Object.fromEntries(archivers.map(one => [one.archiver, one.publicKey]))
-      const changed: WalConfig = { ...written, trust, openWith: [key], patienceSeconds: 1 }
+      const destinations = written.destinations.map(one =>
+        elsewhere ? { ...one, credentials: elsewhere.credentials } : one,
+      )
+      const changed: WalConfig = { ...written, destinations, trust, openWith: [key], patienceSeconds: 1 }
       await writeFile(config, JSON.stringify(changed))
       archivers.push(JSON.parse(await readFile(join(dirname(config), 'archiver.json'), 'utf8')))
       const archive = await openArchive(config)

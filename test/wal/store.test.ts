@@ -9,6 +9,7 @@ import { createKey, recipientOf } from '../../storage/keys.ts'
 import { maxSmallBytes } from '../../storage/limits.ts'
 import { enveloped, type LogReader, newSealingKey, type SealingKey } from '../../storage/wal/envelope.ts'
 import { fetchLogFile } from '../../storage/wal/fetch.ts'
+import { signerOf } from '../../storage/wal/header.ts'
 import { logFileKey, streamKey } from '../../storage/wal/layout.ts'
 import { beginStream, pushLogFile } from '../../storage/wal/push.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
@@ -36,7 +37,7 @@ const push = async (
 ) => {
   const file = { ...stream, name: as, content }
   await beginStream(destination, stream, by, options)
-  return await pushLogFile(destination, file, await enveloped(file, by, key), options)
+  return await pushLogFile(destination, file, await enveloped(file, signerOf(by), key), options)
 }
 const fetch = (destination: Destination, as = name, reader = clear, patienceSeconds = 5) =>
   fetchLogFile(destination, { ...stream, name: as }, reader, { patienceSeconds })
@@ -182,7 +183,7 @@ describe('an archive in a directory', () => {
       const foreign = newArchiver()
       await destination.remove(key)
       const file = { ...stream, name, content: segmentOf(name) }
-      await destination.put(key, await enveloped(file, foreign, null))
+      await destination.put(key, await enveloped(file, signerOf(foreign), null))
       await failing('wal.forged', fetch(destination))
       await failing('wal.forged', push(destination, file.content))
     }))

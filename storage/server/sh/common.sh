@@ -51,12 +51,19 @@ hf_up() {
 
 # hf_make FOLDER: with all above it, below the root.
 hf_make() {
-  [ -d "./$1" ] && return
-  hf_said=$(mkdir -p "./$1" 2>&1) && return
-  case $hf_said in
-  *'File exists'*) hf_fail "$hf_said: Not a directory" ;;
-  esac
-  hf_fail "$hf_said"
+  hf_makes=0
+  until [ -d "./$1" ] || hf_said=$(mkdir -p "./$1" 2>&1); do
+    hf_makes=$((hf_makes + 1))
+    case $hf_said in
+    *'File exists'*)
+      # Another mkdir of the same moment, unless it is a file.
+      if [ "$hf_makes" -ge 3 ]; then hf_fail "$hf_said: Not a directory"; fi
+      ;;
+    # Somebody who prunes empty directories took one of them away again in between.
+    *'No such file'*) if [ "$hf_makes" -ge 100 ]; then hf_fail "$hf_said"; fi ;;
+    *) hf_fail "$hf_said" ;;
+    esac
+  done
 }
 
 hf_make_scratch() {
