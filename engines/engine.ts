@@ -3,9 +3,14 @@
  * unit-tested and executed byte for byte as it is. Engines know neither Temporal nor HTTP nor each other.
  */
 import type { z } from 'zod'
+import type { ArchivingFacts } from '../model/archiving.ts'
+import type { Canary } from '../model/canary.ts'
 import type { HoldfastError } from '../model/errors.ts'
 import type { Manifest } from '../model/manifest.ts'
+import type { Image, RecoveryOrder } from '../model/records.ts'
+import type { Replayed } from '../model/replayed.ts'
 import type {
+  Allowance,
   BackupType,
   CheckResult,
   DestinationKind,
@@ -139,16 +144,24 @@ export interface RestoreTarget {
   database: string
   /** Who is there under that name, and is to be replaced: the plan gets a `swap`. */
   replaces?: ExistingTarget
+  /** What of it would be refused otherwise. */
+  allow?: readonly Allowance[]
   /** Random, minted with the plan: temporary names carry it, so that cleaning up can never meet somebody else's. */
   token: string
   jobs: number
   /** Leave owners and grants out. */
   noOwner: boolean
+  /** The log is to be replayed over it: the plan gets a `replay`. */
+  recovery?: RecoveryOrder
   /** What the backup needs, oldest first: a full one, and what was made against it. Absent: nothing. */
   parents?: readonly Manifest[]
 }
 
 export interface RestorePlan {
+  /** After `steps`, of a recovery: brings the copy to its target. Detached; taken up again where a run of it was killed. */
+  replay?: Step
+  /** After the proofs, of a recovery that is for one database: the copy as a server on a socket of its own. Detached; `done` once it answers. */
+  serve?: Step
   /** Brings the data to a temporary place that carries the token; `proofs` run after the last of them. */
   steps: Step[]
   /** After the proofs: gives the restored database its final name, atomically; each has a `done` check. Empty with a swap. */
@@ -159,6 +172,20 @@ export interface RestorePlan {
   destroys: string[]
   /** Runs when the restore is given up, after the swap was rolled back; removes only what carries our token. */
   undo: Command[]
+}
+
+/** How a `replay` is followed and read. */
+export interface Recovery {
+  /** What a logical connection to the copy is made of, where it is served by a socket in this directory. */
+  served(manifest: Manifest, socket: string, database: string): { settings: Json; serverIdentity: string }
+  /** Paths on the host: what the server said last, and what is there once it has ended well. */
+  files(target: RestoreTarget): { progress: string; result: string }
+  /** Bytes of the log since the base backup began, and where that is. */
+  soFar(order: RecoveryOrder, line: string): { bytes: number; note: string } | undefined
+  /** Throws `restore.proof-failed` where it is not what the target names. */
+  read(order: RecoveryOrder, result: string): Replayed
+  /** What its failure means; undefined: what the engine says of it. */
+  explain(result: CommandResult, order: RecoveryOrder): HoldfastError | undefined
 }
 
 /** What is there under a target's name. */
@@ -203,11 +230,105 @@ export interface Probe<Answer> {
   read(outputs: Record<string, CommandResult>): Answer
 }
 
+export interface RestorePoint {
+  systemIdentifier: string
+  timeline: number
+  lsn: string
+  /** By the server's clock. */
+  createdAt: string
+}
+
+/** What a server says of its archiving; the engine's own. */
+export type ArchivingState = Record<string, Json>
+
+export interface ArchivingRequest {
+  /** Of the machine of the server: the launcher, and the file that says where its log goes; null: where it is by itself. */
+  program: string
+  config: string | null
+  /** After which a segment is ended that is not full; null: only if there is no such time yet. */
+  timeoutSeconds: number | null
+  /** Another archiver is replaced. */
+  replace: boolean
+}
+
+export interface SettingChange {
+  name: string
+  to: string
+  /** It takes effect with the next start of the server. */
+  restart: boolean
+  /** What is set when it is taken back; null: nothing, as before. */
+  former: string | null
+}
+
+export interface ArchivingPlan {
+  systemIdentifier: string
+  /** Empty: all is as it should be. */
+  changes: SettingChange[]
+  /** In words, what ends with it. */
+  destroys: string[]
+  warnings: string[]
+  /** Asserts that it is the server of the plan. May be run again. */
+  set: Command
+  /** Takes back what is still as it was set. May be run again, and where nothing was set. */
+  takeBack: Command
+}
+
+/** How far a server's archiver is; `segment` was ended just now. */
+export interface ArchivedSoFar {
+  segment: string | null
+  lastArchived: string | null
+  archived: number
+  failed: number
+  lastFailed: string | null
+}
+
+/** How a server is made to hand over its log, and how one sees that it does. */
+export interface LogArchiving<Connection = unknown> {
+  /** How it archives just now. Read-only. */
+  now(connection: string, settings: Connection): Probe<ArchivingFacts>
+  /** What a DBA should hear of it. */
+  checks(facts: ArchivingFacts): CheckResult[]
+  /** What is set, and whether this role may change it. Read-only. */
+  state(connection: string, settings: Connection): Probe<ArchivingState>
+  /** Throws `wal.other-archiver`, `wal.refused`, `database.privilege`. */
+  plan(
+    connection: string,
+    settings: Connection,
+    request: ArchivingRequest,
+    state: ArchivingState,
+  ): ArchivingPlan
+  /** Names of changes that do not have their effect yet. */
+  notInEffect(connection: string, settings: Connection, changes: readonly SettingChange[]): Probe<string[]>
+  /** Ends the segment that is written. */
+  endSegment(connection: string, settings: Connection): Probe<ArchivedSoFar>
+  soFar(connection: string, settings: Connection): Probe<ArchivedSoFar>
+  /** Of what `takeBack` printed: changes that have taken effect, and go with the next restart only. */
+  leftBy(result: CommandResult, connection: string): string[]
+}
+
 export interface CommandResult {
   /** Exit code of each stage; 128+n for a signal; 127 for a program that is not there. */
   exits: number[]
   stdout: string
   stderrTail: string
+}
+
+/** What a drill asks of a copy besides its proofs. */
+export interface Examination {
+  /** Run in this order, read-only where the server lets us say so; the first error ends the asking. */
+  queries: readonly { name: string; sql: string; expect: string }[]
+  /** Counts the rows of every table, and has the server look into its own structures. */
+  thorough: boolean
+  /** Looks for what was written before the backup. */
+  canary: boolean
+}
+
+export interface Examined {
+  checks: CheckResult[]
+  /** `expected`: as the manifest has it, which may be an estimate; null: it says nothing of that table. */
+  rows: { table: string; rows: number; expected: number | null }[]
+  /** null: not looked for, or there is none of that connection. */
+  canary: Canary | null
 }
 
 /** A program that has to be on the machine that runs it. */
@@ -249,9 +370,24 @@ export interface Engine<Connection = unknown> {
   probe(connection: string, settings: Connection, method?: MethodName): Probe<ServerFacts>
   /**
    * Like `probe`, for the server a restore writes to: it answers although the connection's own database (file) is gone. A method
-   * that restores without a server asks the host alone: the identity is '' then, and nobody compares it.
+   * that restores without a server asks the host alone: the identity is '' then, and nobody compares it. `image`: its programs are
+   * in a container image, and so are those of the plan that is made from these facts; see `Method.fromImages`.
    */
-  probeTarget(connection: string, settings: Connection, method?: MethodName): Probe<ServerFacts>
+  probeTarget(
+    connection: string,
+    settings: Connection,
+    method?: MethodName,
+    image?: Image,
+  ): Probe<ServerFacts>
+  /** Names a place in the server's log, to recover to. Changes nothing else. Absent: there is no such thing. */
+  restorePoint?(connection: string, settings: Connection, name: string): Probe<RestorePoint>
+  /** Absent: there is no log to archive. */
+  readonly archiving?: LogArchiving<Connection>
+  /**
+   * Leaves a row of ours in the connection's database, in place of the one before it: a copy in which it is found is as fresh as
+   * that. Waits for nobody's lock for long. Prints where the server's log was then, where it has one.
+   */
+  writeCanary(connection: string, settings: Connection, canary: Omit<Canary, 'lsn'>): Command
   /**
    * SQL of the operator's through the engine's own client, with the connection's credentials; ends at the first error.
    * `own`: the connection's database; `server`: where that may not exist; or a database by its name (path).
@@ -278,6 +414,8 @@ export interface Method<Connection = unknown> {
   readonly consistency: 'snapshot' | 'point-in-time' | 'fuzzy'
   readonly storage: 'artifacts' | 'native'
   readonly swap: 'rename' | 'directory' | 'in-place' | 'none'
+  /** A copy that is thrown away can be started by programs out of a container image. */
+  readonly fromImages?: true
   /** Readiness for a backup, from facts alone. */
   checks(settings: Connection, request: BackupRequest, facts: ServerFacts): CheckResult[]
   planBackup(settings: Connection, request: BackupRequest, facts: ServerFacts): BackupPlan
@@ -286,7 +424,12 @@ export interface Method<Connection = unknown> {
   /** What only the finished tool knows, from what each step said on standard error; goes into the manifest's facts. */
   collect?(said: Readonly<Record<StepId, string>>): Record<string, Json>
   /** Who is there under the name that a restore is to write; undefined: nobody. Read-only. */
-  existing(settings: Connection, connection: string, database: string): Probe<ExistingTarget | undefined>
+  existing(
+    settings: Connection,
+    connection: string,
+    database: string,
+    allow?: readonly Allowance[],
+  ): Probe<ExistingTarget | undefined>
   /** `targetFacts` are `probeTarget` of the target's connection. Throws `restore.mismatch`. */
   planRestore(
     settings: Connection,
@@ -307,6 +450,16 @@ export interface Method<Connection = unknown> {
     place?: 'temporary' | 'swapped',
     targetFacts?: ServerFacts,
   ): Probe<CheckResult[]>
+  /** Asks the proven copy under its temporary name, as `proofs` does. What it makes there goes with the copy. */
+  examine(
+    settings: Connection,
+    target: RestoreTarget,
+    manifest: Manifest,
+    examination: Examination,
+    targetFacts: ServerFacts,
+  ): Probe<Examined>
+  /** Of a method whose backups can be recovered to a place in the server's log. */
+  readonly recovery?: Recovery
   /** It restores a directory with the host's own programs and asks no server: a URL that stands for one where there is none. */
   readonly directoryUrl?: string
   /** Where the engine's own `nameBeside` is not meant: what a restored copy of this backup may be called. */

@@ -22,6 +22,7 @@ export function hostAt(place: Place): Host {
       start: (job, command, startOptions) => jobs.start(place, job, command, startOptions),
       status: job => jobs.status(place, job),
       stop: (job, fence) => jobs.stop(place, job, fence),
+      forget: job => jobs.forget(place, job),
     },
     stopOperation: operation => jobs.stopOperation(place, operation),
     async operations() {

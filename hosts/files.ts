@@ -171,6 +171,15 @@ export const localFiles: Host['files'] = {
         throw cause
       }
     }),
+  list: path =>
+    told('Listing', path, async () => {
+      try {
+        return await readdir(path)
+      } catch (cause) {
+        if (missing(cause)) return []
+        throw cause
+      }
+    }),
   size: path => told('Measuring', path, () => sizeOf(path)),
   read: (path, range) => readRange(path, range?.offset ?? 0, range?.length),
   write: (path, data) =>

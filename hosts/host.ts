@@ -89,6 +89,8 @@ export interface Host {
     status(job: JobId): Promise<DetachedJob>
     /** Stops the group if `fence` is the newest known; a zombie's stop is ignored. Resolves when the group is gone. */
     stop(job: JobId, fence: number): Promise<void>
+    /** Removes what is kept of a job that has ended. */
+    forget(job: JobId): Promise<void>
   }
   /** Stops every job of the operation that still lives (attached or detached), whoever started it. */
   stopOperation(operation: string): Promise<void>
@@ -100,6 +102,8 @@ export interface Host {
   readonly files: {
     /** undefined when it is not there. Paths are absolute. */
     stat(path: string): Promise<FileStat | undefined>
+    /** Names in a directory, in any order; none when it is not there. */
+    list(path: string): Promise<string[]>
     /** Bytes of a file or of all files below a directory. */
     size(path: string): Promise<number>
     read(path: string, range?: { offset: number; length?: number }): Readable

@@ -56,6 +56,10 @@ export async function stop(place: Place, job: JobId, fence: number): Promise<voi
   await ended(place, 'stop', jobDirectory(place, job), String(Math.trunc(fence)))
 }
 
+export async function forget(place: Place, job: JobId): Promise<void> {
+  await control(place, /^/, 'remove', jobDirectory(place, job))
+}
+
 export async function stopOperation(place: Place, operation: string): Promise<void> {
   await ended(place, 'stop-operation', operationDirectory(place, operation))
 }

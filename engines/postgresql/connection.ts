@@ -53,12 +53,20 @@ export const postgresqlConnection = z.strictObject({
     .optional(),
   /** Of physical backups of a standby: how many seconds it may be behind. */
   maxlag: z.int().min(0).max(864_000).optional(),
+  /** Of physical restores in place: who starts and stops the server. A unit, pg_ctl, or a program that is told `stop` and `start`. */
+  supervisor: z
+    .string()
+    .regex(
+      /^(pg_ctl|systemd:(?!-)[A-Za-z0-9:_.@\\-]{1,200}|\/[^\p{Cc}]{1,500})$/u,
+      'must be pg_ctl, systemd:UNIT, or the absolute path of a program',
+    )
+    .optional(),
 })
 export type PostgresqlConnection = z.infer<typeof postgresqlConnection>
 
 const parameters = [
   ...(['host', 'port', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'maintenance'] as const),
-  ...(['checkpoint', 'maxrate', 'maxlag'] as const),
+  ...(['checkpoint', 'maxrate', 'maxlag', 'supervisor'] as const),
 ] as const
 
 /** `postgres://user[:password]@host[:port]/database[?sslmode=…]`; a socket directory as `?host=/run/postgresql`. */
@@ -141,3 +149,7 @@ export function nameBeside(database: string, mark: string): string {
   while (Buffer.byteLength(`${base}_${mark}`) > 63) base = Array.from(base).slice(0, -1).join('')
   return `${base}_${mark}`
 }
+
+/** On the connection's host. */
+export const isHere = ({ host }: PostgresqlConnection): boolean =>
+  host.startsWith('/') || /^(localhost|127(\.\d+){3}|::1)$/i.test(host)

@@ -3,10 +3,10 @@ import { z } from 'zod'
 import { HoldfastError } from '../../model/errors.ts'
 import type { CheckResult } from '../../model/types.ts'
 import type { Command, CommandResult, ExistingTarget, Probe, RestoreTarget } from '../engine.ts'
+import { answer } from './answer.ts'
 import { literal, psql } from './client.ts'
 import type { PostgresqlConnection } from './connection.ts'
 import { serverFacts, serverSql } from './facts.ts'
-import { answer } from './probe.ts'
 import { dropKeptSql, obstacles } from './swap.ts'
 
 export const existingFacts = z.object({

@@ -57,9 +57,25 @@ const rules: readonly {
     what: 'something came to be where the copy is to be',
   },
   {
+    code: 'pitr.not-started',
+    said: /pg_ctl: (could not start server|server did not start in time)/,
+    what: 'the server does not start',
+  },
+  {
+    code: 'tool.failed',
+    said: /holdfast: the container was not started/,
+    what: 'its container was not started',
+    hint: 'Try the image by hand on that host; the words of its engine are shown.',
+  },
+  {
     code: 'restore.proof-failed',
     said: /pg_verifybackup: error:/,
     what: 'what was unpacked is not what backup_manifest names',
+  },
+  {
+    code: 'restore.proof-failed',
+    said: /holdfast: the copy does not start/,
+    what: 'the copy does not start',
   },
   {
     code: 'backup.parent',
@@ -138,14 +154,17 @@ const rules: readonly {
 
 /** What our own statements refuse says its code itself. */
 const refusal =
-  /^.*ERROR: +(?:[0-9A-Z]{5}: )?holdfast (restore\.target-changed|restore\.swap-refused): (.*)$/m
+  /^(?:.*ERROR: +(?:[0-9A-Z]{5}: )?)?holdfast (restore\.(?:target-changed|swap-refused|not-started)|database\.(?:busy|changed)|wal\.other-archiver): (.*)$/m
 
 export function explain(result: CommandResult, step: StepWords): HoldfastError | undefined {
   const said = result.stderrTail
   const refused = refusal.exec(said)
   if (refused) {
-    const code = refused[1] as 'restore.target-changed' | 'restore.swap-refused'
-    return new HoldfastError(code, `${step.title}: ${refused[2]}.`)
+    const code = refused[1] as Parameters<typeof toolError>[0]
+    return new HoldfastError(
+      code,
+      `${step.title}: ${withoutSecrets(refused[2] ?? '').replace(/\.? *$/, '.')}`,
+    )
   }
   // The query that follows is longer than the last words that are quoted.
   const full = /ERROR: +(.*(No space left on device|Disk quota exceeded))/.exec(said)

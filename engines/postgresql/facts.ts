@@ -79,6 +79,11 @@ export const databaseFacts = z.object({
   unreadable: z.object({ total: z.int(), names: z.array(z.string()) }),
   rowSecurity: z.object({ total: z.int(), names: z.array(z.string()) }),
   subscriptions: z.int(),
+  /**
+   * Rows of every table (at most a thousand, the largest), as the server's statistics had them just before the backup; null: they
+   * say nothing of it.
+   */
+  rowEstimates: z.array(z.object({ table: z.string(), rows: z.int().nullable() })).default([]),
 })
 export const postgresqlFacts = z.object({ server: serverFacts, database: databaseFacts })
 export type PostgresqlFacts = z.infer<typeof postgresqlFacts>
@@ -121,6 +126,7 @@ const unknown: PostgresqlFacts = {
     unreadable: { total: 0, names: [] },
     rowSecurity: { total: 0, names: [] },
     subscriptions: 0,
+    rowEstimates: [],
   },
 }
 
@@ -207,6 +213,17 @@ const roles = `(SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM p
 const neededRoles = `(SELECT coalesce(json_agg(DISTINCT rolname), '[]') FROM pg_roles WHERE oid IN (
   SELECT unnest(polroles) FROM pg_policy UNION SELECT umuser FROM pg_user_mappings))`
 
+/** Whose rows are counted: `c` of pg_class, `n` of pg_namespace. */
+export const countedTables = `c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't'
+    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`
+
+/**
+ * Those that come back with the rows they had: not what is unlogged, not what is refreshed, and not what an extension fills by
+ * itself.
+ */
+const comparableTables = `c.relkind = 'r' AND c.relpersistence = 'p'
+    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')`
+
 /** One line of JSON about the database that is connected to. Works on 10 to 18: columns that came later are read as JSON. */
 export const databaseSql = `${preamble}SELECT json_build_object(
   'sizeBytes', pg_database_size(d.oid),
@@ -237,7 +254,12 @@ export const databaseSql = `${preamble}SELECT json_build_object(
   'lockableObjects', (SELECT count(*)::int FROM pg_class WHERE oid >= 16384 AND relkind IN ('r','p','v','m','S','f')),
   'unreadable', ${unreadable},
   'rowSecurity', ${rowSecurity},
-  'subscriptions', (SELECT count(subdbid)::int FROM pg_subscription WHERE subdbid = d.oid)
+  'subscriptions', (SELECT count(subdbid)::int FROM pg_subscription WHERE subdbid = d.oid),
+  'rowEstimates', (SELECT coalesce(json_agg(json_build_object('table', t.name, 'rows', t.rows) ORDER BY t.name), '[]') FROM (
+      SELECT n.nspname || '.' || c.relname AS name,
+        coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint END) AS rows
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${countedTables}
+        AND ${comparableTables} ORDER BY c.relpages DESC, c.oid LIMIT 1000) t)
 ) FROM pg_database d WHERE d.datname = current_database();
 `
 

@@ -1,6 +1,10 @@
 /** PostgreSQL: logical backups by pg_dump (custom format streamed, directory format staged), physical ones by pg_basebackup. docs/engines/postgresql.md. */
 import type { Engine } from '../engine.ts'
+import { planArchiving } from './archiving/enable.ts'
+import { archivedSoFar, endSegment, leftBy, notInEffect } from './archiving/proof.ts'
+import { archivingState } from './archiving/state.ts'
 import { checks, planBackup } from './backup.ts'
+import { writeCanary } from './canary.ts'
 import { psql, tools } from './client.ts'
 import {
   describe,
@@ -9,8 +13,10 @@ import {
   parsePostgresqlUrl,
   postgresqlConnection,
 } from './connection.ts'
+import { examine } from './examine.ts'
 import { dropKept, existing } from './existing.ts'
 import { explain } from './explain.ts'
+import { archivingChecks, archivingNow } from './physical/archiving.ts'
 import { physical } from './physical/index.ts'
 import { baseReader, manifestReader, tablespaceReader, walReader } from './physical/reading.ts'
 import { probe, probeTarget } from './probe.ts'
@@ -18,6 +24,7 @@ import { customReader } from './reading/custom.ts'
 import { directoryReader, tarReaders } from './reading/directory.ts'
 import { plainReader } from './reading/plain.ts'
 import { planRestore } from './restore.ts'
+import { restorePoint } from './restore-point.ts'
 import { proofs, targetChecks } from './target.ts'
 
 export const postgresql: Engine<PostgresqlConnection> = {
@@ -52,11 +59,24 @@ export const postgresql: Engine<PostgresqlConnection> = {
       planRestore,
       targetChecks,
       proofs,
+      examine,
     },
     physical,
   },
   probe,
   probeTarget,
+  restorePoint,
+  archiving: {
+    now: archivingNow,
+    checks: archivingChecks,
+    state: archivingState,
+    plan: planArchiving,
+    notInEffect,
+    endSegment,
+    soFar: archivedSoFar,
+    leftBy,
+  },
+  writeCanary,
   explain,
   statement: (connection, settings, sql, place) =>
     psql(

@@ -1,14 +1,15 @@
 /** Identity, version and shape of a PostgreSQL database, and of a server that a restore writes to. */
 import { HoldfastError } from '../../model/errors.ts'
-import type { Json, MethodName } from '../../model/types.ts'
+import type { Image } from '../../model/records.ts'
+import type { MethodName } from '../../model/types.ts'
 import type { Command, CommandResult, Probe, ServerFacts } from '../engine.ts'
+import { answer } from './answer.ts'
 import { psql } from './client.ts'
-import type { PostgresqlConnection } from './connection.ts'
-import { explain } from './explain.ts'
+import { isHere, type PostgresqlConnection } from './connection.ts'
 import { databaseFacts, databaseSql, serverFacts, serverSql, type TargetServerFacts } from './facts.ts'
-import { archivingFacts, archivingSql } from './physical/archiving.ts'
+import { archivingSql, readArchiving } from './physical/archiving.ts'
 import { clusterFacts, clusterSql } from './physical/facts.ts'
-import { probePrograms } from './physical/programs.ts'
+import { probePrograms } from './physical/probe.ts'
 
 const programs = { logical: ['pg_dump', 'pg_restore'], physical: ['pg_basebackup'] } as const
 const versionsOf = (method: MethodName): Record<string, Command> =>
@@ -42,8 +43,7 @@ export function probe(
       const cluster =
         outputs.cluster && clusterFacts.parse(answer(outputs.cluster, `reading the settings of ${place}`))
       const archiving =
-        outputs.archiving &&
-        archivingFacts.parse(answer(outputs.archiving, `asking ${place} how it archives`))
+        outputs.archiving && readArchiving(settings, outputs.archiving, `asking ${place} how it archives`)
       return {
         identity: identityOf(settings, server),
         version: server.version,
@@ -62,8 +62,9 @@ export function probeTarget(
   connection: string,
   settings: PostgresqlConnection,
   method: MethodName = 'logical',
+  image?: Image,
 ): Probe<ServerFacts> {
-  if (method === 'physical') return probePrograms(settings)
+  if (method === 'physical') return probePrograms(settings, image)
   return {
     commands: {
       ...versionsOf(method),
@@ -83,25 +84,6 @@ export function probeTarget(
     },
   }
 }
-
-/** What psql printed as one line of JSON, or the error that its failure means. */
-export function answer(result: CommandResult | undefined, doing: string): Record<string, Json> {
-  if (result?.exits.every(exit => exit === 0) && result.stdout.trim() !== '') {
-    return JSON.parse(result.stdout.trim()) as Record<string, Json>
-  }
-  const step = { title: doing.charAt(0).toUpperCase() + doing.slice(1) }
-  throw (
-    (result && explain(result, step)) ??
-    new HoldfastError(
-      'tool.failed',
-      `${step.title}: psql failed. ${result?.stderrTail.trim().slice(-600) ?? ''}`,
-    )
-  )
-}
-
-/** On the connection's host. */
-const isHere = ({ host }: PostgresqlConnection): boolean =>
-  host.startsWith('/') || /^(localhost|127(\.\d+){3}|::1)$/i.test(host)
 
 /** The forms of this machine's own address are one server. */
 function identityOf(settings: PostgresqlConnection, server: TargetServerFacts): string {

@@ -4,11 +4,12 @@ import { isForeignId } from '../../model/foreign.ts'
 import type { Manifest } from '../../model/manifest.ts'
 import type { CheckResult } from '../../model/types.ts'
 import type { Probe, RestoreTarget } from '../engine.ts'
+import { answer } from './answer.ts'
 import { psql } from './client.ts'
 import { databaseProblem, type PostgresqlConnection } from './connection.ts'
 import { askExisting, replaceable } from './existing.ts'
 import { countsSql, factsOf, type ObjectCounts, objectKinds, readCounts, targetSql } from './facts.ts'
-import { answer, majorOf, versionOf } from './probe.ts'
+import { majorOf, versionOf } from './probe.ts'
 import { temporaryName } from './restore.ts'
 
 const targetAnswer = z.object({

@@ -2,7 +2,9 @@
 import { join, parse } from 'node:path'
 import type { Engine, Method } from '../engine.ts'
 import { checks, planCopy, planDump } from './backup.ts'
+import { writeCanary } from './canary.ts'
 import { parseSqliteUrl, type SqliteConnection, sqliteConnection } from './connection.ts'
+import { examine } from './examine.ts'
 import { explain } from './explain.ts'
 import { probe, probeTarget } from './probe.ts'
 import { readers } from './reading.ts'
@@ -22,6 +24,7 @@ const common = {
   planRestore: (_settings, target, manifest, targetFacts) => planRestore(target, manifest, targetFacts),
   targetChecks: (_settings, target, manifest) => targetChecks(target, manifest),
   proofs: (_settings, target, manifest, place) => proofs(target, manifest, place),
+  examine: (_settings, target, manifest, examination) => examine(target, manifest, examination),
   dropKept,
 } as const satisfies Partial<Method<SqliteConnection>>
 
@@ -65,6 +68,7 @@ export const sqlite: Engine<SqliteConnection> = {
   probe,
   probeTarget,
   explain,
+  writeCanary,
   statement: (_connection, settings, sql, place) =>
     writingShell(typeof place === 'string' ? settings.path : place.database, sql),
 }

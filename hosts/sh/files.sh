@@ -34,6 +34,10 @@ stat)
   hf_seen "$1" '%s %Y %d:%i %F'
   printf '%s\n' "$hf_text"
   ;;
+list)
+  hf_seen "$1" %F
+  ls -A -- "$1"
+  ;;
 size)
   # A directory that a tool is writing to: files come and go.
   find "$1" -type f -exec stat -c %s -- {} + 2>/dev/null | {

@@ -77,6 +77,10 @@ export function remoteFiles(remote: Remote, stagingRoot: string): Host['files'] 
       const { exit, stdout } = await ask('Looking at', path, ['stat', path], { allow: gone })
       return exit === gone ? undefined : statOf(stdout.toString('utf8'))
     },
+    async list(path) {
+      const { exit, stdout } = await ask('Listing', path, ['list', path], { allow: gone })
+      return exit === gone ? [] : stdout.toString('utf8').split('\n').slice(0, -1)
+    },
     size: path => number('Measuring', path, ['size', path]),
     read(path, range) {
       const { offset, length } = { offset: 0, ...range }

@@ -2,34 +2,29 @@
  * What a server says of archiving its log, and what a DBA should hear of it before the disk is full. Asked with a role's own rights:
  * how far archiving is behind is told by the last file that was archived and the one that is written.
  */
-import { z } from 'zod'
+import {
+  type ArchivingFacts,
+  archiverNames,
+  archivingFacts,
+  usualBacklog,
+  waitingSegments,
+} from '../../../model/archiving.ts'
 import type { CheckResult } from '../../../model/types.ts'
-import { logFileOf, segmentNumber } from '../../../model/wal.ts'
-
-export const archivingFacts = z.object({
-  mode: z.string(),
-  /** Who archives. The command itself may hold a secret and stays on the server. */
-  by: z.enum(['holdfast', 'pgbackrest', 'other', 'nobody']),
-  timeoutSeconds: z.int(),
-  /** Settings that were changed and wait for a restart. */
-  pendingRestart: z.array(z.string()),
-  segmentBytes: z.int(),
-  /** The segment that is written; null on a standby. */
-  current: z.string().nullable(),
-  lastArchived: z.string().nullable(),
-  /** Since nothing was archived, if the last try failed. */
-  failingSeconds: z.int().nullable(),
-})
-export type ArchivingFacts = z.infer<typeof archivingFacts>
+import type { CommandResult, Probe } from '../../engine.ts'
+import { answer } from '../answer.ts'
+import { archiverSql } from '../archiving/state.ts'
+import { psql } from '../client.ts'
+import { isHere, type PostgresqlConnection } from '../connection.ts'
 
 const setting = (name: string) => `(SELECT setting FROM pg_settings WHERE name = '${name}')`
 
 /** One line of JSON. */
 export const archivingSql = `SET search_path = pg_catalog;
+SELECT CASE WHEN has_function_privilege('pg_ls_waldir()', 'EXECUTE')
+  THEN '(SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir())' ELSE 'NULL' END AS kept \\gset
 SELECT json_build_object(
   'mode', current_setting('archive_mode'),
-  'by', CASE WHEN program ~ 'pgbackrest' THEN 'pgbackrest' WHEN program ~ 'holdfast\\S* +wal +push' THEN 'holdfast'
-      WHEN program IN ('', '(disabled)') THEN 'nobody' ELSE 'other' END,
+  'by', CASE WHEN program = '(disabled)' THEN 'nobody' ELSE ${archiverSql('program')} END,
   'timeoutSeconds', coalesce(${setting('archive_timeout')}::int, 0),
   'pendingRestart', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
       WHERE pending_restart AND name IN ('archive_mode', 'wal_level', 'max_wal_senders', 'max_replication_slots')),
@@ -37,14 +32,30 @@ SELECT json_build_object(
   'current', CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END,
   'lastArchived', last_archived_wal,
   'failingSeconds', CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity')
-      THEN greatest(0, extract(epoch FROM now() - coalesce(last_archived_time, last_failed_time)))::int END
+      THEN greatest(0, extract(epoch FROM now() - coalesce(last_archived_time, last_failed_time)))::int END,
+  'failed', failed_count,
+  'walBytes', :kept,
+  'maxWalBytes', ${setting('max_wal_size')}::bigint << 20,
+  'dataDirectory', ${setting('data_directory')}
 ) FROM pg_stat_archiver, (SELECT coalesce(${setting('archive_command')}, '') || coalesce(${setting('archive_library')}, '') AS program) AS told;
 `
 
-const enable = 'docs/log-archiving.md says how; archive_mode and wal_level need a restart of the server.'
-/** Segments that wait without anybody being told: a burst of writing is no trouble. */
-const usualBacklog = 16
+export const archivingNow = (connection: string, settings: PostgresqlConnection): Probe<ArchivingFacts> => ({
+  commands: { archiving: psql(connection, settings, settings.maintenanceDatabase, archivingSql) },
+  read: ({ archiving }) => readArchiving(settings, archiving, `asking ${connection} how it archives`),
+})
 
+export function readArchiving(
+  settings: PostgresqlConnection,
+  said: CommandResult | undefined,
+  doing: string,
+): ArchivingFacts {
+  const facts = archivingFacts.parse(answer(said, doing))
+  return isHere(settings) ? facts : { ...facts, dataDirectory: null }
+}
+
+const enable =
+  '`holdfast pitr enable` sets what it needs; archive_mode and wal_level need a restart of the server.'
 export function archivingChecks(facts: ArchivingFacts): CheckResult[] {
   const base = { id: 'postgresql.archiving', title: 'The log is archived' }
   const warn = (detail: string, hint: string): CheckResult[] => [{ ...base, answer: 'warn', detail, hint }]
@@ -60,17 +71,13 @@ export function archivingChecks(facts: ArchivingFacts): CheckResult[] {
       "Set archive_command = 'holdfast wal push %p'; a reload is enough.",
     )
   }
-  const who = {
-    holdfast: 'By Holdfast',
-    pgbackrest: 'By pgBackRest, which is left in charge',
-    other: 'By another program',
-  }
+  const left = facts.by === 'holdfast' ? '' : ', which is left in charge'
   const timeout =
     facts.timeoutSeconds === 0 ? ' archive_timeout is 0: a quiet server may keep hours to itself.' : ''
   const archived: CheckResult = {
     ...base,
     answer: timeout === '' ? 'pass' : 'warn',
-    detail: `${who[facts.by]}.${timeout}`,
+    detail: `By ${archiverNames[facts.by]}${left}.${timeout}`,
     ...(timeout === '' ? {} : { hint: 'Set archive_timeout = 60s; a reload is enough.' }),
   }
   return [archived, ...lag(facts)]
@@ -105,13 +112,4 @@ function lag(facts: ArchivingFacts): CheckResult[] {
     ]
   }
   return [{ ...base, answer: 'pass', detail: `${words}.` }]
-}
-
-/** Finished and not archived; undefined: nobody can say. */
-function waitingSegments({ current, lastArchived, segmentBytes }: ArchivingFacts): number | undefined {
-  const last = lastArchived === null ? undefined : logFileOf(lastArchived)
-  if (current === null || last === undefined || last.kind === 'history') return undefined
-  const now = segmentNumber(current, segmentBytes)
-  const then = segmentNumber(last.segment, segmentBytes)
-  return now === undefined || then === undefined ? undefined : Math.max(0, Number(now - then) - 1)
 }

@@ -1,11 +1,13 @@
 /** Backups of a whole PostgreSQL server by pg_basebackup, and whether they would work. docs/engines/postgresql.md, Physical. */
+
+import { archivingFacts } from '../../../model/archiving.ts'
 import type { CheckResult, Json } from '../../../model/types.ts'
 import type { ArtifactSpec, BackupPlan, BackupRequest, ServerFacts, Step } from '../../engine.ts'
 import { tool } from '../client.ts'
 import type { PostgresqlConnection } from '../connection.ts'
 import { postgresqlFacts } from '../facts.ts'
 import { majorOf } from '../probe.ts'
-import { archivingChecks, archivingFacts } from './archiving.ts'
+import { archivingChecks } from './archiving.ts'
 import { backupPositions, type ClusterFacts, clusterFacts } from './facts.ts'
 import { expectParent, incremental, incrementalChecks } from './incremental.ts'
 
@@ -32,7 +34,7 @@ export function planBackup(
         ...['-X', isStaged ? 'stream' : 'fetch'],
         ...['-c', settings.checkpoint ?? 'fast'],
         ...['-l', `holdfast ${request.connection}`],
-        '--manifest-checksums=SHA256',
+        '--manifest-checksums=CRC32C',
         ...(settings.maxrate === undefined ? [] : ['-r', settings.maxrate]),
         ...(against?.arguments ?? []),
         ...['-v', '-w'],

@@ -23,6 +23,8 @@ export const clusterFacts = z.object({
   pageChecksums: z.boolean(),
   /** Of a standby: 0 while it has replayed all that it received and is receiving; null where nobody knows. */
   standbyLagSeconds: z.int().nullable(),
+  /** When it was asked, by its own clock: milliseconds since 1970. */
+  clockMs: z.int(),
   /** null where the role may not read them. Outside of the data directory they are not in the backup. */
   dataDirectory: z.string().nullable(),
   configFiles: z.array(z.string()),
@@ -62,6 +64,7 @@ SELECT json_build_object(
   'walSegmentBytes', ${number('wal_segment_size')},
   'summarizeWal', coalesce(${text('summarize_wal')} = 'on', false),
   'pageChecksums', current_setting('data_checksums') = 'on',
+  'clockMs', (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
   'standbyLagSeconds', CASE WHEN NOT pg_is_in_recovery() THEN 0
       WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) THEN 0
       WHEN pg_last_xact_replay_timestamp() IS NOT NULL

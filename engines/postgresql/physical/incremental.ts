@@ -97,12 +97,5 @@ export function incrementalChecks(cluster: ClusterFacts, versionNum: number): Ch
       'ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf(); then a full backup.',
     )
   }
-  if (cluster.tablespaces.length > 0) {
-    return fail(
-      'backup.parent',
-      `There are tablespaces (${cluster.tablespaces.map(({ name }) => name).join(', ')}): putting such a chain together is not there yet.`,
-      'Take full backups of this server.',
-    )
-  }
   return [{ ...base, answer: 'pass', detail: 'summarize_wal is on.' }]
 }

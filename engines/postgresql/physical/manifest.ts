@@ -2,11 +2,12 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { malformed } from '../../reading.ts'
+import { type Algorithm, algorithmOf } from './digest.ts'
 
 export interface ManifestFile {
   bytes: number
-  /** Name for node:crypto; undefined: none, or one that is not looked at (CRC32C). */
-  algorithm: string | undefined
+  /** undefined: it has none. */
+  algorithm: Algorithm | undefined
   checksum: string
 }
 
@@ -44,13 +45,6 @@ const schema = z.object({
   'Manifest-Checksum': z.string(),
 })
 
-const hashes: Record<string, string> = {
-  SHA224: 'sha224',
-  SHA256: 'sha256',
-  SHA384: 'sha384',
-  SHA512: 'sha512',
-}
-
 /** Throws `artifact.malformed`, also where its own checksum does not hold. */
 export function readManifest(bytes: Buffer): BackupManifest {
   const bad = (what: string) => malformed(what, { member: manifestName })
@@ -77,7 +71,7 @@ export function readManifest(bytes: Buffer): BackupManifest {
       throw bad(`backup_manifest names ${path ?? 'a file'} twice or not at all`)
     files.set(path, {
       bytes: file.Size,
-      algorithm: hashes[file['Checksum-Algorithm'] ?? ''],
+      algorithm: algorithmOf(file['Checksum-Algorithm'] ?? ''),
       checksum: (file.Checksum ?? '').toLowerCase(),
     })
   }

@@ -1,14 +1,24 @@
 /** The server's own programs on a host: a physical restore needs them, and no server. */
 import { z } from 'zod'
-import { HoldfastError } from '../../../model/errors.ts'
-import type { Command, Probe, ServerFacts } from '../../engine.ts'
-import type { PostgresqlConnection } from '../connection.ts'
+import type { Command } from '../../engine.ts'
 
 export const programFacts = z.object({
   /** Tools that run as root act as this user and group: no PostgreSQL runs as root. null: as they are. */
   actAs: z.object({ user: z.int().positive(), group: z.int() }).nullable(),
   /** Directories with `postgres` in them. */
   servers: z.array(z.object({ directory: z.string(), version: z.string() })),
+  /** Those are directories of this image. */
+  container: z
+    .object({
+      engine: z.enum(['docker', 'podman']),
+      /** Its id. */
+      image: z.string(),
+      /** Ids of user and group, as in `999:999`. */
+      user: z.string(),
+      /** Whoever the tools run as has the same id within: an ordinary user's containers map it otherwise. */
+      keepsIds: z.boolean(),
+    })
+    .nullable(),
 })
 export type ProgramFacts = z.infer<typeof programFacts>
 
@@ -22,17 +32,30 @@ export const script = (text: string, ...args: string[]): Command => ({
   ],
 })
 
-const lookForServers = `id -u
-id -u postgres 2>/dev/null || echo -
-id -g postgres 2>/dev/null || echo -
-for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* /usr/local/pgsql/bin /opt/homebrew/opt/postgresql@*/bin; do
-  [ -x "$d/postgres" ] && printf '%s\\t%s\\n' "$d" "$("$d/postgres" --version)"
-done
-IFS=:
-for d in $PATH; do
-  [ -x "$d/postgres" ] && [ -x "$d/pg_controldata" ] && printf '%s\\t%s\\n' "$d" "$("$d/postgres" --version)"
-done
-exit 0`
+/**
+ * Arguments of `postgres` in a script, wherever a copy is started before it was handed over: nobody's configuration but that in
+ * `$run`, no TCP, no archiving, no slot, no worker that would reach out, no library. One place, so that no copy forgets one of them.
+ */
+export const isolated = [
+  '-c config_file="$run/postgresql.conf" -c hba_file="$run/hba.conf" -c ident_file="$run/ident.conf"',
+  '-c listen_addresses= -c unix_socket_directories="$run" -c unix_socket_permissions=0700 -c external_pid_file=',
+  '-c archive_mode=off -c primary_conninfo= -c primary_slot_name= -c max_wal_senders=0',
+  '-c max_logical_replication_workers=0 -c autovacuum=off -c ssl=off -c jit=off',
+  '-c shared_preload_libraries= -c session_preload_libraries= -c local_preload_libraries=',
+  '-c logging_collector=off -c log_destination=stderr',
+].join(' ')
+
+/** Before a script: `isolated SETTING… &` is that server of `$data`, and `$!` its process. */
+export const isolatedServer = `isolated() {
+  # A server that begins to recover sends all its files to disk: here not one by one. From version 14 on.
+  syncfs=
+  case $(uname)/$("$bin/postgres" -V) in
+    *' 13'[.a-z]*) ;;
+    Linux/*) syncfs='-c recovery_init_sync_method=syncfs' ;;
+  esac
+  exec "$bin/postgres" -D "$data" -p 5432 ${isolated} $syncfs "$@"
+}
+`
 
 /** From another directory than the staging of root, which that user may not enter. */
 export function asOwner({ actAs }: ProgramFacts, command: Command): Command {
@@ -44,42 +67,4 @@ export function asOwner({ actAs }: ProgramFacts, command: Command): Command {
     ...['sh', '-c', 'cd / && umask 077 && exec "$@"', 'sh'],
   ] as const
   return { ...command, stages: [{ ...first, argv: [...prefix, ...first.argv] }, ...rest] }
-}
-
-/** Its identity is not asked for: the server may be what was lost. */
-export function probePrograms(settings: PostgresqlConnection): Probe<ServerFacts> {
-  return {
-    commands: { programs: script(lookForServers) },
-    read({ programs }) {
-      const [user, owner, group, ...lines] = (programs?.stdout ?? '').split('\n')
-      if (programs?.exits.some(exit => exit !== 0) !== false || !/^\d+$/.test(user ?? '')) {
-        throw new HoldfastError(
-          'tool.failed',
-          `Looking for PostgreSQL's programs on this host failed. ${programs?.stderrTail.trim().slice(-600) ?? ''}`,
-        )
-      }
-      const servers = lines.flatMap(line => {
-        const [, directory, version] = /^([^\t]+)\t.*\(PostgreSQL\) (\d+\S*)/.exec(line) ?? []
-        return directory === undefined || version === undefined ? [] : [{ directory, version }]
-      })
-      const isRoot = user === '0'
-      if (isRoot && !(Number(owner) > 0)) {
-        throw new HoldfastError(
-          'restore.mismatch',
-          'The tools of this connection run as root, as whom PostgreSQL does not run, and there is no user postgres on their host.',
-          { hint: 'Restore through a host whose tools run as the owner of the server (runAs).' },
-        )
-      }
-      const actAs = isRoot ? { user: Number(owner), group: Number(group) } : null
-      const facts: ProgramFacts = { actAs, servers }
-      return {
-        identity: '',
-        version: servers[0]?.version ?? '',
-        database: settings.database,
-        sizeBytes: 0,
-        facts: { programs: facts },
-        tools: [],
-      }
-    },
-  }
 }

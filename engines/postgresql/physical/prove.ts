@@ -1,28 +1,60 @@
 /** Questions around a physical restore: may it be written there, and does the copy start and hold what was backed up? */
 import { dirname } from 'node:path'
 import { z } from 'zod'
+import { isErrorCode } from '../../../model/errors.ts'
 import type { Manifest } from '../../../model/manifest.ts'
 import type { CheckResult } from '../../../model/types.ts'
-import type { CommandResult, Probe, RestoreTarget } from '../../engine.ts'
-import { toolError } from '../../explain.ts'
+import type {
+  Command,
+  CommandResult,
+  Examination,
+  Examined,
+  ExistingTarget,
+  Probe,
+  RestoreTarget,
+} from '../../engine.ts'
+import { markLine } from '../../examining.ts'
+import { explainSignal, toolError } from '../../explain.ts'
+import { lastWords } from '../../tail.ts'
+import type { PostgresqlConnection } from '../connection.ts'
+import { examineSql, readExamined } from '../examine.ts'
 import { explain } from '../explain.ts'
 import { countsSql, factsOf, objectKinds, readCounts } from '../facts.ts'
+import { byPrograms } from './container.ts'
+import { existingFacts, lookCommand, replaceable, shellText } from './existing.ts'
 import { clusterOf } from './facts.ts'
-import { asOwner, type ProgramFacts, script } from './programs.ts'
-import { placesOf } from './restore.ts'
+import { asOwner, isolatedServer, type ProgramFacts, script } from './programs.ts'
+import { directoriesOf, placesOf } from './restore.ts'
 
-/** Three lines: entries of the target (`-`: not there), whether its parent can be written, free KiB there. */
-const lookAtTarget = `parent=$(dirname -- "$1")
+/** Arguments: the directory; user and group that write it, else those of postgres. Three lines: entries of the target (`-`: not there), whether its parent can be written, free KiB there. */
+const lookAtTarget = `parent=$(dirname -- "$1") user=\${2:-$(id -u postgres 2>/dev/null)} group=\${3:-$(id -g postgres 2>/dev/null)}
 if [ -e "$1" ]; then ls -A -- "$1" | wc -l; else echo -; fi
-own() { if [ "$(id -u)" = 0 ]; then setpriv --reuid="$(id -u postgres)" --regid="$(id -g postgres)" --init-groups "$@"; else "$@"; fi; }
+own() { if [ "$(id -u)" = 0 ]; then setpriv --reuid="$user" --regid="$group" --init-groups "$@"; else "$@"; fi; }
 if [ -d "$parent" ] && own test -w "$parent"; then echo yes; else echo no; fi
 df -Pk -- "$parent" 2>/dev/null | awk 'NR == 2 { print $4 }'`
 
-export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<CheckResult[]> {
+/** Gets the first log file as PostgreSQL will. Prints how the client ended, after what it said, and whose file it is. */
+const tryFetch = shellText('try-fetch')
+
+const ownerOf = ({ facts }: ExistingTarget): string[] => {
+  const { owner } = existingFacts.parse(facts)
+  return [String(owner.user), String(owner.group)]
+}
+
+export function targetChecks(
+  settings: PostgresqlConnection,
+  target: RestoreTarget,
+  manifest: Manifest,
+): Probe<CheckResult[]> {
   const { final } = placesOf(target)
+  const { replaces, recovery } = target
   return {
-    commands: { target: script(lookAtTarget, final) },
-    read({ target: said }) {
+    commands: {
+      target: script(lookAtTarget, final, ...(replaces ? ownerOf(replaces) : [])),
+      ...(replaces ? { existing: lookCommand(settings, final) } : {}),
+      ...(recovery ? { fetch: script(tryFetch, recovery.walConfig, recovery.firstFile) } : {}),
+    },
+    read({ target: said, existing, fetch }) {
       const [entries = '', writable = '', free = ''] = (said?.stdout ?? '').split('\n')
       const bytesOf = ({ artifacts }: Manifest) =>
         artifacts.reduce((sum, artifact) => sum + artifact.toolBytes, 0)
@@ -42,17 +74,22 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
         ok ? { id, title, answer: 'pass', detail: good } : { id, title, answer: 'fail', ...bad }
       const freeBytes = Number(free) * 1024
       return [
-        check(
-          'target.exists',
-          'Target is free',
-          entries.trim() === '-' || entries.trim() === '0',
-          `There is nothing in ${final}.`,
-          {
-            code: 'restore.target-exists',
-            detail: `${final} exists already and is not an empty directory.`,
-            hint: 'Name a directory that is not there.',
-          },
-        ),
+        ...(recovery ? [fetched(fetch, recovery.firstFile, factsOf(manifest).server.systemIdentifier)] : []),
+        ...(replaces
+          ? replaceable(settings, existing, final, { ...target, replaces })
+          : [
+              check(
+                'target.exists',
+                'Target is free',
+                entries.trim() === '-' || entries.trim() === '0',
+                `There is nothing in ${final}.`,
+                {
+                  code: 'restore.target-exists',
+                  detail: `${final} exists already and is not an empty directory.`,
+                  hint: 'Name a directory that is not there, or ask for it to be replaced: --overwrite-existing.',
+                },
+              ),
+            ]),
         check(
           'target.writable',
           'Target can be made',
@@ -79,61 +116,57 @@ export function targetChecks(target: RestoreTarget, manifest: Manifest): Probe<C
   }
 }
 
+/** 1 is an answer, too: the archive has no such file and none after it, and the base backup has it. */
+function fetched(result: CommandResult | undefined, file: string, systemIdentifier: string): CheckResult {
+  const said = result?.stdout ?? ''
+  const exit = /^exit (\d+)$/m.exec(said)?.[1]
+  const base = { id: 'target.log', title: 'The log can be fetched there' }
+  const server = /^server (\d+)$/m.exec(said)?.[1]
+  if (server !== undefined && systemIdentifier !== '' && server !== systemIdentifier) {
+    const detail = `The archive of that configuration is of server ${server}; backed up was ${systemIdentifier}.`
+    return {
+      ...base,
+      answer: 'fail',
+      code: 'wal.foreign',
+      detail,
+      hint: 'Name another one: --wal-config PATH.',
+    }
+  }
+  if (exit === '0' || exit === '1') {
+    const detail =
+      exit === '0' ? `${file} was fetched, and is whole.` : `The archive does not have ${file} yet.`
+    return { ...base, answer: 'pass', detail }
+  }
+  if (exit === '127') {
+    return {
+      ...base,
+      answer: 'fail',
+      code: 'host.tool-missing',
+      detail: '`holdfast` is not on the PATH of the tools of this host; PostgreSQL fetches its log by it.',
+      hint: 'Install it there (docs/log-archiving.md), or recover on another host.',
+    }
+  }
+  const [, code = '', detail = ''] = /^error ([a-z]+\.[a-z-]+): (.*)$/m.exec(said) ?? []
+  const hint = /^hint: (.*)$/m.exec(said)?.[1]
+  return {
+    ...base,
+    answer: 'fail',
+    code: isErrorCode(code) ? code : 'pitr.failed',
+    detail:
+      detail || `Fetching ${file} ended with ${exit ?? 'nothing'}: ${lastWords(result?.stderrTail || said)}`,
+    ...(hint === undefined ? {} : { hint }),
+  }
+}
+
 /**
  * Starts the copy in the foreground of this very process group, so that whoever ends the group ends it, too; asks; stops it. No
  * TCP, a socket in a directory of its own, nobody's configuration but ours, no workers that would reach out.
  * A server that is told to stop while it replays the WAL of its backup never starts again ("WAL ends before end of online
  * backup"): what it begins from is kept, and put back before another try.
- * Arguments: programs, data directory, bootstrap user, database, max_prepared_transactions, socket directory, kept files.
+ * Arguments: programs, data directory, bootstrap user, database, max_prepared_transactions, socket directory, kept files, and
+ * whether pg_amcheck is run.
  */
-const startAndAsk = `bin=$1 data=$2 user=$3 database=$4 prepared=$5 run=$6 kept=$7
-if [ -e "$kept.label" ]; then
-  cp -- "$kept.control" "$data/global/pg_control" && cp -- "$kept.label" "$data/backup_label" || exit 1
-elif [ -e "$data/backup_label" ]; then
-  cp -- "$data/global/pg_control" "$kept.control" && cp -- "$data/backup_label" "$kept.new" &&
-    sync -- "$kept.control" "$kept.new" && mv -- "$kept.new" "$kept.label" || exit 1
-fi
-rm -rf -- "$run"
-mkdir -m 0700 -- "$run" || exit 1
-trap 'rm -rf -- "$run"' EXIT
-printf 'local all all trust\\n' > "$run/hba.conf"
-: > "$run/postgresql.conf"
-: > "$run/ident.conf"
-"$bin/postgres" -D "$data" -p 5432 \\
-  -c config_file="$run/postgresql.conf" -c hba_file="$run/hba.conf" -c ident_file="$run/ident.conf" \\
-  -c listen_addresses= -c unix_socket_directories="$run" -c unix_socket_permissions=0700 -c external_pid_file= \\
-  -c archive_mode=off -c restore_command= -c primary_conninfo= -c primary_slot_name= \\
-  -c max_wal_senders=0 -c max_logical_replication_workers=0 -c autovacuum=off -c ssl=off -c jit=off \\
-  -c shared_preload_libraries= -c session_preload_libraries= -c local_preload_libraries= \\
-  -c max_prepared_transactions="$prepared" -c logging_collector=off -c log_destination=stderr \\
-  > "$run/log" 2>&1 < /dev/null &
-server=$!
-stop() { kill -INT "$server" 2>/dev/null; wait "$server"; }
-trap 'stop; exit 143' TERM INT HUP
-until "$bin/pg_isready" -q -h "$run" -p 5432 -U "$user" -d postgres; do
-  if ! kill -0 "$server" 2>/dev/null; then
-    echo 'holdfast: the copy does not start' >&2
-    tail -n 20 "$run/log" >&2
-    exit 3
-  fi
-  sleep 0.2
-done
-# A name that looks like a connection string is one as an argument, and only a name here.
-PGDATABASE=$database; export PGDATABASE
-"$bin/psql" -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$run" -p 5432 -U "$user" -f -
-asked=$?
-if [ "$asked" = 0 ] && [ -x "$bin/pg_amcheck" ]; then
-  echo amcheck
-  "$bin/pg_amcheck" -h "$run" -p 5432 -U "$user" -w --all > "$run/amcheck" 2>&1
-  echo "exit $?"
-  tail -n 20 "$run/amcheck"
-fi
-stop
-[ "$asked" = 0 ] || exit "$asked"
-rm -f -- "$kept.label"
-rm -f -- "$kept.control"
-echo controldata
-"$bin/pg_controldata" -D "$data"`
+const startAndAsk = isolatedServer + shellText('ask')
 
 const clusterAnswer = z.object({ databases: z.array(z.string()), systemIdentifier: z.string() })
 
@@ -144,27 +177,102 @@ ${countsSql}SELECT json_build_object(
 );
 `
 
+type Programs = ProgramFacts & { directory: string }
+type Place = 'temporary' | 'swapped'
+
+function asking(
+  target: RestoreTarget,
+  manifest: Manifest,
+  programs: Programs,
+  sql: string,
+  amcheck: 'yes' | 'no',
+  place: Place = 'temporary',
+): Command {
+  const places = placesOf(target)
+  const { temporary, final, mark, socket } = places
+  const data = place === 'swapped' ? final : temporary
+  const { server } = factsOf(manifest)
+  const run = script(
+    startAndAsk,
+    ...[programs.directory, data, clusterOf(manifest).bootstrapUser, manifest.server.database],
+    ...[String(server.maxPreparedTransactions), socket, `${data}/${mark}`, amcheck],
+  )
+  return byPrograms(programs, mark, directoriesOf(manifest, places), { ...run, input: sql })
+}
+
 export function proofs(
   target: RestoreTarget,
   manifest: Manifest,
-  programs: ProgramFacts & { directory: string },
+  programs: Programs,
+  place: Place = 'temporary',
 ): Probe<CheckResult[]> {
-  const { temporary, mark, socket } = placesOf(target)
-  const { server } = factsOf(manifest)
-  const cluster = clusterOf(manifest)
-  const run = script(
-    startAndAsk,
-    ...[programs.directory, temporary, cluster.bootstrapUser, manifest.server.database],
-    ...[String(server.maxPreparedTransactions), socket, `${temporary}/${mark}`],
-  )
+  const { recovery } = target
+  if (recovery && recovery.action !== 'promote') {
+    const { temporary, final } = placesOf(target)
+    return staysInRecovery(place === 'swapped' ? final : temporary, manifest, programs)
+  }
   return {
-    commands: { prove: asOwner(programs, { ...run, input: proofSql }) },
-    read: ({ prove }) => verdict(prove, manifest),
+    // A rename damages no page, and the server is down meanwhile.
+    commands: {
+      prove: asking(target, manifest, programs, proofSql, place === 'swapped' ? 'no' : 'yes', place),
+    },
+    read: ({ prove }) => verdict(prove, manifest, place, recovery !== undefined),
   }
 }
 
-function verdict(result: CommandResult | undefined, manifest: Manifest): CheckResult[] {
+/** Started once more, as it was for its proofs: those have run pg_amcheck. */
+export function examine(
+  target: RestoreTarget,
+  manifest: Manifest,
+  programs: Programs,
+  examination: Examination,
+): Probe<Examined> {
+  const sql = `${examineSql(examination, manifest, target.token)}\\echo ${markLine(target.token, 'end')}\n`
+  return {
+    commands: { examine: asking(target, manifest, programs, sql, 'no') },
+    read: ({ examine: result }) =>
+      readExamined(examination, target, manifest, result ?? { exits: [], stdout: '', stderrTail: '' }),
+  }
+}
+
+/** A copy that is to go no further until somebody says so is not started a second time: the log has more for it. */
+function staysInRecovery(directory: string, manifest: Manifest, programs: Programs): Probe<CheckResult[]> {
+  const run: Command = { stages: [{ argv: [`${programs.directory}/pg_controldata`, '-D', directory] }] }
+  return {
+    commands: { prove: asOwner(programs, run) },
+    read({ prove: said }) {
+      const { stdout = '' } = said ?? {}
+      return [
+        identity(/^Database system identifier: +(\d+)$/m.exec(stdout)?.[1] ?? 'nobody', manifest),
+        check(
+          'proof.stopped',
+          'Stopped at the target',
+          /^Database cluster state: +shut down in recovery$/m.test(stdout),
+          /^Minimum recovery ending location: +(\S+)$/m.exec(stdout)?.[1] ?? '',
+          'pg_controldata does not say that the copy was shut down in recovery.',
+        ),
+        {
+          id: 'proof.objects',
+          title: 'What is in it',
+          answer: 'warn',
+          detail: 'The copy was not asked: it stays in recovery.',
+          hint: 'Start it, and look; `holdfast pitr … --action promote` makes one that is proven.',
+        },
+      ]
+    },
+  }
+}
+
+/** `recovered`: what was made and dropped after the backup is no loss. */
+function verdict(
+  result: CommandResult | undefined,
+  manifest: Manifest,
+  place: Place,
+  recovered: boolean,
+): CheckResult[] {
   const step = { title: 'Starting the copy and asking it' }
+  const killed = result && explainSignal(result, step)
+  if (killed) throw killed
   if (!result?.exits.every(exit => exit === 0)) {
     if (result && /holdfast: the copy does not start/.test(result.stderrTail)) {
       throw toolError('restore.proof-failed', result, step, 'the copy does not start')
@@ -185,9 +293,9 @@ function verdict(result: CommandResult | undefined, manifest: Manifest): CheckRe
   const copy = clusterAnswer.parse(JSON.parse(about))
   return [
     identity(copy.systemIdentifier, manifest),
-    databases(copy.databases, manifest),
-    ...objects(counts, manifest),
-    structure(amcheck),
+    databases(copy.databases, manifest, recovered),
+    ...objects(counts, manifest, recovered),
+    ...(place === 'temporary' ? [structure(amcheck)] : []),
     stopped(rest),
   ]
 }
@@ -209,20 +317,20 @@ function identity(copy: string, manifest: Manifest): CheckResult {
 }
 
 /** The list is older than the end of the backup: one that was made or dropped while it ran is no loss. */
-function databases(copy: readonly string[], manifest: Manifest): CheckResult {
+function databases(copy: readonly string[], manifest: Manifest, recovered: boolean): CheckResult {
   const lost = clusterOf(manifest).databases.filter(name => !copy.includes(name))
   const base = { id: 'proof.databases', title: 'Databases' }
   if (lost.length === 0) return { ...base, answer: 'pass', detail: copy.join(', ') }
-  return lost.includes(manifest.server.database)
+  return lost.includes(manifest.server.database) && !recovered
     ? check(base.id, base.title, false, '', `The database ${manifest.server.database} is not in the copy.`)
     : {
         ...base,
         answer: 'warn',
-        detail: `Not in the copy: ${lost.join(', ')} (dropped while the backup ran?).`,
+        detail: `Not in the copy: ${lost.join(', ')} (dropped ${recovered ? 'after the base backup' : 'while the backup ran'}?).`,
       }
 }
 
-function objects(counts: string, manifest: Manifest): CheckResult[] {
+function objects(counts: string, manifest: Manifest, recovered: boolean): CheckResult[] {
   const before = factsOf(manifest).database.counts
   const after = readCounts(counts)
   const base = { id: 'proof.objects', title: `Objects of ${manifest.server.database}` }
@@ -230,7 +338,7 @@ function objects(counts: string, manifest: Manifest): CheckResult[] {
   const differing = objectKinds.filter(kind => before[kind] !== after[kind])
   const words = (kinds: readonly (typeof objectKinds)[number][]) =>
     kinds.map(kind => `${kind} ${before[kind]} → ${after[kind]}`).join(', ')
-  if (lost.length > 0) return [check(base.id, base.title, false, '', `Lost: ${words(lost)}.`)]
+  if (lost.length > 0 && !recovered) return [check(base.id, base.title, false, '', `Lost: ${words(lost)}.`)]
   if (differing.length > 0) {
     return [
       {

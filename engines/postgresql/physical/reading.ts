@@ -2,7 +2,6 @@
  * What pg_basebackup wrote, read to its last byte and held against `backup_manifest`: which lies beside, or, in a tar that was
  * streamed, is its last file. No staging, and no more memory than one hash per file.
  */
-import { createHash } from 'node:crypto'
 import {
   type Bytes,
   counted,
@@ -15,6 +14,7 @@ import {
   type Siblings,
 } from '../../reading.ts'
 import { claimsTar, membersOf } from '../../tar.ts'
+import { type Algorithm, digesting, usual } from './digest.ts'
 import {
   type BackupManifest,
   lsnText,
@@ -30,9 +30,7 @@ const walName = /^(?:pg_wal\/)?([0-9A-F]{24})$/
 /** A file of a tar. */
 interface Seen {
   bytes: number
-  /** undefined: it was not hashed. */
-  algorithm: string | undefined
-  digest: string
+  digests: ReadonlyMap<Algorithm, string>
 }
 
 /** Read against the manifest at once, or kept until it comes. */
@@ -146,15 +144,15 @@ async function readMember(member: Member, round: Round, prefix: string): Promise
   if (prefix === '' && name.startsWith('pg_wal/')) return
   const path = `${prefix}${name}`
   if (round.seen.has(path)) throw malformed('A file is there twice', { member: path })
-  const algorithm = round.manifest ? round.manifest.files.get(path)?.algorithm : 'sha256'
-  const hash = algorithm === undefined ? undefined : createHash(algorithm)
+  const named = round.manifest?.files.get(path)?.algorithm
+  const digest = digesting(round.manifest ? (named === undefined ? [] : [named]) : usual)
   let length = 0
   for await (const chunk of member.content) {
     if (path === 'global/pg_control' && length === 0) round.control = Buffer.from(chunk.subarray(0, 8))
     length += chunk.length
-    hash?.update(chunk)
+    digest.update(chunk)
   }
-  const seen = { bytes: length, algorithm, digest: hash?.digest('hex') ?? '' }
+  const seen = { bytes: length, digests: digest.ended() }
   round.seen.set(path, seen)
   round.bytes += length
   if (round.manifest) expectFile(round.manifest, path, seen)
@@ -166,9 +164,9 @@ function expectFile({ files }: BackupManifest, path: string, seen: Seen): void {
   if (named.bytes !== seen.bytes) {
     throw malformed(`It has ${seen.bytes} bytes, and ${named.bytes} in backup_manifest`, { member: path })
   }
-  // Another algorithm than ours, in a backup of somebody else: then the length has to do.
-  const isComparable = named.algorithm !== undefined && seen.algorithm === named.algorithm
-  if (isComparable && seen.digest !== named.checksum) {
+  // An unusual algorithm, in a backup of somebody else: then the length has to do.
+  const digest = named.algorithm && seen.digests.get(named.algorithm)
+  if (digest !== undefined && digest !== named.checksum) {
     throw malformed('Its bytes do not have the checksum that backup_manifest says', { member: path })
   }
 }

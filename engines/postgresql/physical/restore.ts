@@ -1,20 +1,25 @@
 /**
  * Restores of a whole server into a new data directory: unpacked under a temporary name, held against backup_manifest by
  * PostgreSQL's own tool, cut off from the server it came from, started once on a private socket to prove itself, stopped, and
- * only then named. Nothing that is there is touched: in the place of another directory it is not put.
+ * only then named, or put in the place of another directory (swap.ts).
  */
 
 import { basename, dirname } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../../model/errors.ts'
 import type { Manifest } from '../../../model/manifest.ts'
-import type { Probe, RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
+import type { RestorePlan, RestoreTarget, ServerFacts, Step } from '../../engine.ts'
 import { checkedToken } from '../../names.ts'
 import { one, step } from '../../steps.ts'
+import { factsOf } from '../facts.ts'
 import { majorOf } from '../probe.ts'
+import { byPrograms, expectMountable, removeContainers } from './container.ts'
+import { existingFacts } from './existing.ts'
 import { clusterOf } from './facts.ts'
 import { manifestName } from './manifest.ts'
 import { asOwner, type ProgramFacts, programFacts, script } from './programs.ts'
+import { forgetTargets, ownSettings, planReplay, planServe, planStart } from './recovery.ts'
+import { swapOf } from './swap.ts'
 
 /** Where a restore writes. */
 export interface Places {
@@ -27,6 +32,10 @@ export interface Places {
   mark: string
   /** The backups of a chain, side by side, until they are put together. */
   chain: string
+  /** Of what was there, from the swap on. */
+  kept: string
+  /** Of the swap, while it is under way. */
+  journal: string
   /** While it proves itself. A path of a socket has at most 107 bytes: it cannot be in the data directory. */
   socket: string
 }
@@ -39,6 +48,8 @@ export function placesOf({ database, token }: RestoreTarget): Places {
     tablespaces: `${database}.tablespaces-${random}`,
     chain: `${database}.chain-${random}`,
     mark: `holdfast-restore-${random}`,
+    kept: `${database}.old-${random}`,
+    journal: `${database}.holdfast-${random}.journal`,
     socket: `/tmp/holdfast-${random}`,
   }
 }
@@ -54,12 +65,18 @@ export function directoryProblem(path: string): string | undefined {
   return undefined
 }
 
-/** The host's programs of the backup's major version: data directories fit no other. */
+/**
+ * The host's programs of the backup's major version: data directories fit no other. The owner of what is replaced is the owner of
+ * what replaces it, whoever the tools run as.
+ */
 export function serverPrograms(
   manifest: Manifest,
   targetFacts: ServerFacts,
+  { replaces }: Pick<RestoreTarget, 'replaces'>,
 ): ProgramFacts & { directory: string } {
-  const facts = programFacts.parse(targetFacts.facts.programs)
+  const known = programFacts.parse(targetFacts.facts.programs)
+  const actAs = known.actAs && replaces ? existingFacts.parse(replaces.facts).owner : known.actAs
+  const facts = { ...known, actAs }
   const major = majorOf(manifest.server.version)
   const found = facts.servers.find(({ version }) => majorOf(version) === major)
   if (found) return { ...facts, directory: found.directory }
@@ -103,20 +120,55 @@ const putManifest = (id: string, directory: string, of?: string): Step => ({
   feeds: { artifact: manifestName, ...(of === undefined ? {} : { of }) },
 })
 
+/** What was unpacked goes to disk while it is read again: one takes the disk, the other a processor. */
+const verifyAndSync = `sync -f -- "$1" &
+shift
+"$@"
+verified=$?
+wait "$!" || exit 1
+exit "$verified"`
+
+/** Of tablespaces that a backup has, by OID. */
+const tablespacesIn = (manifest: Manifest): string[] => {
+  const names = manifest.artifacts.map(({ name }) => name)
+  return clusterOf(manifest)
+    .tablespaces.map(({ oid }) => oid)
+    .filter(oid => names.includes(`${oid}.tar`))
+}
+
+/** In pg_combinebackup's pairs of directories. */
+const mapped = (path: string): string => path.replaceAll('=', '\\=')
+
 /** The whole chain side by side, full backup first; then one data directory of it, with a backup_manifest of its own. */
 function combine(
   chain: readonly Manifest[],
   self: Manifest,
-  { chain: directory, temporary }: Places,
+  { chain: directory, temporary, tablespaces }: Places,
   programs: string,
 ): Step[] {
   const places = chain.map((_, index) => `${directory}/${index}`)
+  const last = chain.length - 1
   return [
     ...chain.flatMap((manifest, index) => {
       const place = `${directory}/${index}`
       const of = manifest.backupId === self.backupId ? undefined : manifest.backupId
       return [
         unpack(`base-${index}`, `unpack ${manifest.backupId}`, 'base.tar', place, of),
+        // The tool finds them by their links, as the server has them.
+        ...tablespacesIn(manifest).flatMap(oid => [
+          unpack(
+            `tablespace-${index}-${oid}`,
+            `unpack tablespace ${oid} of ${manifest.backupId}`,
+            `${oid}.tar`,
+            `${place}.${oid}`,
+            of,
+          ),
+          step(
+            `link-${index}-${oid}`,
+            `link tablespace ${oid}`,
+            one('ln', '-sT', '--', `${place}.${oid}`, `${place}/pg_tblspc/${oid}`),
+          ),
+        ]),
         unpack(`wal-${index}`, `unpack the WAL of ${manifest.backupId}`, 'pg_wal.tar', `${place}/pg_wal`, of),
         putManifest(`manifest-${index}`, place, of),
       ]
@@ -124,11 +176,35 @@ function combine(
     step(
       'combine',
       'pg_combinebackup',
-      one(`${programs}/pg_combinebackup`, '--manifest-checksums=SHA256', '-o', temporary, ...places),
+      one(
+        `${programs}/pg_combinebackup`,
+        '--manifest-checksums=CRC32C',
+        ...tablespacesIn(self).map(
+          oid =>
+            `--tablespace-mapping=${mapped(`${directory}/${last}.${oid}`)}=${mapped(`${tablespaces}/${oid}`)}`,
+        ),
+        ...['-o', temporary, ...places],
+      ),
     ),
     step('uncombined', 'the chain goes', one('rm', '-rf', '--', directory)),
   ]
 }
+
+/**
+ * The agent that fetches for a recovery lays what will be asked for next into its pg_wal, also while that is being removed. Where
+ * there is no such directory any more it lays nothing: so each first loses its name. Somebody who was killed here left the other.
+ */
+const removing = `removed() {
+  for one in "$@"; do
+    rm -rf -- "$one.removed" || return
+    [ ! -e "$one" ] || mv -T -- "$one" "$one.removed" || return
+    rm -rf -- "$one.removed" || return
+  done
+}
+`
+
+/** Steps that run the server's own programs. */
+const byTheServers = new Set(['combine', 'verify'])
 
 /** After the copy has been handed over, `ALTER SYSTEM RESET` of these gives back what the server had. */
 const isolation = `
@@ -138,6 +214,10 @@ primary_conninfo = ''
 primary_slot_name = ''
 max_logical_replication_workers = '0'
 `
+
+/** What the server's programs have to see of a copy under its temporary name. */
+export const directoriesOf = (manifest: Manifest, { temporary, tablespaces }: Places): string[] =>
+  tablespacesIn(manifest).length > 0 ? [temporary, tablespaces] : [temporary]
 
 export function planRestore(
   target: RestoreTarget,
@@ -154,7 +234,6 @@ export function planRestore(
       },
     )
   }
-  if (target.replaces) throw inPlace(target.database)
   const names = manifest.artifacts.map(({ name }) => name)
   const unknown = manifest.artifacts.find(({ format }) => !format.startsWith('pgbasebackup-'))
   if (unknown || !names.includes('base.tar')) {
@@ -163,18 +242,20 @@ export function planRestore(
       `Backup ${manifest.backupId} holds ${unknown ? `"${unknown.format}"` : 'no base.tar'}; it is no physical backup of PostgreSQL.`,
     )
   }
-  const programs = serverPrograms(manifest, targetFacts)
+  const programs = serverPrograms(manifest, targetFacts, target)
   const places = placesOf(target)
   const { temporary, tablespaces, mark, final, chain } = places
   const parents = target.parents ?? []
+  const { recovery } = target
+  const clear = (...paths: string[]) =>
+    recovery ? script(`${removing}removed "$@"`, ...paths) : one('rm', '-rf', '--', ...paths)
   expectChain([...parents, manifest])
-  const oids = clusterOf(manifest)
-    .tablespaces.map(({ oid }) => oid)
-    .filter(oid => names.includes(`${oid}.tar`))
+  const oids = tablespacesIn(manifest)
+  if (programs.container) expectMountable(target.database)
   const made: Step[] =
     parents.length > 0
       ? [
-          step('clear', 'clear an earlier try', one('rm', '-rf', '--', chain, temporary)),
+          step('clear', 'clear an earlier try', clear(chain, tablespaces, temporary)),
           step(
             'make',
             'room for the chain, 0700',
@@ -184,14 +265,19 @@ export function planRestore(
               '0700',
               '--',
               chain,
-              ...[...parents, manifest].map((_, index) => `${chain}/${index}`),
+              ...[...parents, manifest].flatMap((each, index) => [
+                `${chain}/${index}`,
+                ...tablespacesIn(each).map(oid => `${chain}/${index}.${oid}`),
+              ]),
+              // What is mounted has to be there.
+              ...(programs.container ? directoriesOf(manifest, places) : []),
             ),
           ),
           ...combine([...parents, manifest], manifest, places, programs.directory),
           step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
         ]
       : [
-          step('clear', 'clear an earlier try', one('rm', '-rf', '--', tablespaces, temporary)),
+          step('clear', 'clear an earlier try', clear(tablespaces, temporary)),
           step(
             'make',
             'the new directory, 0700',
@@ -221,34 +307,87 @@ export function planRestore(
     step(
       'verify',
       'pg_verifybackup: every file and the WAL, as they lie there now',
-      one(
-        `${programs.directory}/pg_verifybackup`,
-        ...['-q', '-e', ...[...leftOut, mark].flatMap(name => ['-i', name]), temporary],
+      script(
+        verifyAndSync,
+        ...[temporary, `${programs.directory}/pg_verifybackup`, '-q', '-e'],
+        ...[...leftOut, mark].flatMap(name => ['-i', name]),
+        temporary,
       ),
     ),
+    ...(recovery
+      ? [
+          step(
+            'forget',
+            'targets of an earlier recovery go',
+            one(...forgetTargets, `${temporary}/postgresql.auto.conf`),
+          ),
+        ]
+      : []),
     step('isolate', 'no archiving, no replication', {
       ...one('tee', '-a', '--', `${temporary}/postgresql.auto.conf`),
-      input: isolation,
+      input: recovery ? isolation + ownSettings(recovery) : isolation,
     }),
+    ...(recovery
+      ? [step('signal', 'it is to recover', one('touch', '--', `${temporary}/recovery.signal`))]
+      : []),
     step('sync', 'to disk', one('sync', '-f', '--', temporary)),
   ]
-  const owned = (each: Step): Step => ({ ...each, run: asOwner(programs, each.run) })
+  const seen = [...directoriesOf(manifest, places), ...(parents.length > 0 ? [chain] : [])]
+  const owned = (each: Step): Step => ({
+    ...each,
+    run: byTheServers.has(each.id)
+      ? byPrograms(programs, mark, each.id === 'combine' ? seen : directoriesOf(manifest, places), each.run)
+      : asOwner(programs, each.run),
+  })
+  const left = [mark, `${mark}.replayed`, `${mark}.replayed.log`].map(name => `${final}/${name}`)
+  const replaces =
+    target.replaces &&
+    swapOf(places, target.replaces, {
+      ...{ manifest, targetFacts, programs, isolation },
+      recovered: recovery !== undefined,
+    })
   return {
+    ...(recovery
+      ? {
+          replay: planReplay(recovery, places, programs, {
+            user: clusterOf(manifest).bootstrapUser,
+            preparedTransactions: factsOf(manifest).server.maxPreparedTransactions,
+          }),
+          ...(recovery.socket === null
+            ? {}
+            : {
+                serve: planServe(
+                  temporary,
+                  recovery.socket,
+                  programs,
+                  factsOf(manifest).server.maxPreparedTransactions,
+                ),
+              }),
+        }
+      : {}),
     steps: load.map(each => ({ ...owned(each), group: 'load' })),
-    finish: [
-      {
-        ...step('name', `name it ${basename(final)}`, one('mv', '-T', '--', temporary, final)),
-        done: one('test', '-e', `${final}/${mark}`),
-      },
-      step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
-      step('unmark', 'the mark goes', one('rm', '-f', '--', `${final}/${mark}`)),
-    ].map(owned),
-    destroys: [],
+    ...(replaces ? { swap: replaces.plan } : {}),
+    // What one database is dumped from gets no name.
+    finish:
+      replaces || (recovery && recovery.socket !== null)
+        ? []
+        : [
+            {
+              ...step('name', `name it ${basename(final)}`, one('mv', '-T', '--', temporary, final)),
+              done: one('test', '-e', `${final}/${mark}`),
+            },
+            step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
+            step('unmark', 'the mark goes', one('rm', '-f', '--', ...(recovery ? left : left.slice(0, 1)))),
+          ]
+            .map(owned)
+            .concat(recovery?.leaveRunning ? [planStart(final, programs)] : []),
+    destroys: replaces?.destroys ?? [],
     // Once it has its name, its tablespaces are in use.
     undo: [
+      ...(programs.container ? [removeContainers(programs.container, mark)] : []),
       script(
-        'rm -rf -- "$3" "$4"; [ ! -e "$1" ] || rm -rf -- "$2" "$1"',
-        ...[temporary, tablespaces, places.socket, chain],
+        `${removing}removed "$3" "$4" "$5" && { [ ! -e "$1" ] || removed "$2"; } && removed "$1"`,
+        ...[temporary, tablespaces, places.socket, chain, recovery?.socket ?? places.socket],
       ),
     ],
   }
@@ -266,26 +405,5 @@ function expectChain(chain: readonly Manifest[]): void {
       `Backup ${backupId} needs ${parent ?? 'a full backup'}, and ${before ? `${before.backupId}, attempt ${before.attemptId}, is another one` : 'it is not there'}.`,
       { hint: 'Restore another backup; this one cannot be put together.' },
     )
-  }
-}
-
-/** Somebody is there: a directory that is not empty. */
-export const inPlace = (directory: string): HoldfastError =>
-  new HoldfastError(
-    'restore.swap-refused',
-    `${directory} is not empty, and a data directory is not put in the place of another one.`,
-    {
-      hint: 'Restore into a new directory beside it; then stop the server, exchange the two directories by hand, and start it.',
-    },
-  )
-
-/** Prints the directory if it is there and holds something. */
-export function existing(database: string): Probe<undefined> {
-  return {
-    commands: { there: one('ls', '-A', '--', database) },
-    read({ there }) {
-      if ((there?.stdout.trim() ?? '') !== '') throw inPlace(database)
-      return undefined
-    },
   }
 }
