@@ -18,6 +18,8 @@ export interface StoredConnection extends ConnectionRecord {
   requestKey: string | null
   /** Whoever asks for a restore over something here may not approve it. */
   twoPerson: boolean
+  /** A row of ours is written into its database before each backup. */
+  canary: boolean
 }
 
 /** Throws `request.exists` when the name is taken. */
@@ -54,6 +56,7 @@ export async function insertConnection(
         server_identity: connection.serverIdentity,
         server_version: connection.serverVersion,
         two_person: connection.twoPerson ? 1 : 0,
+        canary: connection.canary ? 1 : 0,
         request_key: connection.requestKey,
         created_at: connection.createdAt,
       })
@@ -145,10 +148,17 @@ export async function removeConnection(catalog: Catalog, name: string): Promise<
 }
 
 /** Throws `request.not-found`. */
-export async function setTwoPerson(catalog: Catalog, name: string, twoPerson: boolean): Promise<void> {
+export async function setPolicy(
+  catalog: Catalog,
+  name: string,
+  { twoPerson, canary }: { twoPerson?: boolean | undefined; canary?: boolean | undefined },
+): Promise<void> {
   const changed = await catalog.db
     .updateTable('connections')
-    .set({ two_person: twoPerson ? 1 : 0 })
+    .set({
+      ...(twoPerson === undefined ? {} : { two_person: twoPerson ? 1 : 0 }),
+      ...(canary === undefined ? {} : { canary: canary ? 1 : 0 }),
+    })
     .where('name', '=', name)
     .executeTakeFirst()
   if (changed.numUpdatedRows === 0n) {
@@ -176,5 +186,6 @@ async function toConnection(
     address: row.address,
     requestKey: row.request_key,
     twoPerson: row.two_person === 1,
+    canary: row.canary === 1,
   }
 }

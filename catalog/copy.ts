@@ -40,6 +40,7 @@ const keys = {
   attempt_destinations: ['attempt_id', 'destination'],
   backups: ['id'],
   copies: ['backup_id', 'destination'],
+  drills: ['operation_id'],
   pins: ['operation_id', 'backup_id', 'destination'],
   users: ['name'],
   tokens: ['id'],
@@ -52,6 +53,8 @@ const keys = {
   schedules: ['id'],
   schedule_destinations: ['schedule_id', 'destination'],
   schedule_runs: ['schedule_id', 'due_at'],
+  restore_points: ['connection', 'name'],
+  log_watch: ['connection'],
 } satisfies { [Table in Copied]: (keyof CatalogTables[Table])[] }
 
 export const copiedTables = Object.keys(keys) as Copied[]

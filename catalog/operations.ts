@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely'
 import { HoldfastError } from '../model/errors.ts'
-import type { OperationRecord, OperationUpdate } from '../model/records.ts'
+import type { BackupInput, OperationRecord, OperationUpdate } from '../model/records.ts'
 import {
   type CheckResult,
   closedStates,
@@ -10,6 +10,7 @@ import {
 } from '../model/types.ts'
 import { forgetLimit } from './bandwidth.ts'
 import type { CatalogDatabase } from './dialect.ts'
+import { enterDrill } from './drills.ts'
 import type { Catalog } from './open.ts'
 import { giveUpOwnKeys } from './own-keys.ts'
 import { pin, pinnersOf, unpin } from './pins.ts'
@@ -81,13 +82,20 @@ export async function insertOperationRow(
     })
     .execute()
   await pin(tx, operation)
+  await enterDrill(tx, operation)
 }
 
-/** The backup that a restore makes first is an operation of its own, in the restore's workflow. */
-export async function openSafetyBackup(catalog: Catalog, restoreId: string, runId: string): Promise<void> {
-  const restore = await readOperation(catalog, restoreId)
-  const input = 'safetyBackup' in restore.input ? restore.input.safetyBackup : null
-  if (!input) throw new HoldfastError('internal', `Restore ${restoreId} asks for no safety backup.`)
+/** The backup that an operation makes on its way, before something is replaced or thrown away. */
+export const partOf = ({ input }: Pick<OperationRecord, 'input'>): BackupInput | null => {
+  if ('only' in input && input.only) return input.only.dump
+  return 'safetyBackup' in input ? input.safetyBackup : null
+}
+
+/** The backup that an operation makes on its way is an operation of its own, in its workflow. */
+export async function openPart(catalog: Catalog, wholeId: string, runId: string): Promise<void> {
+  const whole = await readOperation(catalog, wholeId)
+  const input = partOf(whole)
+  if (!input) throw new HoldfastError('internal', `Operation ${wholeId} makes no backup on its way.`)
   if (await findOperation(catalog, input.operationId)) return
   const operation: OperationRecord = {
     id: input.operationId,
@@ -98,7 +106,7 @@ export async function openSafetyBackup(catalog: Catalog, restoreId: string, runI
     backupId: input.backupId,
     destination: input.destinations[0] ?? '',
     targetDatabase: null,
-    workflowId: restore.workflowId,
+    workflowId: whole.workflowId,
     runId,
     input,
     phases: [],

@@ -1,5 +1,5 @@
 /**
- * Pins: which backups open operations use or make, and where. Put with the operation, taken away when it closes, in the same
+ * Pins: which backups open operations use or make, and where; of a recovery also where its log lies. Put with the operation, taken away when it closes, in the same
  * transactions: whoever wants something gone asks for them within its own.
  */
 import { HoldfastError } from '../model/errors.ts'
@@ -13,6 +13,7 @@ export async function pin(tx: CatalogDatabase, { id, kind, backupId, destination
   const destinations = new Set([
     destination,
     ...('copies' in input ? input.copies : []),
+    ...('recovery' in input && input.recovery ? [input.recovery.archive] : []),
     ...('destinations' in input ? [...input.destinations, ...Object.values(input.failover)] : []),
   ])
   const values = [...destinations].map(one => ({

@@ -7,7 +7,7 @@ import { replaceKey } from './key-states.ts'
 import { keyring } from './keys.ts'
 import type { Catalog } from './open.ts'
 import { listOpeners } from './openers.ts'
-import { isClosed, openOperations, readOperation } from './operations.ts'
+import { isClosed, openOperations, partOf, readOperation } from './operations.ts'
 
 /**
  * From now on new backups are encrypted for the new key, and whom the old one trusts the new one trusts, too. Returns the
@@ -55,7 +55,7 @@ export async function leftByRotation(
 
 /** Open operations that encrypt for the key. */
 export const operationsFor = async (catalog: Catalog, { name }: Pick<KeyRef, 'name'>) =>
-  (await openOperations(catalog)).filter(({ input }) => {
-    const backup = 'safetyBackup' in input ? input.safetyBackup : input
-    return backup !== null && 'recipients' in backup && backup.recipients.includes(name)
+  (await openOperations(catalog)).filter(operation => {
+    const backup = partOf(operation) ?? operation.input
+    return 'recipients' in backup && backup.recipients.includes(name)
   })

@@ -30,6 +30,8 @@ export interface CatalogTables {
     server_version: string
     /** Whoever asks for a restore over something here may not approve it. */
     two_person: number
+    /** A row of ours is written into its database before each backup. */
+    canary: Generated<number>
     request_key: string | null
     created_at: string
   }
@@ -87,6 +89,22 @@ export interface CatalogTables {
     file_system: string
     bytes: number
     written: number
+  }
+  /** Places in the log that somebody named; without `lsn`: nobody knows whether it was made. */
+  restore_points: {
+    connection: string
+    name: string
+    /** What the server was told to call it: another one for each try. */
+    server_name: string
+    system_identifier: string | null
+    timeline: number | null
+    lsn: string | null
+    created_at: string | null
+    asked_at: string
+    asked_by: string
+    note: string | null
+    /** A time, or `forever`; null: what it needs is not kept for it. */
+    keep_until: string | null
   }
   operations: {
     id: string
@@ -213,6 +231,23 @@ export interface CatalogTables {
     /** The last operation that copies it there by itself. */
     operation_id: string | null
   }
+  /** Beside the operations that they are. */
+  drills: {
+    operation_id: string
+    /** Whose backup it is. */
+    connection: string
+    created_at: string
+    /** JSON: rows of the copy by table. */
+    row_counts: string
+    /** JSON: the row of ours that was found in the copy. */
+    canary: string | null
+    /** JSON: where the log's replay over it ended. */
+    replayed: Generated<string | null>
+    /** When what it had made was gone; null: not yet. */
+    torn_down_at: string | null
+    /** JSON, signed; null: it has not ended, or nobody has written it yet. */
+    report: string | null
+  }
   /** What open operations use or make. */
   pins: { operation_id: string; backup_id: string; destination: string }
   users: {
@@ -334,5 +369,10 @@ export interface CatalogTables {
     detail: string | null
     holder: string | null
     triggered_by: string | null
+  }
+  log_watch: {
+    connection: string
+    /** JSON: `Watched` of model/log-alarms.ts. */
+    watched: string
   }
 }

@@ -2,10 +2,11 @@
 import { dueTier, tierList } from '../model/keeping.ts'
 import type { TierMove } from '../model/records.ts'
 import { readDestination } from './destinations.ts'
+import { keptBackups } from './kept-points.ts'
 import type { Catalog } from './open.ts'
 import { isInUse } from './pins.ts'
 
-/** By their age then; what is known to be there already, and what open operations use, is left out. The oldest first. */
+/** By their age then; what is known to be there already, what open operations use, and what kept restore points need is left out. The oldest first. */
 export async function dueMoves(catalog: Catalog, name: string, asOf: string): Promise<TierMove[]> {
   const { settings } = await readDestination(catalog, name)
   const parsed = tierList.safeParse(settings.tiers)
@@ -22,11 +23,13 @@ export async function dueMoves(catalog: Catalog, name: string, asOf: string): Pr
     .execute()
   const moves: TierMove[] = []
   const now = new Date().toISOString()
+  const kept = await keptBackups(catalog, now)
   for (const { id, connection, stored_bytes, committed_at, tier } of rows) {
     const due = committed_at === null ? undefined : dueTier(parsed.data, committed_at, asOf)
     if (
       due === undefined ||
       due.class === tier ||
+      kept.has(id) ||
       (await isInUse(catalog.db, { destination: name, backupId: id, now }))
     )
       continue
@@ -43,10 +46,9 @@ export async function mayMove(catalog: Catalog, destination: string, backupId: s
     .where('backup_id', '=', backupId)
     .where('destination', '=', destination)
     .executeTakeFirst()
-  return (
-    copy?.state === 'committed' &&
-    !(await isInUse(catalog.db, { destination, backupId, now: new Date().toISOString() }))
-  )
+  const now = new Date().toISOString()
+  if (copy?.state !== 'committed' || (await isInUse(catalog.db, { destination, backupId, now }))) return false
+  return !(await keptBackups(catalog, now)).has(backupId)
 }
 
 /** null: where it lies is to be looked at again. */

@@ -1,6 +1,6 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
 import { HoldfastError } from '../model/errors.ts'
-import type { BackupFacts } from '../model/records.ts'
+import type { BackupFacts, ConnectionRecord } from '../model/records.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { openersOf } from '../storage/sidecars.ts'
 import {
@@ -21,6 +21,8 @@ import { connectionSecrets, findConnection, readConnection } from './connections
 import { markDeleted, recordVerification } from './copies.ts'
 import { rewrapFor, unwrapHere, wrapForNames } from './data-keys.ts'
 import { destinationSecrets, readDestination } from './destinations.ts'
+import { writeDrillReport } from './drill-reports.ts'
+import { noteExamined, noteReplayed, noteTornDown } from './drills.ts'
 import { rememberEpoch, rememberedEpoch } from './epochs.ts'
 import { readForeign, recordForeignReading } from './foreign.ts'
 import { findHookRun, listHooks, recordHookRun } from './hooks.ts'
@@ -33,7 +35,8 @@ import { openedAt, recordOpeners } from './openers.ts'
 import {
   closedOperations,
   findOperation,
-  openSafetyBackup,
+  openOperations,
+  openPart,
   readOperation,
   updateOperation,
 } from './operations.ts'
@@ -58,18 +61,22 @@ import type { WorkerCatalog } from './worker.ts'
 export function workerCatalog(
   catalog: Catalog,
   keysDirectory: string,
-): Omit<WorkerCatalog, 'startDue' | 'makeWay' | 'planSweep'> {
+): Omit<WorkerCatalog, 'startDue' | 'makeWay' | 'planSweep' | 'restoreDump'> {
   return {
     async connection(name) {
+      const there = await throughOf(catalog, name)
+      if (there) return there
       const {
         address: _address,
         requestKey: _key,
         twoPerson: _policy,
+        canary: _canary,
         ...record
       } = await readConnection(catalog, name)
       return record
     },
     async connectionSecrets(name) {
+      if (await throughOf(catalog, name)) return {}
       await readConnection(catalog, name)
       return await connectionSecrets(catalog, name)
     },
@@ -92,6 +99,7 @@ export function workerCatalog(
       const operation = await findOperation(catalog, operationId)
       if (!operation) return 'local'
       const { input } = operation
+      if ('through' in input && input.through) return input.through.host
       const connection = 'targetConnection' in input ? input.targetConnection : operation.connection
       return (connection && (await findConnection(catalog, connection))?.host) || 'local'
     },
@@ -188,18 +196,32 @@ export function workerCatalog(
     recordKept: kept => recordKept(catalog, kept),
     kept: async operationId => (await findKept(catalog, operationId)) ?? null,
     endKept: (operationId, state) => endKept(catalog, operationId, state),
-    openSafetyBackup: (restoreId, runId) => openSafetyBackup(catalog, restoreId, runId),
+    openPart: (restoreId, runId) => openPart(catalog, restoreId, runId),
+    noteReplayed: (operationId, replayed) => noteReplayed(catalog, operationId, replayed),
+    noteExamined: (operationId, found) => noteExamined(catalog, operationId, found),
+    noteTornDown: operationId => noteTornDown(catalog, operationId),
+    writeDrillReport: operationId => writeDrillReport(catalog, operationId),
     updateOperation: (operationId, update) => updateOperation(catalog, operationId, update),
     pauseWanted: async operationId => (await readOperation(catalog, operationId)).pauseWanted,
     claimStaging: claim => claimStaging(catalog, claim),
     releaseStaging: (operationId, purpose) => releaseStaging(catalog.db, operationId, purpose),
     bandwidthShare: transfer => bandwidthShare(catalog, transfer, new Date()),
-    hooks: connection => listHooks(catalog, connection),
+    hooks: async connection =>
+      (await throughOf(catalog, connection)) ? [] : await listHooks(catalog, connection),
     hookRun: (operationId, hook) => findHookRun(catalog, operationId, hook),
     recordHookRun: (operationId, run) => recordHookRun(catalog, operationId, run),
     appendLog: (operationId, entry) => appendLog(catalog, operationId, entry),
     closedOperations: operationIds => closedOperations(catalog, operationIds),
   }
+}
+
+/** A server that is there for one operation, by the name that its backup has for it. */
+async function throughOf(catalog: Catalog, name: string): Promise<ConnectionRecord | undefined> {
+  if (await findConnection(catalog, name)) return undefined
+  const open = await openOperations(catalog)
+  return open
+    .flatMap(({ input }) => ('through' in input && input.through) || [])
+    .find(one => one.name === name)
 }
 
 /** Whom it was encrypted for, as its attempt has it. */

@@ -3,6 +3,7 @@
  * token, called through catalog/client.ts. A worker never holds the installation's keys: it asks for the act.
  * Methods throw HoldfastError; `api.unreachable` is transient. All are idempotent: a lost answer is asked for again.
  */
+import type { DrillReport } from '../model/drill-report.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { ForeignFile, ForeignReading } from '../model/foreign.ts'
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
@@ -29,6 +30,7 @@ import type {
   Transfer,
   WriterIdentity,
 } from '../model/records.ts'
+import type { Replayed } from '../model/replayed.ts'
 import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
 import type { Verified } from '../model/verified.ts'
@@ -159,8 +161,19 @@ export interface WorkerCatalog {
   recordKept(kept: KeptRecord): Promise<void>
   kept(operationId: string): Promise<KeptRecord | null>
   endKept(operationId: string, state: 'dropped' | 'gone'): Promise<void>
-  /** The row of the backup that a restore makes first; there already after a lost answer. */
-  openSafetyBackup(restoreId: string, runId: string): Promise<void>
+  /** The row of the backup that an operation makes on its way; there already after a lost answer. */
+  openPart(wholeId: string, runId: string): Promise<void>
+  /** Asks for the restore of the one database that a recovery was for. However often it is asked, there is one operation. */
+  restoreDump(recoveryId: string): Promise<string>
+
+  /** What a drill has found in its copy. */
+  noteExamined(operationId: string, found: Pick<DrillReport, 'rows' | 'canary'>): Promise<void>
+  /** Where the replay of a log over its copy has ended. */
+  noteReplayed(operationId: string, replayed: Replayed): Promise<void>
+  /** Nothing is left of what it has made. */
+  noteTornDown(operationId: string): Promise<void>
+  /** Writes and signs the report of a drill that has ended. Throws `drill.no-report` of one that has not. */
+  writeDrillReport(operationId: string): Promise<void>
 
   /** Partial update of the operation's row; a closed row changes no more (returns false). */
   updateOperation(operationId: string, update: OperationUpdate): Promise<boolean>

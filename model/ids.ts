@@ -41,6 +41,12 @@ export const serverLock = (serverIdentity: string): string => `op/${serverIdenti
 export const requestWorkflowId = (operationId: string): string => `request/${operationId}`
 /** Removes what a swap has kept, when its time is over. */
 export const retireWorkflowId = (operationId: string): string => `retire/${operationId}`
+/** A drill uses nobody's server but its own copy there; of one connection there is one at a time. */
+export const drillWorkflowId = (connection: string): string => `drill/${connection}`
+/** Removes what a drill that was ended from outside has left. */
+export const tearDownWorkflowId = (operationId: string): string => `tear-down/${operationId}`
+/** A recovery makes a server of its own, and touches no other: it takes no lock. */
+export const pitrWorkflowId = (operationId: string): string => `pitr/${operationId}`
 /** Verifying takes no lock: its workflow id is its own. */
 export const verifyWorkflowId = (operationId: string): string => `verify/${operationId}`
 /** Nor does copying; but two of the same backup to the same place would do the same. */
@@ -56,5 +62,7 @@ export const sweepWorkflowId = (destination: string | null): string =>
   destination === null ? 'sweep' : `sweep/${destination}`
 /** Of one destination one at a time: it knows what is where. */
 export const tieringWorkflowId = (destination: string): string => `tiering/${destination}`
+/** Of one server one at a time. It holds up nothing else of that server, however long it waits for its restart. */
+export const enablePitrWorkflowId = (serverIdentity: string): string => `enable-pitr/${serverIdentity}`
 /** One rotation at a time: of two that cross, neither could say what is left. */
 export const rotationWorkflowId = 'keys/rotate'

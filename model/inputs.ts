@@ -4,10 +4,12 @@
 import { z } from 'zod'
 import { parseLimit } from './bandwidth.ts'
 import { compressionLevels, compressionMethods, longWindows } from './compression.ts'
-import { slugPattern } from './ids.ts'
+import { backupIdPattern, slugPattern } from './ids.ts'
 import { objectLock, tierList } from './keeping.ts'
+import { instantOf } from './recovery-time.ts'
 import { parseReference, storedReference } from './secret-references.ts'
-import { backupTypes, verifyLevels } from './types.ts'
+import { allowances, backupTypes, verifyLevels } from './types.ts'
+import { parseLsn } from './wal.ts'
 
 export const slug = z
   .string()
@@ -41,6 +43,8 @@ export const connectionInput = z.strictObject({
   secrets: z.record(z.string().regex(/^[a-zA-Z]{1,32}$/), secretValue).optional(),
   /** Whoever asks for a restore over something here may not approve it. */
   twoPerson: z.boolean().optional(),
+  /** Holdfast may write a row of its own before each backup, for drills to find. */
+  canary: z.boolean().optional(),
 })
 
 /** What is absent stays; a secret that is `null` is forgotten. */
@@ -280,6 +284,9 @@ export const backupInput = z.strictObject({
 /** What a backup would be asked for; absent destinations: the only one there is, if there is one alone. */
 export const precheckInput = backupInput.pick({ destinations: true, format: true, encryptTo: true })
 
+/** With overwriteExisting, of data directories: what would be refused otherwise. */
+const allow = z.array(z.enum(allowances)).max(allowances.length).optional()
+
 export const restoreInput = z.strictObject({
   /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
   backup: z.string().min(1).max(256).refine(noControl, 'must not hold control characters'),
@@ -300,7 +307,135 @@ export const restoreInput = z.strictObject({
   safetyBackup: z.strictObject({ destination: slug }).optional(),
   /** How long the old one is kept after it was replaced: a day unless told otherwise, ninety days at most. */
   keepOldSeconds: z.int().min(0).max(7_776_000).optional(),
+  allow,
 })
+
+/** What a drill asks of the copy besides its proofs. Runs there with the rights of the connection. */
+const drillQuery = z.strictObject({
+  name: z.string().min(1).max(100).refine(noControl, 'must not hold control characters'),
+  sql: z.string().min(1).max(20_000),
+  /** Rows by lines, columns by `|`; white space at the end does not count. */
+  expect: z.string().max(20_000),
+})
+
+export const drillOptions = z.strictObject({
+  /** Where the copy is made; absent: the connection that was backed up. */
+  target: slug.optional(),
+  /** Where a file or a data directory is made; absent: beside the one that was backed up. Not of a logical backup of a server. */
+  directory: absolutePath.optional(),
+  /** No counting of rows, no look into structures: what the restore itself proves. */
+  quick: z.boolean().optional(),
+  queries: z.array(drillQuery).max(50).optional(),
+  jobs: z.int().min(1).max(64).optional(),
+  noOwner: z.boolean().optional(),
+  bandwidth: bandwidthLimit.optional(),
+  maxSeconds: z
+    .int()
+    .min(1)
+    .max(7 * 86_400)
+    .optional(),
+  /** Of what it restores, unpacked. */
+  maxBytes: z.int().min(1).optional(),
+  /** Started in containers of this image, by its programs; it has to be on that host. Takes the role admin. */
+  container: z
+    .strictObject({
+      engine: z.enum(['docker', 'podman']),
+      image: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$/, 'must be the name of an image'),
+    })
+    .optional(),
+})
+/** ISO 8601 with the offset of its zone: what a wall clock shows is told twice a year. */
+const moment = z
+  .string()
+  .regex(
+    /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)$/,
+    'must be a date and a time with its zone, as in 2026-11-22T03:14:00Z or 2026-11-22 04:14:00+01:00',
+  )
+  .refine(text => instantOf(text) !== undefined, 'is no such moment')
+const inclusive = z.boolean().optional()
+
+const recoveryTarget = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('time'), time: moment, inclusive }),
+  z.strictObject({
+    kind: z.literal('lsn'),
+    lsn: z.string().refine(text => parseLsn(text) !== undefined, 'is no LSN, as in 16/B374D848'),
+    inclusive,
+  }),
+  z.strictObject({
+    kind: z.literal('xid'),
+    xid: z.string().regex(/^[1-9]\d{0,18}$/, 'is no transaction id'),
+    inclusive,
+  }),
+  z.strictObject({
+    kind: z.literal('name'),
+    name: z
+      .string()
+      .min(1)
+      .refine(text => new TextEncoder().encode(text).length < 64, 'must have less than 64 bytes')
+      .refine(noControl, 'must not hold control characters'),
+  }),
+  z.strictObject({ kind: z.literal('immediate') }),
+  z.strictObject({ kind: z.literal('latest') }),
+])
+
+export const pitrInput = z.strictObject({
+  /** Of the server whose log and base backups are meant. */
+  connection: slug,
+  to: recoveryTarget,
+  /** `latest`: the newest that the archive has; `current`: that of the base backup; or its number. Absent: that of a restore point, else `latest`. */
+  timeline: z.union([z.enum(['latest', 'current']), z.int().min(1).max(0xffffffff)]).optional(),
+  /** What the copy is to do at the target: `promote` unless told otherwise. */
+  action: z.enum(['promote', 'pause', 'shutdown']).optional(),
+  /** Base backup to begin with; absent: the newest that ended before the target. */
+  base: z.string().regex(backupIdPattern, 'is no id of a backup').optional(),
+  /** A connection whose host gets the new data directory; absent: the same one. */
+  target: z.strictObject({ connection: slug.optional(), directory: absolutePath }),
+  /** The new server's; absent: as its configuration says. */
+  port: z.int().min(1).max(65_535).optional(),
+  /** It is left running there, still without archiving; needs `port`. */
+  start: z.boolean().optional(),
+  /** One database of it, restored through a logical connection; the copy is made in the directory and removed. */
+  only: z
+    .strictObject({
+      database: z.string().min(1).max(63).refine(noControl, 'must not hold control characters'),
+      into: z.strictObject({ connection: slug, database: z.string().min(1).max(63) }),
+      /** Where its dump is kept; absent: with the base backup. */
+      destination: slug.optional(),
+      overwriteExisting: z.boolean().optional(),
+      keepOldSeconds: z.int().min(0).max(7_776_000).optional(),
+    })
+    .optional(),
+  /** On that host, readable by PostgreSQL's user, with `openWith`. */
+  walConfig: absolutePath.optional(),
+  reason: z.string().max(1000).refine(noControl, 'must not hold control characters').optional(),
+  unattended,
+  dryRun,
+  bandwidth: bandwidthLimit.optional(),
+  /** The copy takes the place of the data directory that is there; waits for an approval. */
+  overwriteExisting: z.boolean().optional(),
+  /** With overwriteExisting: what is replaced is backed up first. */
+  safetyBackup: z.strictObject({ destination: slug }).optional(),
+  keepOldSeconds: z.int().min(0).max(7_776_000).optional(),
+  allow,
+})
+
+export const drillInput = drillOptions
+  .extend({
+    backup: restoreInput.shape.backup.optional(),
+    from: slug.optional(),
+    /** Instead of a backup: a moment of this server, from its base backup and its log. */
+    moment: pitrInput
+      .pick({ connection: true, to: true, timeline: true, base: true, walConfig: true })
+      .optional(),
+  })
+  .refine(({ backup, moment }) => (backup === undefined) !== (moment === undefined), {
+    path: ['backup'],
+    message: 'say a backup, or a moment',
+  })
+  .refine(({ moment, container }) => moment === undefined || container === undefined, {
+    path: ['container'],
+    message: 'log is replayed by the programs of the host',
+  })
 
 const decisionReason = z
   .string()
@@ -320,10 +455,10 @@ export const approveInput = z.strictObject({
   breakGlass: z.boolean().optional(),
 })
 export const rejectInput = z.strictObject({ reason: decisionReason })
-export const connectionPolicyInput = z.strictObject({
-  /** Whoever asks for a restore over something here may not approve it. */
-  twoPerson: z.boolean(),
-})
+/** What is absent stays. */
+export const connectionPolicyInput = z
+  .strictObject({ twoPerson: connectionInput.shape.twoPerson, canary: connectionInput.shape.canary })
+  .refine(policy => Object.keys(policy).length > 0, 'say at least one')
 
 /** Something of the operator's around backups and restores of a connection. */
 export const hook = z
@@ -470,6 +605,8 @@ export type DestinationChange = z.infer<typeof destinationChange>
 export type DestinationInput = z.infer<typeof destinationInput>
 export type BackupRequestInput = z.infer<typeof backupInput>
 export type PrecheckInput = z.infer<typeof precheckInput>
+export type DrillRequestInput = z.infer<typeof drillInput>
 export type RestoreRequestInput = z.infer<typeof restoreInput>
+export type PitrRequestInput = z.infer<typeof pitrInput>
 export type HostChange = z.infer<typeof hostChange>
 export type HostInput = z.infer<typeof hostInput>

@@ -6,6 +6,7 @@ import type { ErrorCode, ErrorFacts } from './errors.ts'
 import type { ForeignFile } from './foreign.ts'
 import type { Manifest } from './manifest.ts'
 import type {
+  Allowance,
   BackupType,
   CheckResult,
   DestinationKind,
@@ -93,6 +94,13 @@ export type HostQuestion =
       id: string
       connection: { name: string; engine: EngineName; settings: Json; method?: MethodName }
     }
+  | {
+      ask: 'restore-point'
+      id: string
+      connection: { name: string; engine: EngineName; settings: Json }
+      serverName: string
+    }
+  | { ask: 'archiving'; id: string; connection: { name: string; engine: EngineName; settings: Json } }
 
 export interface HostQuestionInput {
   version: 1
@@ -120,6 +128,8 @@ export interface Patience {
   parkRetrySeconds: number
   /** Nobody asked for it and nobody waits: also what an operator has to mend is tried again by itself. */
   persistent?: boolean
+  /** Nothing is at stake: whatever would park it ends it. */
+  failsFast?: true
 }
 
 /** A backup that another one needs, and where it lies. */
@@ -153,12 +163,16 @@ export interface BackupInput extends Patience {
   /** Names of keys to encrypt for; empty: not encrypted. */
   recipients: string[]
   labels: Record<string, string>
+  /** A row of ours is written into the database first. */
+  canary?: true
   /** A limit as in model/bandwidth.ts. */
   bandwidth?: string
   /** Checked and planned only. */
   dryRun: boolean
-  /** The restore whose safety backup it is: made by its workflow, under its lock. */
+  /** The operation that makes it on its way: in its workflow, under its lock. */
   partOf?: string
+  /** A server that is there for that operation alone, and no stored connection. Nobody asks it for a password. */
+  through?: ConnectionRecord
   /** Where the host of its tools has a worker of its own. */
   hostWorker?: HostWorker
 }
@@ -186,6 +200,8 @@ export interface RestoreInput extends Patience {
   preempt: boolean
   /** What is there under the name may be replaced, once somebody has approved the plan. */
   overwriteExisting: boolean
+  /** What may be replaced that would be refused otherwise. */
+  allow?: Allowance[]
   /** How long the old one is kept after a swap. */
   keepOldSeconds: number
   /** Made under the same lock before anything is replaced. Has an operation of its own. */
@@ -196,6 +212,91 @@ export interface RestoreInput extends Patience {
   before: PhaseRecord[]
   /** Where the host of its target has a worker of its own. */
   hostWorker?: HostWorker
+  /** The log is replayed over what was restored. */
+  recovery?: RecoveryOrder
+}
+
+/** Where a recovery stops. A time has its zone; inclusive: what is exactly there is in the copy. */
+export type RecoveryTarget =
+  | { kind: 'time'; time: string; inclusive: boolean }
+  | { kind: 'lsn'; lsn: string; inclusive: boolean }
+  | { kind: 'xid'; xid: string; inclusive: boolean }
+  /** As the server calls it; `lsn`: where the catalog knows that it ends, null for one that was made by hand. */
+  | { kind: 'name'; name: string; lsn: string | null }
+  /** As soon as the base backup is consistent. */
+  | { kind: 'immediate' }
+  /** The end of the archived log. */
+  | { kind: 'latest' }
+
+/** `promote`: a server of its own, on a new timeline; the others leave a copy that goes no further when it is started. */
+export type RecoveryAction = 'promote' | 'pause' | 'shutdown'
+
+/** How a base backup is recovered; settled when it was accepted. */
+export interface RecoveryOrder {
+  target: RecoveryTarget
+  timeline: number
+  action: RecoveryAction
+  /** Where on the host `holdfast wal fetch` finds its configuration. */
+  walConfig: string
+  /** The new server's; null: as its configuration says. */
+  port: number | null
+  leaveRunning: boolean
+  /** Directory of a socket on which the proven copy is served while a database of it is dumped; null: it is not. */
+  socket: string | null
+  /** Where the base backup begins and is consistent, and how far the archived log was there. */
+  start: string
+  stop: string
+  end: string
+  segmentBytes: number
+  /** The destination whose archive it was found in: held until the log was replayed. */
+  archive: string
+  /** The log file that PostgreSQL asks for first. */
+  firstFile: string
+}
+
+/** What is asked of a copy besides its proofs, with the answer that is expected: rows by lines, columns by `|`. */
+export interface DrillQuery {
+  name: string
+  sql: string
+  expect: string
+}
+
+/** A container image with a server's programs, and what runs containers of it. */
+export interface Image {
+  engine: 'docker' | 'podman'
+  image: string
+}
+
+/** A restore that never gives its copy a name: loaded, proven, examined, torn down. */
+export interface DrillInput extends RestoreInput {
+  drill: {
+    /** The backup was the newest of its connection when the drill was asked for. */
+    newest: boolean
+    /** Rows of every table are counted, and the server looks into its own structures. */
+    thorough: boolean
+    queries: DrillQuery[]
+    /** It ends as failed when it takes longer; null: no limit. */
+    maxSeconds: number | null
+    /** Absent: the host's own programs. */
+    container?: Image
+  }
+}
+
+/** A restore of the base backup beside, and the log over it. */
+export interface PitrInput extends RestoreInput {
+  recovery: RecoveryOrder
+  /** Not the server is wanted, but a database of it: dumped, restored by an operation of its own, and the copy removed. */
+  only?: OneDatabase
+}
+
+export interface OneDatabase {
+  dump: BackupInput
+  into: { connection: string; database: string }
+  overwriteExisting: boolean
+  keepOldSeconds: number | null
+  reason: string | null
+  /** Who asked: the restore is theirs. */
+  by: Pick<Actor, 'name' | 'user' | 'connections'>
 }
 
 export interface RetireInput {
@@ -303,6 +404,25 @@ export interface TieringInput extends Patience {
   asOf: string
 }
 
+/** Makes a server archive its log. */
+export interface EnablePitrInput extends Patience {
+  version: 1
+  operationId: string
+  connection: string
+  engine: EngineName
+  serverIdentity: string
+  /** On the machine of the server: what archive_command calls, with which configuration; null: where that is by itself. */
+  program: string
+  config: string | null
+  timeoutSeconds: number | null
+  replace: boolean
+  /** Destinations in which the archive is looked for. */
+  places: string[]
+  /** Checked and planned only. */
+  dryRun: boolean
+  hostWorker?: HostWorker
+}
+
 /** A copy of a backup that is old enough for another class of its store. */
 export interface TierMove {
   backupId: string
@@ -369,12 +489,15 @@ export interface OperationRecord {
   input:
     | BackupInput
     | RestoreInput
+    | PitrInput
+    | DrillInput
     | VerifyInput
     | RotateInput
     | CopyInput
     | ScrubInput
     | SweepInput
     | TieringInput
+    | EnablePitrInput
   phases: PhaseRecord[]
   checks: CheckResult[]
   /** Why it ended, or why it is parked. */

@@ -1,5 +1,6 @@
 /** What the API says of the log of a server: which places of it can be recovered, and from what. LSNs as PostgreSQL writes them. */
 import { z } from 'zod'
+import { slugPattern } from './ids.ts'
 
 const lsn = z.string()
 
@@ -49,6 +50,29 @@ export const recoveryWindowsView = z.object({
   ),
 })
 
+/** Whoever signs the files of an archive. */
+export const archiversView = z.object({
+  items: z.array(
+    z.object({
+      destination: z.string(),
+      archiver: z.string(),
+      /** Of its key: `wal init` says it on the database host. */
+      fingerprint: z.string(),
+      askedAt: z.string(),
+      /** This installation vouches for it there. */
+      vouched: z.boolean(),
+    }),
+  ),
+  /** Destinations that did not say. */
+  unknown: z.array(
+    z.object({ destination: z.string(), code: z.string(), detail: z.string(), hint: z.string() }),
+  ),
+})
+export const vouchInput = z.strictObject({
+  archiver: z.string().regex(/^[A-Za-z0-9]{1,64}$/),
+  fingerprint: z.string().regex(/^[\w-]{43}$/),
+})
+
 /** Of the newest timeline in the archive that reaches furthest. */
 export const logStatusView = z.object({
   destination: z.string(),
@@ -62,6 +86,35 @@ export const logStatusView = z.object({
   gaps: z.int(),
 })
 
+/** A time, or `forever`: until then what it needs stays at hand. */
+const keepUntil = z.union([z.literal('forever'), z.iso.datetime({ offset: true })])
+export const keptInput = z.strictObject({ keepUntil: keepUntil.nullable() })
+export const restorePointInput = z.strictObject({
+  name: z
+    .string()
+    .regex(slugPattern, 'use 1 to 63 lower-case letters, digits and dashes; begin with a letter or digit'),
+  note: z.string().max(500).optional(),
+  keepUntil: keepUntil.optional(),
+})
+
+export const restorePointView = z.object({
+  connection: z.string(),
+  name: z.string(),
+  /** What the server calls it: a recovery's `recovery_target_name`. */
+  serverName: z.string(),
+  systemIdentifier: z.string(),
+  timeline: z.int(),
+  lsn,
+  /** By the server's clock. */
+  createdAt: z.string(),
+  by: z.string(),
+  note: z.string().nullable(),
+  /** A time, or `forever`; null: what it needs is not kept for it. */
+  keepUntil: z.string().nullable(),
+})
+
+export type ArchiversView = z.infer<typeof archiversView>
+export type RestorePointView = z.infer<typeof restorePointView>
 export type RecoveryWindowView = z.infer<typeof recoveryWindowView>
 export type ArchivedLogView = z.infer<typeof archivedLogView>
 export type RecoveryWindowsView = z.infer<typeof recoveryWindowsView>

@@ -5,7 +5,7 @@
  * which holds the log from its start to its stop, and needs every segment after that. Where a timeline branched off within a segment,
  * the segment of the newer one holds what the older one's held until then, and PostgreSQL asks for the newer one: so do we.
  */
-import type { Branch } from './wal.ts'
+import { type Branch, segmentName } from './wal.ts'
 
 /** Segments of one timeline without a hole, by their numbers, the last one included. */
 export interface SegmentRun {
@@ -67,6 +67,24 @@ export function recoveryWindows(log: ArchivedLog, bases: readonly Base[]): Recov
   ])
   return [...timelines].sort((a, b) => a - b).map(timeline => windowOf(log, bases, timeline))
 }
+
+/** The last segment that a recovery of this base along that timeline can replay; undefined: there is no log after the base's own. */
+export function lastSegmentOf(log: ArchivedLog, timeline: number, base: ReachingBase): string | undefined {
+  if (base.reach <= base.stop) return undefined
+  const bytes = BigInt(log.segmentBytes)
+  const number = base.reach / bytes - 1n
+  return segmentName(ownerOf(pathTo(log, timeline), number, bytes), number, log.segmentBytes)
+}
+
+/** Whether a recovery along that timeline comes by this place of that one of its ancestors, or of itself. */
+export const isOnTheWay = (
+  log: ArchivedLog,
+  timeline: number,
+  place: { timeline: number; lsn: bigint },
+): boolean =>
+  pathTo(log, timeline).some(
+    one => one.timeline === place.timeline && (one.leftAt === undefined || place.lsn <= one.leftAt),
+  )
 
 /** The base backup to recover this place from: the newest that reaches it. undefined: it cannot be recovered. */
 export const baseFor = ({ bases }: RecoveryWindow, lsn: bigint): ReachingBase | undefined =>

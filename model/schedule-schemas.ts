@@ -1,7 +1,15 @@
 /** Schemas of schedules in the public API. Used by api/ (validation, OpenAPI) and cli/ (types). */
 import { z } from 'zod'
 import { dueTimes, timeZoneNamed } from './due.ts'
-import { backupInput, destinationNames, scrubOptions, slug, verifyInput } from './inputs.ts'
+import {
+  backupInput,
+  destinationNames,
+  drillOptions,
+  pitrInput,
+  scrubOptions,
+  slug,
+  verifyInput,
+} from './inputs.ts'
 import type { ScheduleSpec } from './schedules.ts'
 
 const minute = 60
@@ -93,6 +101,12 @@ const spec = z
     }
   })
 
+/** Of a drill: the latest backup, or with the archived log over it up to its end. */
+const scheduledDrill = drillOptions.extend({
+  endOfLog: z.literal(true).optional(),
+  walConfig: pitrInput.shape.walConfig,
+})
+
 /** As for a backup, or a verification, by hand; connection and destination are fields of the schedule. */
 const backupOptions = backupInput.omit({ connection: true, destinations: true, dryRun: true })
 export const optionsOfKind = {
@@ -101,15 +115,20 @@ export const optionsOfKind = {
   scrub: scrubOptions,
   sweep: z.strictObject({}),
   tiering: z.strictObject({}),
+  drill: scheduledDrill.refine(
+    ({ endOfLog, container }) => endOfLog === undefined || container === undefined,
+    { path: ['container'], message: 'log is replayed by the programs of the host' },
+  ),
 } as const
 const options = z.strictObject({
   ...backupOptions.shape,
   ...verifyInput.shape,
   ...scrubOptions.shape,
+  ...scheduledDrill.shape,
 })
 
 const editable = {
-  /** Of a backup all of them in one pass; of the others at most one. Absent: the only one there is; of a verify: wherever the latest backup lies; of a scrub or a sweep: every one. */
+  /** Of a backup all of them in one pass; of the others at most one. Absent: the only one there is; of a verify or a drill: wherever the latest backup lies; of a scrub or a sweep: every one. */
   destinations: destinationNames.optional(),
   spec,
   /** Starts up to this much later, by a different amount each time. */
@@ -132,7 +151,7 @@ const editable = {
 
 export const scheduleInput = z.strictObject({
   name: slug,
-  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering']).optional(),
+  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering', 'drill']).optional(),
   /** Not of a scrub, a sweep or a tiering, which are about every backup. */
   connection: slug.optional(),
   ...editable,
@@ -167,7 +186,7 @@ export const scheduleRunView = z.object({
 
 export const scheduleView = z.object({
   name: z.string(),
-  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering']),
+  kind: z.enum(['backup', 'verify', 'scrub', 'sweep', 'tiering', 'drill']),
   /** null: of a scrub, a sweep or a tiering. */
   connection: z.string().nullable(),
   destinations: z.array(z.string()),

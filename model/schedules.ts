@@ -7,9 +7,10 @@
  * starter       the short workflow that Temporal starts when a schedule comes due; it asks for the operation
  */
 import type { CompressionRequest } from './compression.ts'
-import type { OperationState, VerifyLevel } from './types.ts'
+import type { DrillQuery, Image } from './records.ts'
+import type { BackupType, OperationState, VerifyLevel } from './types.ts'
 
-export type ScheduleKind = 'backup' | 'verify' | 'scrub' | 'sweep' | 'tiering'
+export type ScheduleKind = 'backup' | 'verify' | 'scrub' | 'sweep' | 'tiering' | 'drill'
 
 /** What becomes of a due time while the former run of the same schedule still waits or works. */
 export type Overlap = 'skip' | 'buffer-one' | 'queue'
@@ -24,7 +25,7 @@ export type ScheduleSpec =
 
 /** What is to be run, as a request of that kind would name it; connection and destination are fields of their own. */
 export interface BackupOptions {
-  type?: 'full'
+  type?: BackupType
   format?: string
   jobs?: number
   compression?: CompressionRequest
@@ -43,15 +44,31 @@ export interface ScrubOptions {
   budgetBytes?: number
 }
 
+export interface DrillOptions {
+  target?: string
+  directory?: string
+  quick?: boolean
+  queries?: DrillQuery[]
+  jobs?: number
+  noOwner?: boolean
+  bandwidth?: string
+  maxSeconds?: number
+  maxBytes?: number
+  container?: Image
+  /** Not a backup as it is: the end of the archived log, over its base backup. */
+  endOfLog?: true
+  walConfig?: string
+}
+
 export interface ScheduleRecord {
   id: string
   name: string
   kind: ScheduleKind
   /** null: of a scrub or a sweep, which are about every backup. */
   connection: string | null
-  /** Of a verify: none is wherever the latest backup lies; of a scrub or a sweep: every one. */
+  /** Of a verify or a drill: none is wherever the latest backup lies; of a scrub or a sweep: every one. */
   destinations: string[]
-  options: BackupOptions | VerifyOptions | ScrubOptions | Record<string, never>
+  options: BackupOptions | VerifyOptions | ScrubOptions | DrillOptions | Record<string, never>
   spec: ScheduleSpec
   jitterSeconds: number
   overlap: Overlap

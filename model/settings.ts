@@ -52,6 +52,8 @@ export interface Settings {
   parkRetrySeconds: number
   /** Program that is told when an operation is parked. Absolute. */
   notifyCommand: string | undefined
+  /** Between two looks at how servers archive their log. */
+  logWatchSeconds: number
   /** How long a restore that replaces something waits for its approval. */
   approvalSeconds: number
   logLevel: 'debug' | 'info' | 'warn' | 'error'
@@ -156,6 +158,7 @@ export function settingsFrom(
     parkSeconds: seconds('HOLDFAST_PARK_SECONDS', 86_400),
     parkRetrySeconds: seconds('HOLDFAST_PARK_RETRY_SECONDS', 600),
     notifyCommand,
+    logWatchSeconds: seconds('HOLDFAST_LOG_WATCH_SECONDS', 300),
     approvalSeconds: seconds('HOLDFAST_APPROVAL_SECONDS', 86_400),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),

@@ -26,7 +26,10 @@
  * scrub         verifies the backups that were least recently found whole, within a budget of bytes
  * sweep         removes what ended operations have left, found from the side of the stores and machines
  * tiering       artifacts move into colder classes of their store as they grow older
- * operation     one backup, restore, verify, rotation, scrub, sweep or tiering, from request to outcome; runs as one workflow
+ * drill         a restore to a throw-away target: proven, examined, measured, reported and torn down
+ * recovery      a base backup with the archived log replayed over it, up to a place that its target names
+ * enabling      a server is made to archive its log (`pitr enable`)
+ * operation     one backup, restore, recovery, verify, rotation, scrub, sweep, tiering, drill or enabling, from request to outcome; runs as one workflow
  */
 
 export type EngineName = 'sqlite' | 'postgresql'
@@ -34,16 +37,22 @@ export type MethodName = 'logical' | 'physical'
 export const backupTypes = ['full', 'incremental'] as const
 /** `incremental`: what has changed since another backup, its parent, without which it is worth nothing. */
 export type BackupType = (typeof backupTypes)[number]
+/** What is not replaced unless the request names it: a standby; one whose log, or whose tablespaces, lie elsewhere. */
+export const allowances = ['standby', 'wal', 'tablespaces'] as const
+export type Allowance = (typeof allowances)[number]
 export type DestinationKind = 'local' | 'server' | 's3' | 'gcs' | 'azure'
 export type OperationKind =
   | 'backup'
   | 'restore'
+  | 'pitr'
   | 'verify'
   | 'rotateKeys'
   | 'copy'
   | 'scrub'
   | 'sweep'
   | 'tiering'
+  | 'drill'
+  | 'enablePitr'
 
 /** How hard a verification looks: sizes; every stored byte; what is in them. */
 export const verifyLevels = ['exists', 'checksum', 'deep'] as const
@@ -78,6 +87,7 @@ export const phases = [
   'plan',
   'precheck',
   'hooks',
+  'canary',
   'stage',
   'run tool',
   'upload',
@@ -91,9 +101,15 @@ export const phases = [
   'queue',
   'safety backup',
   'restore',
+  'replay',
   'prove',
+  'examine',
+  'dump',
+  'load',
   'swap',
   'finish',
+  'set',
+  'restart',
   'rotate',
   'move',
   'sweep',

@@ -16,7 +16,7 @@ const phaseRecord = z.object({
   summary: z.string().optional(),
   heldMs: z.number().optional(),
 })
-const checkResult = z.object({
+export const checkResult = z.object({
   id: z.string(),
   title: z.string(),
   answer: z.enum(['pass', 'warn', 'fail']),
@@ -43,6 +43,8 @@ export const connectionView = z.object({
   secrets: z.array(z.string()),
   /** Whoever asks for a restore over something here may not approve it. */
   twoPerson: z.boolean(),
+  /** Holdfast writes a row of its own before each backup. */
+  canary: z.boolean(),
   createdAt: z.string(),
 })
 
@@ -165,7 +167,19 @@ const sweptView = z.object({
 
 export const operationView = z.object({
   id: z.string(),
-  kind: z.enum(['backup', 'restore', 'verify', 'rotateKeys', 'copy', 'scrub', 'sweep', 'tiering']),
+  kind: z.enum([
+    'backup',
+    'restore',
+    'pitr',
+    'verify',
+    'rotateKeys',
+    'copy',
+    'scrub',
+    'sweep',
+    'tiering',
+    'drill',
+    'enablePitr',
+  ]),
   state: z.enum([
     'queued',
     'running',
@@ -211,7 +225,7 @@ export const operationView = z.object({
 
 export const planView = z.object({
   operation: z.string(),
-  kind: z.enum(['backup', 'restore']),
+  kind: z.enum(['backup', 'restore', 'enablePitr']),
   /** SHA-256 over the stored plan. It covers the plan's random token: another run has another one. */
   digest: z.string(),
   /** In words, what of the target is destroyed. */
@@ -456,6 +470,34 @@ const openOperationView = z.object({
   command: z.string(),
 })
 
+const drillSummary = z.object({
+  /** The id of its operation. */
+  id: z.string(),
+  /** Connection whose backup it was. */
+  connection: z.string(),
+  backup: z.string(),
+  /** Connection on whose server or machine the copy was made. */
+  target: z.string(),
+  /** Of its operation. */
+  state: z.string(),
+  /** null: it has not ended. */
+  verdict: z.enum(['passed', 'failed', 'cancelled']).nullable(),
+  error: errorFacts.nullable(),
+  startedAt: z.string(),
+  endedAt: z.string().nullable(),
+  /** From the question until the copy was proven; null: it was not. */
+  rtoMs: z.int().nullable(),
+  /** How old what it brought back was when it began. */
+  rpoMs: z.int().nullable(),
+  /** When what it had made was removed; null: not yet. */
+  tornDownAt: z.string().nullable(),
+})
+export const drillView = drillSummary.extend({
+  links: z.object({ operation: z.string(), report: z.string(), page: z.string() }),
+})
+/** Drills that were ended from outside, and whose copies are removed now. */
+export const drillCleanupView = z.object({ items: z.array(z.string()) })
+
 export const databaseStatusView = z.object({
   connection: z.string(),
   engine: z.string(),
@@ -519,6 +561,8 @@ export const databaseStatusView = z.object({
     .nullable(),
   /** The archive of its log that reaches furthest; null: there is none, or nobody could say. */
   log: logStatusView.nullable(),
+  /** The last one of a backup of it that has ended; null: nobody has tried whether it can be restored. */
+  drill: drillSummary.nullable(),
   operations: z.array(openOperationView),
   /** Of backups. */
   schedules: z.array(
@@ -581,6 +625,8 @@ export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), nextCursor: z.string().nullable() })
 export const accepted = z.object({ operation: operationView })
 
+export type DrillSummary = z.infer<typeof drillSummary>
+export type DrillView = z.infer<typeof drillView>
 export type HostView = z.infer<typeof hostView>
 export type HostTokenView = z.infer<typeof hostTokenView>
 export type ConnectionView = z.infer<typeof connectionView>

@@ -28,6 +28,11 @@ import { up as scrub } from './0017-scrub.ts'
 import { up as foreign } from './0018-foreign.ts'
 import { up as schedulesAndTiers } from './0019-schedules-and-tiers.ts'
 import { up as staging } from './0020-staging.ts'
+import { up as restorePoints } from './0022-restore-points.ts'
+import { up as drills } from './0024-drills.ts'
+import { up as logWatch } from './0026-log-watch.ts'
+import { up as canary } from './0027-canary.ts'
+import { up as keptRestorePoints } from './0030-kept-restore-points.ts'
 
 export interface Migration {
   version: number
@@ -52,6 +57,11 @@ export const migrations: readonly Migration[] = [
   { version: 18, up: foreign },
   { version: 19, up: schedulesAndTiers },
   { version: 20, up: staging },
+  { version: 22, up: restorePoints },
+  { version: 24, up: drills },
+  { version: 26, up: logWatch },
+  { version: 27, up: canary },
+  { version: 30, up: keptRestorePoints },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

@@ -1,0 +1,215 @@
+/**
+ * What is wrong with the archiving of a server, from one look to the next: pure. An alarm stands until a look no longer finds
+ * it; what could not be looked at changes nothing.
+ */
+import { type ArchivingFacts, usualBacklog, waitingSegments } from './archiving.ts'
+import type { ErrorCode } from './errors.ts'
+
+export interface Alarm {
+  code: Extract<
+    ErrorCode,
+    'wal.failing' | 'wal.behind' | 'wal.disk' | 'wal.off' | 'wal.unwatched' | 'wal.gap' | 'wal.no-base'
+  >
+  detail: string
+  since: string
+  /** Somebody was told of it. */
+  told: boolean
+}
+
+/** The hole after the newest base backup, in the archive that reaches furthest. */
+export interface SeenGap {
+  destination: string
+  /** Its first missing segment, of which timeline. */
+  first: string
+  /** What is lost for good, once there is another base backup. */
+  from: string
+}
+
+export interface LogSeen {
+  destination: string
+  hasBase: boolean
+  gap: SeenGap | null
+}
+
+export interface Watched {
+  lookedAt: string
+  /** When the server last answered; null: never. */
+  answeredAt: string | null
+  /** Looks since then in which it did not. */
+  missed: number
+  facts: ArchivingFacts | null
+  freeBytes: number | null
+  /** When the archives were last listed; null: never. */
+  listedAt: string | null
+  /** null: there is no archive of it. */
+  log: LogSeen | null
+  alarms: Alarm[]
+  /** The base backup that a gap was answered with. */
+  base: { gap: SeenGap; operation: string } | null
+  /** The base backup that was made because a recovered copy has become the server. */
+  renewed: { timeline: number; operation: string } | null
+}
+
+/** One look. `undefined`: it could not be asked. */
+export interface LogLook {
+  at: string
+  server: { facts: ArchivingFacts; freeBytes: number | null } | undefined
+  /** null: no archive. */
+  log: LogSeen | null | undefined
+}
+
+/** Tries that failed before anybody is told: PostgreSQL makes as many in a row. */
+const failuresToTell = 3
+const dayMs = 86_400_000
+
+export function watched(before: Watched | undefined, look: LogLook): Watched {
+  const log = look.log === undefined ? (before?.log ?? null) : look.log
+  const now: Watched = {
+    lookedAt: look.at,
+    answeredAt: look.server ? look.at : (before?.answeredAt ?? null),
+    missed: look.server ? 0 : (before?.missed ?? 0) + 1,
+    facts: look.server?.facts ?? before?.facts ?? null,
+    freeBytes: look.server?.freeBytes ?? null,
+    listedAt: look.log === undefined ? (before?.listedAt ?? null) : look.at,
+    log,
+    alarms: [],
+    base: before?.base ?? null,
+    renewed: before?.renewed ?? null,
+  }
+  const found = { ...ofServer(before, now, look), ...ofLog(before, log, look) }
+  const alarms = Object.entries(found).map(([code, detail]) => {
+    const known = before?.alarms.find(one => one.code === code)
+    return {
+      code: code as Alarm['code'],
+      detail,
+      since: known?.since ?? look.at,
+      told: known?.told ?? false,
+    }
+  })
+  return { ...now, alarms }
+}
+
+type Found = Partial<Record<Alarm['code'], string>>
+
+/** Whether it is ours to watch: it archives by Holdfast, or did. */
+export const isWatched = (before: Watched | undefined, look: LogLook): boolean =>
+  (look.log ?? before?.log ?? null) !== null ||
+  look.server?.facts.by === 'holdfast' ||
+  before?.facts?.by === 'holdfast'
+
+function ofServer(
+  before: Watched | undefined,
+  { log, missed, answeredAt }: Watched,
+  { at, server }: LogLook,
+): Found {
+  if (server === undefined) {
+    // One look that failed is no news. What was wrong before may still be.
+    const standing = (before?.alarms ?? []).filter(({ code }) => !ofArchive.has(code))
+    const known = Object.fromEntries(standing.map(({ code, detail }) => [code, detail]))
+    if (missed < 2) return known
+    return {
+      ...known,
+      'wal.unwatched': `How it archives could not be asked since ${answeredAt ?? 'it is watched'}.`,
+    }
+  }
+  const { facts, freeBytes } = server
+  if (facts.mode === 'off' || facts.by !== 'holdfast') {
+    return log === null && before?.facts?.by !== 'holdfast'
+      ? {}
+      : {
+          'wal.off': `The log was archived by Holdfast, and is not any more: archive_mode is ${facts.mode}, archived by ${facts.by}.`,
+        }
+  }
+  const waiting = waitingSegments(facts)
+  const found: Found = {}
+  if (facts.failingSeconds !== null && facts.failed >= failuresToTell) {
+    found['wal.failing'] =
+      `Archiving has failed for ${facts.failingSeconds} s, ${facts.failed} times in all; ${waiting ?? 'some'} segments wait in pg_wal.`
+  }
+  const waited = before?.facts ? waitingSegments(before.facts) : undefined
+  if ((waiting ?? 0) > usualBacklog && (waited ?? 0) > usualBacklog) {
+    found['wal.behind'] =
+      `${waiting} segments wait in pg_wal, ${waited} at the look before: the archive is behind.`
+  }
+  const disk = diskTrouble(before, facts, freeBytes, at)
+  if (disk !== undefined) found['wal.disk'] = disk
+  return found
+}
+
+const ofArchive: ReadonlySet<string> = new Set(['wal.gap', 'wal.no-base'])
+
+function diskTrouble(
+  before: Watched | undefined,
+  { walBytes, maxWalBytes }: ArchivingFacts,
+  freeBytes: number | null,
+  at: string,
+): string | undefined {
+  if (walBytes === null) return undefined
+  const then = before?.facts?.walBytes ?? null
+  const grown = then === null ? 0 : walBytes - then
+  const since = before?.answeredAt ?? null
+  const tookMs = since === null ? 0 : Date.parse(at) - Date.parse(since)
+  if (freeBytes !== null && grown > 0 && tookMs > 0 && walBytes > maxWalBytes) {
+    const leftMs = (freeBytes / grown) * tookMs
+    if (leftMs < dayMs) {
+      return `pg_wal is ${megabytes(walBytes)} and grows: its disk is full in about ${Math.max(1, Math.round(leftMs / 60_000))} minutes.`
+    }
+  }
+  return walBytes > 2 * maxWalBytes
+    ? `pg_wal is ${megabytes(walBytes)}, more than twice max_wal_size: something keeps it (archiving, a slot, wal_keep_size).`
+    : undefined
+}
+
+const megabytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MB`
+
+function ofLog(before: Watched | undefined, log: LogSeen | null, look: LogLook): Found {
+  if (log === null) return {}
+  // What was not listed now is as it was.
+  if (look.log === undefined) {
+    const standing = (before?.alarms ?? []).filter(({ code }) => ofArchive.has(code))
+    return Object.fromEntries(standing.map(({ code, detail }) => [code, detail]))
+  }
+  const found: Found = {}
+  if (!log.hasBase) {
+    found['wal.no-base'] =
+      `No physical backup reaches into the log in ${log.destination}: no moment of it can be recovered.`
+  }
+  if (log.gap !== null) {
+    found['wal.gap'] =
+      `${log.gap.first} is missing in ${log.gap.destination}: nothing after ${log.gap.from} can be recovered until there is another base backup.`
+  }
+  return found
+}
+
+/**
+ * The gap that is to be answered with a base backup: it was there when the archive was listed before, so that what was on its
+ * way has come, and what was missing was not archived again.
+ */
+export function gapToAnswer(before: Watched | undefined, now: Watched): SeenGap | undefined {
+  const gap = now.log?.gap
+  if (!gap || now.listedAt !== now.lookedAt) return undefined
+  const then = before?.log?.gap
+  return then && then.first === gap.first && then.destination === gap.destination ? gap : undefined
+}
+
+/**
+ * The timeline that a server archives on, when it is time to look whether a base backup was made on it: after it has changed, and
+ * with every listing. undefined: it is not, or its archive goes by another connection's name.
+ */
+export function timelineToLookAt(before: Watched | undefined, now: Watched): number | undefined {
+  const { facts } = now
+  if (
+    now.answeredAt !== now.lookedAt ||
+    now.log === null ||
+    facts?.mode === 'off' ||
+    facts?.by !== 'holdfast'
+  ) {
+    return undefined
+  }
+  const timeline = timelineOf(facts)
+  const then = before?.facts?.by === 'holdfast' ? timelineOf(before.facts) : undefined
+  return timeline !== then || now.listedAt === now.lookedAt ? timeline : undefined
+}
+
+const timelineOf = ({ current }: ArchivingFacts): number | undefined =>
+  current === null ? undefined : Number.parseInt(current.slice(0, 8), 16)
