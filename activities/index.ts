@@ -6,8 +6,11 @@ import { type ErrorFacts, HoldfastError, hasCode } from '../model/errors.ts'
 import type {
   BackupInput,
   CopyInput,
+  DrillInput,
+  EnablePitrInput,
   HostQuestion,
   Lost,
+  PitrInput,
   RestoreInput,
   RotateInput,
   ScrubInput,
@@ -21,6 +24,7 @@ import type { Json, OperationState, Phase, PhaseRecord } from '../model/types.ts
 import type { Made } from './attempt.ts'
 import { pacing } from './bandwidth.ts'
 import type { Turn } from './boundary.ts'
+import { writeCanary } from './canary.ts'
 import { abandonBackup, cleanHost, cleanupBackup, clearClosedOperations } from './cleanup.ts'
 import { commitBackup, recordBackup, verifyArtifacts } from './commit.ts'
 import type { WorkerContext } from './context.ts'
@@ -33,6 +37,15 @@ import {
   precheckCopy,
   recordCopied,
 } from './copy.ts'
+import { examineCopy, tearDownDrill } from './drill.ts'
+import {
+  expectInEffect,
+  findArchived,
+  planEnabling,
+  proveArchiving,
+  setArchiving,
+  takeBackArchiving,
+} from './enable-pitr.ts'
 import { type HookOutcome, runHook } from './hooks.ts'
 import { hostChecks } from './host-checks.ts'
 import { logOf } from './log.ts'
@@ -42,11 +55,13 @@ import { releaseSource } from './park.ts'
 import { pausable } from './pausing.ts'
 import { planBackup } from './plan.ts'
 import { precheckBackup, precheckRestore } from './precheck.ts'
-import { probeFrom, removeForgottenProbes } from './probe.ts'
+import { archivingFrom, makeRestorePoint, probeFrom, removeForgottenProbes } from './probe.ts'
+import { replay } from './replay.ts'
 import { planRestoreFrom, proveRestore, runRestoreSteps } from './restore.ts'
 import { placedTrouble } from './room.ts'
 import { rotateAt } from './rotate.ts'
 import { scrubOne } from './scrub.ts'
+import { serveCopy } from './serve.ts'
 import { runTool } from './stage.ts'
 import { streamArtifacts } from './stream.ts'
 import { dropKept, keptFor, recordKept, swapStep, undoRestore, useApproval } from './swap.ts'
@@ -112,6 +127,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         if (!input.dryRun) await clearClosedOperations(context)
         return await planBackup(context, t, input)
       }),
+    writeCanary: (input: BackupInput) =>
+      onHost('canary', input.operationId, (context, t) => writeCanary(context, t, input)),
     precheck: (input: BackupInput) =>
       onHost('precheck', input.operationId, (context, t) => precheckBackup(context, t, input)),
     stream: (input: BackupInput, to: string[]) =>
@@ -154,6 +171,8 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
       onHost('restore', input.operationId, (context, t) =>
         runRestoreSteps(pacing(context, t, input.operationId), t, input, ids),
       ),
+    replay: (input: RestoreInput) =>
+      onHost('replay', input.operationId, (context, t) => replay(context, t, input)),
     /** Which machine carries this out. */
     machine: () => step('stage', async context => context.machine),
     /** Ends what still runs for the operation on this machine and removes its staging. */
@@ -184,8 +203,11 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         await context.catalog.updateOperation(operationId, { workflowId, runId })
       }),
     useApproval: (input: RestoreInput) => step('approval', (context, t) => useApproval(context, t, input)),
-    openSafetyBackup: (restoreId: string) =>
-      step('safety backup', (context, t) => context.catalog.openSafetyBackup(restoreId, t.runId)),
+    openPart: (wholeId: string) =>
+      step('safety backup', (context, t) => context.catalog.openPart(wholeId, t.runId)),
+    restoreDump: (recoveryId: string) => step('load', context => context.catalog.restoreDump(recoveryId)),
+    serveCopy: (input: PitrInput) =>
+      onHost('dump', input.operationId, (context, t) => serveCopy(context, t, input)),
     swapStep: (input: RestoreInput, which: 'exchange' | 'open') =>
       onHost('swap', input.operationId, (context, t) => swapStep(context, t, input, which)),
     recordKept: (input: RestoreInput) =>
@@ -196,8 +218,28 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     undoRestore: (input: RestoreInput) =>
       onHost('cleanup', input.operationId, (context, t) => undoRestore(context, t, input)),
 
+    examine: (input: DrillInput) =>
+      onHost('examine', input.operationId, (context, t) => examineCopy(context, t, input)),
+    tearDown: (input: DrillInput) =>
+      onHost('cleanup', input.operationId, (context, t) => tearDownDrill(context, t, input)),
+    writeDrillReport: (operationId: string) =>
+      step('record', context => context.catalog.writeDrillReport(operationId)),
+
     hook: (operationId: string, name: string, outcome: HookOutcome | null) =>
       onHost('hooks', operationId, (context, t) => runHook(context, t, operationId, name, outcome)),
+
+    planEnabling: (input: EnablePitrInput) =>
+      onHost('plan', input.operationId, (context, t) => planEnabling(context, t, input)),
+    setArchiving: (input: EnablePitrInput) =>
+      onHost('set', input.operationId, (context, t) => setArchiving(context, t, input)),
+    expectInEffect: (input: EnablePitrInput) =>
+      onHost('restart', input.operationId, (context, t) => expectInEffect(context, t, input)),
+    proveArchiving: (input: EnablePitrInput) =>
+      onHost('prove', input.operationId, (context, t) => proveArchiving(context, t, input)),
+    findArchived: (input: EnablePitrInput, segment: string) =>
+      step('prove', context => findArchived(context, input, segment)),
+    takeBackArchiving: (input: EnablePitrInput) =>
+      onHost('cleanup', input.operationId, (context, t) => takeBackArchiving(context, t, input)),
 
     verifyBackup: (input: VerifyInput) =>
       step('verify', (context, t) =>
@@ -270,6 +312,13 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         }
         await removeForgottenProbes(context.here)
         const secrets = await resolveSecrets(await context.catalog.probeSecrets(question.id))
+        if (question.ask === 'restore-point') {
+          const { connection, serverName } = question
+          return (await makeRestorePoint(context.here, connection, secrets, serverName)) as unknown as Json
+        }
+        if (question.ask === 'archiving') {
+          return (await archivingFrom(context.here, question.connection, secrets)) as unknown as Json
+        }
         return (await probeFrom(context.here, question.connection, secrets)) as unknown as Json
       }),
 
@@ -285,7 +334,7 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
         try {
           await notify(context.notifyCommand, notification, t.signal)
         } catch (error) {
-          if (error instanceof HoldfastError)
+          if (error instanceof HoldfastError && notification.operation !== '')
             await logOf(context, notification.operation, {})('notification', error.message)
           throw error
         }

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { type ErrorFacts, HoldfastError } from '../model/errors.ts'
 
 export type Notification = {
+  /** '': it is of none. */
   operation: string
   /** What the operation does, in words. */
   title: string
@@ -10,8 +11,13 @@ export type Notification = {
   | { event: 'operation.parked'; error: ErrorFacts }
   /** A verification found what cannot be restored. */
   | { event: 'backup.damaged'; error: ErrorFacts }
+  /** A backup could not be restored in a rehearsal, or not as it has to be. */
+  | { event: 'drill.failed'; error: ErrorFacts }
   /** The work is done and stands, and something of it is not. */
   | { event: 'operation.partial'; error: ErrorFacts }
+  /** Something is wrong with how the log of a server is archived, or is not any more. Of no operation. */
+  | { event: 'log.alarm'; connection: string; error: ErrorFacts }
+  | { event: 'log.mended'; connection: string; error: ErrorFacts }
   /** It was approved without the second person that the connection demands. */
   | { event: 'approval.break-glass'; by: string; reason: string }
 )

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 import { resolveSecret } from '../catalog/secret-references.ts'
 import type {
+  ArchivingPlan,
   ArtifactSpec,
   BackupPlan,
   BackupRequest,
@@ -18,11 +19,12 @@ import type {
   Step,
 } from '../engines/engine.ts'
 import { engineOf } from '../engines/index.ts'
+import { isDrill } from '../model/drill-report.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { unsignedWords } from '../model/foreign.ts'
 import { readable } from '../model/ids.ts'
 import { canonical, type Manifest } from '../model/manifest.ts'
-import type { BackupInput, ConnectionRecord, RestoreInput } from '../model/records.ts'
+import type { BackupInput, ConnectionRecord, Image, RestoreInput } from '../model/records.ts'
 import type { Json, MethodName } from '../model/types.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
@@ -51,6 +53,20 @@ export interface StoredRestorePlan extends RestorePlan {
   /** In words, that nobody signed the backup; null: its manifest is signed, and was checked. */
   unsigned: string | null
   hooks: PlannedHook[]
+}
+
+export interface StoredArchivingPlan extends ArchivingPlan {
+  kind: 'enablePitr'
+  version: 1
+  token: string
+  /** What is run, as a dry run shows it. */
+  steps: Step[]
+}
+
+interface StoredPlans {
+  backup: StoredBackupPlan
+  restore: StoredRestorePlan
+  enablePitr: StoredArchivingPlan
 }
 
 /** What a workflow learns of a plan: enough to tell the story, nothing large. */
@@ -100,8 +116,11 @@ export async function probeServer(
   connection: ConnectionRecord,
   ask: 'probe' | 'probeTarget',
   method: MethodName,
+  image?: Image,
 ): Promise<ServerFacts> {
-  const probe = engine[ask](connection.name, connection.settings, method)
+  const { name, settings } = connection
+  const probe =
+    ask === 'probe' ? engine.probe(name, settings, method) : engine.probeTarget(name, settings, method, image)
   const facts = probe.read(await runProbe(steps, 'probe', probe.commands))
   if (facts.identity === '') return { ...facts, identity: connection.serverIdentity }
   if (facts.identity !== connection.serverIdentity) {
@@ -113,7 +132,7 @@ export async function probeServer(
   return facts
 }
 
-async function store<Plan extends StoredBackupPlan | StoredRestorePlan>(
+export async function store<Plan extends StoredPlans[keyof StoredPlans]>(
   context: WorkerContext,
   operationId: string,
   plan: Plan,
@@ -126,19 +145,19 @@ async function store<Plan extends StoredBackupPlan | StoredRestorePlan>(
   return { plan: stored.plan as unknown as Plan, digest: stored.digest }
 }
 
-export async function storedPlan<Kind extends 'backup' | 'restore'>(
+export async function storedPlan<Kind extends keyof StoredPlans>(
   context: WorkerContext,
   operationId: string,
   kind: Kind,
-): Promise<Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan> {
+): Promise<StoredPlans[Kind]> {
   const stored = await context.catalog.plan(operationId)
-  const plan = stored?.plan as unknown as StoredBackupPlan | StoredRestorePlan | undefined
+  const plan = stored?.plan as unknown as StoredPlans[keyof StoredPlans] | undefined
   if (plan?.kind !== kind)
     throw new HoldfastError('internal', `Operation ${operationId} has no stored ${kind} plan.`)
-  return plan as Kind extends 'backup' ? StoredBackupPlan : StoredRestorePlan
+  return plan as StoredPlans[Kind]
 }
 
-const newToken = () => readable(crypto.getRandomValues(new Uint8Array(12))).toLowerCase()
+export const newToken = () => readable(crypto.getRandomValues(new Uint8Array(12))).toLowerCase()
 
 export async function planBackup(
   context: WorkerContext,
@@ -195,7 +214,12 @@ export interface RestoreSummary {
   digest: string
   /** Something of it lies in staging between two steps. */
   staged: boolean
-  load: { title: string; steps: string[] }[]
+  load: {
+    title: string
+    steps: string[]
+    /** Only brings what the backup holds to the host of the tools. */
+    fetches: boolean
+  }[]
   /** Give the restored database its name, each recorded by itself. */
   finish: string[]
   /** Something is there under that name: the plan replaces it. */
@@ -232,10 +256,12 @@ export async function planRestore(
   }
   const method = methodOf(engine, manifest.method as MethodName)
   const token = newToken()
+  const rehearsed = isDrill(input)
+  const image = rehearsed ? input.drill.container : undefined
   const steps = stepContext(context, turn, input.operationId, engine, token)
-  const targetFacts = await probeServer(steps, engine, connection, 'probeTarget', method.name)
+  const targetFacts = await probeServer(steps, engine, connection, 'probeTarget', method.name, image)
   const replaces = input.overwriteExisting
-    ? await existingTarget(steps, method, connection, input.targetDatabase)
+    ? await existingTarget(steps, method, connection, input)
     : undefined
   const target: RestoreTarget = {
     connection: input.targetConnection,
@@ -244,7 +270,12 @@ export async function planRestore(
     jobs: input.jobs,
     noOwner: input.noOwner,
     ...(replaces ? { replaces } : {}),
+    ...(input.allow ? { allow: input.allow } : {}),
     ...(parents.length > 0 ? { parents } : {}),
+    ...(input.recovery ? { recovery: input.recovery } : {}),
+  }
+  if (input.recovery && !method.recovery) {
+    throw new HoldfastError('restore.mismatch', `${engine.title} has no recovery of a ${method.name} backup.`)
   }
   const planned = method.planRestore(connection.settings, target, manifest, targetFacts)
   const { plan, digest } = await store<StoredRestorePlan>(context, input.operationId, {
@@ -255,8 +286,10 @@ export async function planRestore(
     targetFacts,
     manifest,
     unsigned: unsignedWords(manifest),
-    hooks: await planHooks(context, 'restore', engine, connection, target.database),
+    // A rehearsal starts nothing of the operator's, and its copy never gets a name.
+    hooks: rehearsed ? [] : await planHooks(context, 'restore', engine, connection, target.database),
     ...planned,
+    ...(rehearsed ? { finish: [] } : {}),
   })
   return summarizeRestore(plan, digest)
 }
@@ -265,15 +298,17 @@ async function existingTarget(
   steps: StepContext,
   method: Method,
   connection: ConnectionRecord,
-  database: string,
+  { targetDatabase, allow }: RestoreInput,
 ): Promise<ExistingTarget | undefined> {
-  const probe = method.existing(connection.settings, connection.name, database)
+  const probe = method.existing(connection.settings, connection.name, targetDatabase, allow)
   return probe.read(await runProbe(steps, 'existing', probe.commands))
 }
 
 /** Every step of a restore that may be run by its id. */
 export const restoreStepsOf = (plan: RestorePlan): Step[] => [
   ...plan.steps,
+  ...(plan.replay ? [plan.replay] : []),
+  ...(plan.serve ? [plan.serve] : []),
   ...plan.finish,
   ...(plan.swap ? [...plan.swap.prepare, plan.swap.exchange, plan.swap.open] : []),
 ]
@@ -290,13 +325,17 @@ const summarizeRestore = (plan: StoredRestorePlan, digest: string): RestoreSumma
 
 /** Consecutive steps of one group make one run; every other step is a run of its own. */
 function runsOf(steps: RestorePlan['steps']): RestoreSummary['load'] {
-  const runs: { title: string; steps: string[]; group: string | undefined }[] = []
+  const runs: { title: string; steps: string[]; fetches: boolean; group: string | undefined }[] = []
   for (const step of steps) {
     const last = runs.at(-1)
     if (last && step.group !== undefined && last.group === step.group) {
       last.steps.push(step.id)
       last.title = step.title
-    } else runs.push({ title: step.title, steps: [step.id], group: step.group })
+      last.fetches &&= step.writesTo === 'staging'
+    } else {
+      const fetches = step.writesTo === 'staging'
+      runs.push({ title: step.title, steps: [step.id], fetches, group: step.group })
+    }
   }
-  return runs.map(({ title, steps: ids }) => ({ title, steps: ids }))
+  return runs.map(({ title, steps: ids, fetches }) => ({ title, steps: ids, fetches }))
 }

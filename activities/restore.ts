@@ -44,10 +44,12 @@ export async function planRestoreFrom(
     return manifest
   })
   const parents: Manifest[] = []
+  let frozen = await lookForFrozen(context.destination, input, result)
   for (const needed of input.parents ?? []) {
-    parents.push(await neededManifest(context, turn, input.operationId, needed))
+    const parent = await neededManifest(context, turn, input.operationId, needed)
+    parents.push(parent)
+    frozen ??= await lookForFrozen(context.destination, needed, parent)
   }
-  const frozen = await lookForFrozen(context.destination, input, result)
   const unsigned = unsignedWords(result) ?? []
   return {
     ...(await planRestore(context, turn, input, result, parents)),

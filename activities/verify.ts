@@ -107,7 +107,10 @@ async function look(
   const objects = `${manifest.artifacts.length} object${manifest.artifacts.length === 1 ? '' : 's'}`
   if (input.level === 'exists') return `${objects} there, ${totalBytes} bytes, manifest signed`
   const hashed = `${objects} read again, ${totalBytes} bytes, every hash agrees`
-  return [hashed, ...found].join('; ')
+  // What it is put together with is a backup of its own, which is verified by itself.
+  const { parent } = manifest
+  const needed = parent === null ? [] : [`made against ${parent}, which was not looked at`]
+  return [hashed, ...found, ...needed].join('; ')
 }
 
 /** Begins anew after a kill, from empty staging; what of it stays on a machine that is gone, the next operation there clears. */

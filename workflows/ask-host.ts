@@ -10,7 +10,8 @@ export async function askHost({ worker, question }: HostQuestionInput): Promise<
     scheduleToStartTimeout: '10s',
     startToCloseTimeout: '90s',
     heartbeatTimeout: '10s',
-    retry: { initialInterval: '500ms', maximumAttempts: 3 },
+    // Asked again it would make another place of the same name in the log.
+    retry: { initialInterval: '500ms', maximumAttempts: question.ask === 'restore-point' ? 1 : 3 },
   })
   return await answerHost(question)
 }

@@ -1,15 +1,17 @@
-import { CancellationScope } from '@temporalio/workflow'
+import { CancellationScope, isCancellation } from '@temporalio/workflow'
 import type { Made } from '../activities/attempt.ts'
 import type { Recorded } from '../activities/commit.ts'
 import type { Ready } from '../activities/precheck.ts'
+import type { Canary } from '../model/canary.ts'
 import { compressionAdvice } from '../model/compression.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { BackupInput, Lost } from '../model/records.ts'
 import { prechecked } from './checked.ts'
+import { factsOf } from './facts.ts'
 import { type Hooks, hooksOf } from './hooks.ts'
 import { leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
-import { cleanHost, long, patient, quick } from './steps.ts'
+import { attemptedThere, cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { bytes } from './words.ts'
 
@@ -29,6 +31,8 @@ export async function backup(input: BackupInput): Promise<Told> {
 
 /** From plan to record. Also what a restore does first when it is asked for a safety backup. */
 export async function makeBackup(story: Story, input: BackupInput): Promise<string[]> {
+  // Before the database is looked at: the first one makes a table there.
+  const canary = input.canary && !input.dryRun ? await canaryFor(story, input) : undefined
   const plan = await story.phase(
     'plan',
     () => quick.plan(input),
@@ -61,11 +65,27 @@ export async function makeBackup(story: Story, input: BackupInput): Promise<stri
   const { destinations, lost } = await story.phase('verify', () => quick.verify(input, made))
   const without = [...ready.lost, ...made.lost, ...lost]
   // From here on the backup may exist: what was asked to stop too late is finished.
+  const facts = { ...made.facts, ...(canary ? { canary: { ...canary } } : {}) }
   await CancellationScope.nonCancellable(() =>
-    finish(story, input, { ...made, destinations }, without, hooks),
+    finish(story, input, { ...made, facts, destinations }, without, hooks),
   )
   const advice = made.artifacts.flatMap(artifact => compressionAdvice(artifact) ?? [])
   return [...plan.warnings, ...ready.warnings, ...advice]
+}
+
+/** A backup without one is a backup: its drills go by its own times then. */
+async function canaryFor(story: Story, input: BackupInput): Promise<Canary | undefined> {
+  try {
+    return await story.phase(
+      'canary',
+      () => attemptedThere.writeCanary(input),
+      ({ lsn }) => (lsn === null ? 'written' : `written, the log at ${lsn}`),
+    )
+  } catch (error) {
+    if (isCancellation(error)) throw error
+    story.warnings.push(`The canary was not written: ${factsOf(error).detail}`)
+    return undefined
+  }
 }
 
 /** Answers true when the backup exists after all. */

@@ -96,7 +96,7 @@ export async function held<T>(work: () => Promise<T>): Promise<T> {
       }
       const mendable = classOf(error) === 'needs-operator'
       const passing = mayPass(error, facts) || (mendable && patience.persistent === true)
-      if (!(passing || mendable) || !worthKeeping(facts)) throw error
+      if (!(passing || mendable) || patience.failsFast || !worthKeeping(facts)) throw error
       until ??= Date.now() + patience.parkSeconds * 1000
       const retryMs = passing ? retryAfterMs(facts, retried) : undefined
       const how = await park(facts, until, retryMs, retried > 0)
@@ -107,10 +107,18 @@ export async function held<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What was tried in vain for minutes: a store, a server, a worker that is away. It may come back while everybody sleeps. */
+/**
+ * What was tried in vain for minutes: a store, a server, a worker that is away. It may come back while everybody sleeps. And what
+ * somebody does in their own time, of which nobody tells us.
+ */
 function mayPass(error: unknown, { code }: ErrorFacts): boolean {
   const kind = classOf(error)
-  return kind === 'transient' || kind === 'throttled' || code === 'database.unreachable'
+  return (
+    kind === 'transient' ||
+    kind === 'throttled' ||
+    code === 'database.unreachable' ||
+    code === 'wal.needs-restart'
+  )
 }
 
 /**
@@ -135,6 +143,8 @@ async function pausedWhileWanted(): Promise<void> {
 function retryAfterMs({ code }: ErrorFacts, retried: number): number {
   const { parkRetrySeconds } = patience
   if (code === 'host.no-worker') return 1000 * Math.min(parkRetrySeconds, noWorkerRetrySeconds)
+  // A question, and for days: neither often nor ever more seldom.
+  if (code === 'wal.needs-restart') return 1000 * parkRetrySeconds
   return 1000 * Math.min(parkRetrySeconds * 2 ** retried, Math.max(3600, parkRetrySeconds))
 }
 

@@ -21,6 +21,7 @@ import { prechecked } from './checked.ts'
 import { held } from './holding.ts'
 import { isServed, leaveMachines } from './machine.ts'
 import { handedOver, type Told, toItsEnd } from './outcome.ts'
+import { restoreTitle } from './restore.ts'
 import { attempted, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { thaw } from './thaw.ts'
@@ -32,7 +33,7 @@ const rejectSignal = defineSignal<[approvalId: unknown]>('reject')
 const longestPauseSeconds = 30
 
 export async function request(input: RestoreInput): Promise<Told> {
-  const title = `restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`
+  const title = restoreTitle(input)
   const story = tell(input, title)
   // From the first moment: what is signalled before anybody may decide is refused, not lost.
   const heard: unknown[] = []

@@ -1,12 +1,11 @@
-import { CancellationScope, isCancellation } from '@temporalio/workflow'
-import type { Outcome } from '../activities/index.ts'
-import type { BackupInput, RestoreInput } from '../model/records.ts'
-import { giveUpBackup, makeBackup } from './backup.ts'
+import { CancellationScope } from '@temporalio/workflow'
+import type { RestoreInput } from '../model/records.ts'
 import { prechecked } from './checked.ts'
-import { factsOf } from './facts.ts'
 import { hooksOf } from './hooks.ts'
 import { isServed, leaveMachines, onOneMachine } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
+import { partBackup } from './part.ts'
+import { recovers, recoveryTitle, replayLog } from './recovering.ts'
 import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { onceThawed, thaw } from './thaw.ts'
@@ -17,11 +16,7 @@ import { bytes, counted } from './words.ts'
  * the target server's lock.
  */
 export async function restore(input: RestoreInput): Promise<Told> {
-  const story = tell(
-    input,
-    `${input.dryRun ? 'dry run: ' : ''}restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`,
-    input.before,
-  )
+  const story = tell(input, restoreTitle(input), input.before)
   let loading = false
   return await toItsEnd(
     input.operationId,
@@ -45,7 +40,9 @@ export async function restore(input: RestoreInput): Promise<Told> {
         return checks.warnings
       }
       if (plan.frozen) await thaw(story, input)
-      if (plan.swap && input.safetyBackup) await safetyBackup(story, input, input.safetyBackup)
+      if (plan.swap && input.safetyBackup) {
+        await partBackup(story, 'safety backup', input.operationId, input.safetyBackup)
+      }
       const hooks = hooksOf(story, input.operationId, plan.hooks)
       await hooks.before()
       const load = async () => {
@@ -59,6 +56,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
           )
           warn(warnings)
         }
+        if (recovers(input)) await replayLog(story, input)
         await story.phase('prove', () => long.prove(input, 'temporary'), proven)
       }
       await (plan.staged ? onOneMachine(warning => story.warnings.push(warning), load) : load())
@@ -94,6 +92,11 @@ export async function restore(input: RestoreInput): Promise<Told> {
   )
 }
 
+export const restoreTitle = (input: RestoreInput): string =>
+  recovers(input)
+    ? recoveryTitle(input)
+    : `${input.dryRun ? 'dry run: ' : ''}restore ${input.backupId} → ${input.targetConnection}: ${input.targetDatabase}`
+
 /** The copy takes the place of the old one; proven there once more before it is handed over. Never held up half-way. */
 async function swap(story: Story, input: RestoreInput, plan: { prepare: string[]; kept: string }) {
   await story.phase(
@@ -112,44 +115,3 @@ async function swap(story: Story, input: RestoreInput, plan: { prepare: string[]
 }
 
 const proven = ({ passed }: { passed: number }) => `${counted(passed, 'proof')} passed`
-
-/** A backup like any other, of what is about to be replaced, under the lock that we hold. Without it nothing is replaced. */
-async function safetyBackup(story: Story, input: RestoreInput, backup: BackupInput): Promise<void> {
-  // Of its own row only how it ended is told: its phases would be taken for those of the restore.
-  const unseen: Story = {
-    title: story.title,
-    phases: [],
-    warnings: [],
-    flaw: null,
-    whenGivenUp: async () => {},
-    phase: (_phase, work) => work(),
-    checked() {},
-    says() {},
-    state() {},
-    queued() {},
-    told: async () => {},
-  }
-  await story.phase(
-    'safety backup',
-    async () => {
-      await quick.openSafetyBackup(input.operationId)
-      const close = (end: Pick<Outcome, 'state' | 'error' | 'warnings'>) =>
-        patient.close(backup.operationId, { ...end, phases: [] })
-      try {
-        const warnings = await makeBackup(unseen, backup)
-        const state = unseen.flaw ? 'partial' : 'succeeded'
-        await close({ state, error: unseen.flaw, warnings: [...warnings, ...unseen.warnings] })
-      } catch (error) {
-        await CancellationScope.nonCancellable(async () => {
-          const facts = factsOf(error)
-          await unseen.whenGivenUp(isCancellation(error) ? 'cancelled' : 'failed')
-          const exists = await giveUpBackup(backup, facts)
-          const state = exists ? 'succeeded' : isCancellation(error) ? 'cancelled' : 'failed'
-          await close({ state, error: state === 'failed' ? facts : null, warnings: [] })
-        })
-        throw error
-      }
-    },
-    () => backup.backupId,
-  )
-}

@@ -28,6 +28,7 @@ const { startDue } = proxyActivities<Activities>({
 const longestPauseSeconds = 120
 
 export const scheduledBackup = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
+export const scheduledDrill = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledScrub = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledSweep = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)
 export const scheduledTiering = (input: ScheduledInput): Promise<DueAnswer> => whenDue(input)

@@ -1,3 +1,5 @@
+import type { Replayed } from '../model/replayed.ts'
+
 /** Decimal units, as disks and clouds are sold. */
 export function bytes(count: number): string {
   if (count < 1000) return `${count} B`
@@ -28,3 +30,9 @@ export function duration(seconds: number): string {
   const count = seconds / size
   return counted(count, unit)
 }
+
+/** Where the replay of a log has ended. */
+export const stopped = ({ stoppedAt, lsn, timeline }: Replayed): string =>
+  [stoppedAt ?? 'the end of the log', lsn === null ? '' : `read to ${lsn}`, `timeline ${timeline}`]
+    .filter(Boolean)
+    .join(', ')
