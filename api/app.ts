@@ -18,6 +18,7 @@ import { bandwidthRoutes } from './routes/bandwidth.ts'
 import { changeRoutes } from './routes/changes.ts'
 import { connectionRoutes } from './routes/connections.ts'
 import { destinationRoutes } from './routes/destinations.ts'
+import { drillRoutes } from './routes/drills.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hookRoutes } from './routes/hooks.ts'
@@ -81,6 +82,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   changeRoutes(app, context)
   backupRoutes(app, context)
   restoreRoutes(app, context)
+  drillRoutes(app, context)
   approvalRoutes(app, context)
   operationRoutes(app, context)
   eventRoutes(app, context)

@@ -28,6 +28,12 @@ const toldOfRequest = [
   'reason',
   'dryRun',
   'overwriteExisting',
+  'allow',
+  'timeline',
+  'action',
+  'base',
+  'start',
+  'only',
   'role',
   'user',
   'disabled',
@@ -37,6 +43,10 @@ const toldOfRequest = [
   'readOnly',
   'to',
   'openedElsewhere',
+  'program',
+  'config',
+  'archiveTimeoutSeconds',
+  'replace',
 ]
 /** Of an answer: what was made. */
 const toldOfAnswer = ['id', 'name', 'state', 'epoch']

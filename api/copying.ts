@@ -1,5 +1,5 @@
 /** Accepting that a backup is copied: asked for by somebody, or to where it is missing. */
-import { readBackup } from '../catalog/backups.ts'
+import { findBackup, readBackup } from '../catalog/backups.ts'
 import { beginCopying, wantedCopies, wantNoMore } from '../catalog/copies.ts'
 import { listDestinations } from '../catalog/destinations.ts'
 import { findOperation, insertOperation, isClosed } from '../catalog/operations.ts'
@@ -44,7 +44,29 @@ export async function askedCopy(
   if (there?.state === 'committed') {
     throw new HoldfastError('request.exists', `Backup ${backup.id} is at ${request.to} already.`)
   }
-  return newCopy(backup, request.to, copiesToRead(backup, request.from), patienceOf(context, request))
+  const copies = copiesToRead(backup, request.from)
+  await expectParentsAt(context, backup, request.to)
+  return newCopy(backup, request.to, copies, patienceOf(context, request))
+}
+
+/** Where the others are lost, a backup without what it was made against is worth nothing. */
+async function expectParentsAt({ catalog }: ApiContext, backup: BackupRecord, to: string): Promise<void> {
+  const missing: string[] = []
+  for (let { parent } = backup.manifest; parent !== null; ) {
+    const found = await findBackup(catalog, parent)
+    if (!found?.copies.some(({ destination, state }) => destination === to && state === 'committed')) {
+      missing.unshift(parent)
+    }
+    parent = found?.manifest.parent ?? null
+  }
+  if (missing.length === 0) return
+  throw new HoldfastError(
+    'backup.parent',
+    `Backup ${backup.id} is put together with ${missing.join(', ')}, and there is no copy at ${to} of ${missing.length === 1 ? 'that one' : 'those'}.`,
+    {
+      hint: `Copy the oldest first: ${missing.map(id => `holdfast backups copy ${id} --to ${to}`).join('; ')}`,
+    },
+  )
 }
 
 function newCopy(

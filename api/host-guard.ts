@@ -16,7 +16,14 @@ import type { WorkerCatalog } from '../catalog/worker.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { hostQueue } from '../model/ids.ts'
 import { associatedDataFor, canonical } from '../model/manifest.ts'
-import type { BackupInput, OperationRecord, OperationUpdate, RestoreInput } from '../model/records.ts'
+import type {
+  BackupInput,
+  EnablePitrInput,
+  NeededBackup,
+  OperationRecord,
+  OperationUpdate,
+  RestoreInput,
+} from '../model/records.ts'
 import type { Json } from '../model/types.ts'
 import { backupPrefix } from '../storage/backups.ts'
 import { opensBeginning } from '../storage/reader.ts'
@@ -25,7 +32,9 @@ import type { ApiContext, ApiEnv } from './context.ts'
 import { withDestination } from './routes/destinations.ts'
 
 /** An operation whose workflow sends its steps to this host. */
-type Ours<Input = BackupInput | RestoreInput> = Omit<OperationRecord, 'input'> & { input: Input }
+type Ours<Input = BackupInput | RestoreInput | EnablePitrInput> = Omit<OperationRecord, 'input'> & {
+  input: Input
+}
 
 const refused = (host: string): HoldfastError =>
   new HoldfastError('request.forbidden', `The token of host ${host} does not open this.`)
@@ -103,11 +112,11 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
     async unwrapDataKey(jwe) {
       const open = await scope.openOnes()
       if (await isOfOurAttempt(context, open, jwe)) return await all.unwrapDataKey(jwe)
-      const restores = open.filter((one): one is Ours<RestoreInput> => 'copies' in one.input)
-      if (restores.length === 0) throw refused(host)
+      const read = open.flatMap(({ input }) => [...('copies' in input ? [input] : []), ...neededOf(input)])
+      if (read.length === 0) throw refused(host)
       const dataKey = await all.unwrapDataKey(jwe)
-      for (const { input } of restores) {
-        if (await opensBackupOf(context, input, Buffer.from(dataKey, 'base64url'))) return dataKey
+      for (const backup of read) {
+        if (await opensBackupOf(context, backup, Buffer.from(dataKey, 'base64url'))) return dataKey
       }
       throw refused(host)
     },
@@ -176,7 +185,22 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       await scope.operation(operationId)
       await all.endKept(operationId, state)
     },
-    openSafetyBackup: never,
+    openPart: never,
+    restoreDump: never,
+
+    async noteExamined(operationId, found) {
+      await scope.open(operationId)
+      await all.noteExamined(operationId, found)
+    },
+    async noteReplayed(operationId, replayed) {
+      await scope.open(operationId)
+      await all.noteReplayed(operationId, replayed)
+    },
+    async noteTornDown(operationId) {
+      await scope.operation(operationId)
+      await all.noteTornDown(operationId)
+    },
+    writeDrillReport: never,
 
     async updateOperation(operationId, update) {
       await scope.operation(operationId)
@@ -276,8 +300,18 @@ const placesOf = ({ destinations, failover }: BackupInput): string[] => [
   ...Object.values(failover),
 ]
 
-const destinationsOf = (input: BackupInput | RestoreInput): string[] =>
-  'copies' in input ? input.copies : placesOf(input)
+/** Those that its steps on the host read or write. */
+function destinationsOf(input: Ours['input']): string[] {
+  const needed = neededOf(input).flatMap(({ copies }) => copies)
+  if ('copies' in input) return [...input.copies, ...needed]
+  return 'toolFormat' in input ? [...placesOf(input), ...needed] : []
+}
+
+/** What an incremental backup is made against, or put together with. */
+function neededOf(input: Ours['input']): readonly NeededBackup[] {
+  if ('copies' in input) return input.parents ?? []
+  return 'toolFormat' in input && input.parent ? [input.parent] : []
+}
 
 /**
  * The key of an upload that is to go on, as its attempt has it: wrapped for this installation alone, as none is that lies in a
@@ -300,12 +334,12 @@ async function isOfOurAttempt(
 }
 
 /**
- * Whether it is the key of what this restore reads: it opens what one of its artifacts begins with. Where a wrapped key lies
+ * Whether it is the key of this backup, which one of their operations reads: it opens what one of its artifacts begins with. Where a wrapped key lies
  * says nothing, since whoever may write to a destination may put it there; what was sealed names its backup.
  */
 async function opensBackupOf(
   context: ApiContext,
-  { backupId, sourceConnection, copies }: RestoreInput,
+  { backupId, sourceConnection, copies }: NeededBackup,
   dataKey: Uint8Array,
 ): Promise<boolean> {
   const backup = await findBackup(context.catalog, backupId)

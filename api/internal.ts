@@ -3,16 +3,19 @@ import { z } from '@hono/zod-openapi'
 import { Hono } from 'hono'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import { workerCatalog } from '../catalog/worker-server.ts'
+import { canarySchema } from '../model/canary.ts'
 import { compressionMethods } from '../model/compression.ts'
 import { isErrorCode } from '../model/errors.ts'
 import { foreignWrappings } from '../model/foreign.ts'
 import { slugPattern } from '../model/ids.ts'
 import { manifestSchema } from '../model/manifest.ts'
+import { replayedSchema } from '../model/replayed.ts'
 import { homePaths } from '../model/settings.ts'
 import { backupTypes, phases, verifyLevels } from '../model/types.ts'
 import { operationView } from '../model/views.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { enterRefusal, guarded } from './host-guard.ts'
+import { restoreDump } from './one-database.ts'
 import { makeWay } from './preempt.ts'
 import { fieldsOf, HttpRefusal, InvalidRequest } from './problem.ts'
 import { startDue } from './schedules/start.ts'
@@ -225,7 +228,26 @@ const args = {
   ]),
   kept: z.tuple([id]),
   endKept: z.tuple([id, z.enum(['dropped', 'gone'])]),
-  openSafetyBackup: z.tuple([id, id]),
+  openPart: z.tuple([id, id]),
+  restoreDump: z.tuple([id]),
+  noteExamined: z.tuple([
+    id,
+    z.strictObject({
+      rows: z
+        .array(
+          z.strictObject({
+            table: z.string().max(1000),
+            rows: z.int().nonnegative(),
+            expected: z.int().nonnegative().nullable(),
+          }),
+        )
+        .max(1000),
+      canary: canarySchema.nullable(),
+    }),
+  ]),
+  noteReplayed: z.tuple([id, replayedSchema]),
+  noteTornDown: z.tuple([id]),
+  writeDrillReport: z.tuple([id]),
   updateOperation: z.tuple([id, update]),
   pauseWanted: z.tuple([id]),
   claimStaging: z.tuple([
@@ -262,6 +284,7 @@ export function internalRoutes(context: ApiContext): Hono<ApiEnv> {
   const catalog: WorkerCatalog = {
     ...workerCatalog(context.catalog, homePaths(context.settings.home).keys),
     makeWay: operationId => makeWay(context, operationId),
+    restoreDump: recoveryId => restoreDump(context, recoveryId),
     planSweep: operationId => planSweep(context, operationId),
     startDue: due => startDue(context, due),
   }

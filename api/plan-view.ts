@@ -1,5 +1,10 @@
 /** A stored plan as people read it: commands without secrets, what it destroys, how large, how long it took before. */
-import { restoreStepsOf, type StoredBackupPlan, type StoredRestorePlan } from '../activities/plan.ts'
+import {
+  restoreStepsOf,
+  type StoredArchivingPlan,
+  type StoredBackupPlan,
+  type StoredRestorePlan,
+} from '../activities/plan.ts'
 import { showCommand } from '../activities/steps.ts'
 import { listBackups } from '../catalog/backups.ts'
 import { listOperations } from '../catalog/operations.ts'
@@ -13,12 +18,14 @@ export async function planViewOf(
   operation: OperationRecord,
   stored: StoredPlan,
 ): Promise<PlanView> {
-  const plan = stored.plan as unknown as StoredBackupPlan | StoredRestorePlan
+  const plan = stored.plan as unknown as StoredBackupPlan | StoredRestorePlan | StoredArchivingPlan
+  const { digest } = stored
+  if (plan.kind === 'enablePitr') return enablingView(operation.id, digest, plan)
   const steps = plan.kind === 'restore' ? restoreStepsOf(plan) : plan.steps
   return {
     operation: operation.id,
     kind: plan.kind,
-    digest: stored.digest,
+    digest,
     destroys: plan.kind === 'restore' ? plan.destroys : [],
     unsigned: plan.kind === 'restore' ? plan.unsigned : null,
     preempts: 'preempt' in operation.input && operation.input.preempt,
@@ -33,6 +40,23 @@ export async function planViewOf(
       : await backupEstimate(context, operation, plan)),
   }
 }
+
+const enablingView = (
+  operation: string,
+  digest: string,
+  { kind, destroys, steps }: StoredArchivingPlan,
+): PlanView => ({
+  operation,
+  kind,
+  digest,
+  destroys,
+  unsigned: null,
+  preempts: false,
+  steps: steps.map(stepView),
+  hooks: [],
+  sizeBytes: 0,
+  expected: null,
+})
 
 const stepView = (step: Step) => ({
   id: step.id,

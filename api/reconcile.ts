@@ -19,6 +19,7 @@ import { HoldfastError, hasCode } from '../model/errors.ts'
 import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import { copyWhatIsMissing } from './copying.ts'
+import { finishDrills } from './drills.ts'
 import { endHolder, preempts } from './preempt.ts'
 import { tellDecision } from './routes/approvals.ts'
 import { keepSchedules } from './schedules/rounds.ts'
@@ -63,6 +64,7 @@ async function catchUp(context: ApiContext): Promise<void> {
     const input = (await findOperation(catalog, operationId))?.input
     await temporal.retire(operationId, input && 'hostWorker' in input ? input.hostWorker : undefined)
   }
+  await finishDrills(context)
   await copyWhatIsMissing(context)
 }
 

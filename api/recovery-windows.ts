@@ -16,7 +16,7 @@ import { listLog } from '../storage/wal/listing.ts'
 import type { ApiContext } from './context.ts'
 
 /** A thousand names per request: an archive of months takes a while to list. */
-const patienceMs = 60_000
+export const patienceMs = 60_000
 const mostBackups = 1000
 
 /** Throws `wal.not-postgresql` for a connection that has no such log. */
@@ -42,7 +42,9 @@ export async function recoveryWindowsOf(
   const about = { connection: connection.name, systemIdentifier }
   const looked = (await listDestinations(context.catalog)).map(async one => {
     try {
-      const archive = await within(patience, context, one, here => archiveIn(one.name, here, about, backups))
+      const archive = await withinPatience(patience, context, one, here =>
+        archiveIn(one.name, here, about, backups),
+      )
       if (archive) found.archives.push(archive)
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error
@@ -67,7 +69,7 @@ export async function basesOf(
   )
 }
 
-async function within<T>(
+export async function withinPatience<T>(
   patience: number,
   context: ApiContext,
   record: StoredDestination,

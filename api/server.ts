@@ -20,6 +20,7 @@ import { createEventHub } from './event-hub.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { isLoopback, listen } from './listener.ts'
 import { createLog, type Log } from './log.ts'
+import { startLogWatch } from './log-watch.ts'
 import { startReconciler } from './reconcile.ts'
 import { liveView } from './routes/operations.ts'
 import { createStrangers } from './strangers.ts'
@@ -75,6 +76,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     // Listening ends first; then Temporal's, so that the round under way need not wait for an answer.
     closing.splice(1, 0, reconciler.stop)
     closing.splice(1, 0, startHousekeeping(context))
+    closing.splice(1, 0, startLogWatch(context))
     closing.push(listener.stop)
     // Streams end by themselves only with their operation.
     closing.push(async () => context.events.stop())

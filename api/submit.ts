@@ -207,6 +207,7 @@ export async function isOver(catalog: Catalog, { operationId }: Holder): Promise
 /** Their workflow's id is no server's lock: another of their own kind is under way. */
 const wholeKinds: Partial<Record<OperationRecord['kind'], string>> = {
   copy: 'a copying to the same place',
+  drill: 'a drill of the same connection',
   rotateKeys: 'a rotation of keys',
   scrub: 'a scrub',
   sweep: 'a sweep',

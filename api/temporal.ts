@@ -16,9 +16,11 @@ import {
   WorkflowNotFoundError,
 } from '@temporalio/client'
 import { ApplicationFailure } from '@temporalio/common'
+import type { Notification } from '../activities/notify.ts'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
-import { requestWorkflowId, retireWorkflowId, taskQueue } from '../model/ids.ts'
+import { requestWorkflowId, retireWorkflowId, taskQueue, tearDownWorkflowId } from '../model/ids.ts'
 import type {
+  DrillInput,
   HostQuestion,
   HostQuestionInput,
   HostWorker,
@@ -62,6 +64,10 @@ export interface TemporalAccess {
   askHost(worker: HostWorker, question: HostQuestion): Promise<Json>
   /** Starts what removes the kept copy of an operation; one that runs goes on. */
   retire(operationId: string, hostWorker: HostWorker | undefined): Promise<void>
+  /** Starts what removes what a drill has left; one that runs goes on. `now`: it does not wait for its next try. */
+  tearDown(input: DrillInput, now: boolean): Promise<void>
+  /** Has somebody told, once for each id. */
+  tellSomebody(id: string, notification: Notification): Promise<void>
   /** Asks the run to stop. It having ended already is fine. */
   cancel(workflowId: string, runId: string): Promise<void>
   /** Address of the run in Temporal's UI, where one is known. */
@@ -335,6 +341,47 @@ export async function openTemporal(
         }
       }),
 
+    tearDown: (input, now) =>
+      call(`starting ${tearDownWorkflowId(input.operationId)}`, async () => {
+        const workflowId = tearDownWorkflowId(input.operationId)
+        try {
+          await client.workflow.start('tearDown', {
+            taskQueue,
+            workflowId,
+            args: [input],
+            workflowIdConflictPolicy: 'FAIL',
+            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+            staticSummary: `remove what drill ${input.operationId} has left`,
+          })
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+          if (!now) return
+          await client.workflow
+            .getHandle(workflowId)
+            .signal('again')
+            .catch(ended => {
+              if (!(ended instanceof WorkflowNotFoundError)) throw ended
+            })
+        }
+      }),
+
+    tellSomebody: (id, notification) =>
+      call(`telling somebody of ${notification.title}`, async () => {
+        try {
+          await client.workflow.start('tellSomebody', {
+            taskQueue,
+            workflowId: `tell/${id}`,
+            args: [notification],
+            workflowIdConflictPolicy: 'FAIL',
+            workflowIdReusePolicy: 'REJECT_DUPLICATE',
+            workflowExecutionTimeout: '1 day',
+            staticSummary: `${notification.event}: ${notification.title}`.slice(0, 200),
+          })
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+        }
+      }),
+
     cancel: (workflowId, runId) =>
       call(`cancelling ${workflowId}`, async () => {
         try {
@@ -390,8 +437,12 @@ function summaryOf(operation: OperationRecord): string {
   if (kind === 'restore') {
     return `${dry}restore ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
   }
+  if (kind === 'drill') return `drill ${backupId} on ${connection}`
+  if (kind === 'pitr')
+    return `${dry}recover ${backupId} → ${connection}: ${targetDatabase ?? ''}`.slice(0, 200)
   if ('from' in input) return `rotate key ${input.from.name} → ${input.to.name}`
   if (kind === 'sweep') return `${dry}sweep ${destination ?? 'every destination and machine'}`
+  if (kind === 'enablePitr') return `${dry}enable log archiving of ${connection} (${engine})`
   if (kind === 'tiering') return `tiering of ${destination}`
   if (kind === 'scrub') return `scrub ${destination ?? 'every destination'}`
   return kind === 'copy' ? `copy ${backupId} → ${destination}` : `verify ${backupId} at ${destination}`

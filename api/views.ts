@@ -1,9 +1,11 @@
 /** Records as the API shows them: never a secret, never a plan's internals. */
 import type { StoredConnection } from '../catalog/connections.ts'
 import type { StoredDestination } from '../catalog/destinations.ts'
+import type { DrillRecord } from '../catalog/drills.ts'
 import type { StoredHost } from '../catalog/hosts.ts'
 import { fingerprint, keyType } from '../hosts/ssh/index.ts'
 import { compressionAdvice, compressionWords } from '../model/compression.ts'
+import { rpoOf, rtoOf, verdictOf } from '../model/drill-report.ts'
 import type { ForeignFile } from '../model/foreign.ts'
 import type {
   ApprovalRecord,
@@ -17,6 +19,8 @@ import {
   type BackupView,
   type ConnectionView,
   type DestinationView,
+  type DrillSummary,
+  type DrillView,
   type HostView,
   type OperationView,
   progressView,
@@ -34,6 +38,7 @@ export const connectionViewOf = (connection: StoredConnection): ConnectionView =
   serverVersion: connection.serverVersion,
   secrets: connection.secretFields,
   twoPerson: connection.twoPerson,
+  canary: connection.canary,
   createdAt: connection.createdAt,
 })
 
@@ -209,6 +214,36 @@ export const keptViewOf = ({ name, state, keepUntil, look, goBack }: KeptRecord)
   look,
   goBack,
 })
+
+/** `backup`: the one that it was about, as long as the catalog knows it. */
+export function drillSummaryOf(
+  drill: DrillRecord,
+  operation: OperationRecord,
+  backup: BackupRecord | undefined,
+): DrillSummary {
+  const { id, state, phases, error, createdAt, endedAt } = operation
+  return {
+    id,
+    connection: drill.connection,
+    backup: operation.backupId ?? '',
+    target: operation.connection ?? '',
+    state,
+    verdict: verdictOf(state) ?? null,
+    error,
+    startedAt: createdAt,
+    endedAt,
+    rtoMs: rtoOf(phases).totalMs,
+    rpoMs: backup ? rpoOf(backup, drill, createdAt).ageMs : null,
+    tornDownAt: drill.tornDownAt,
+  }
+}
+
+export const drillViewOf = (...of: Parameters<typeof drillSummaryOf>): DrillView => {
+  const drill = drillSummaryOf(...of)
+  const self = `/v1/drills/${drill.id}`
+  const operation = `/v1/operations/${drill.id}`
+  return { ...drill, links: { operation, report: `${self}/report`, page: `${self}/page` } }
+}
 
 /** How far the step under way has come, from its last heartbeat; why it is being tried again, if it is. */
 export function progressOf(run: Run): OperationView['progress'] {

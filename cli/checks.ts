@@ -16,14 +16,18 @@ export function showChecks(context: Context, answer: Answer): void {
         `${clean(database)}, about ${bytes(sizeBytes ?? 0)}, server version ${clean(serverVersion ?? '')}`,
       )
     }
-    for (const check of answer.checks) {
-      const colour = { pass: 'green', warn: 'yellow', fail: 'red' } as const
-      print(
-        `${paint(colour[check.answer], padEnd(check.answer, 4))}  ${clean(check.title)}: ${clean(check.detail)}`,
-      )
-      if (check.hint !== undefined && check.answer !== 'pass') print(`      ${clean(check.hint)}`)
-    }
+    printChecks(answer.checks)
   }
   const failed = answer.checks.find(check => check.answer === 'fail')
   if (failed !== undefined) process.exitCode = isErrorCode(failed.code) ? errorTable[failed.code].exit : 1
+}
+
+export function printChecks(checks: Answer['checks']): void {
+  for (const check of checks) {
+    const colour = { pass: 'green', warn: 'yellow', fail: 'red' } as const
+    print(
+      `${paint(colour[check.answer], padEnd(check.answer, 4))}  ${clean(check.title)}: ${clean(check.detail)}`,
+    )
+    if (check.hint !== undefined && check.answer !== 'pass') print(`      ${clean(check.hint)}`)
+  }
 }

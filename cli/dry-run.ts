@@ -21,7 +21,7 @@ async function showPlan(context: Context, id: string): Promise<void> {
   const took = typeof expected?.seconds === 'number' ? `, ${duration(expected.seconds * 1000)}` : ''
   const like =
     expected === null ? '' : `; expected, as ${expected.from}: ${bytes(expected.storedBytes)} stored${took}`
-  print(`\n  ${bytes(plan.sizeBytes)}${like}`)
+  print(plan.sizeBytes === 0 ? '' : `\n  ${bytes(plan.sizeBytes)}${like}`)
   if (plan.unsigned !== null) print(`  ${paint('red', 'unsigned')}  ${clean(plan.unsigned)}`)
   for (const line of plan.destroys) print(`  ${paint('red', 'destroys')}  ${clean(line)}`)
   for (const step of plan.steps) {

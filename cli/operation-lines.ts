@@ -14,17 +14,21 @@ export function heading(operation: OperationView): string {
   const where =
     operation.kind === 'backup'
       ? `${operation.connection} → ${operation.destinations.join(', ')}`
-      : operation.kind === 'restore'
-        ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
-        : operation.kind === 'rotateKeys'
-          ? 'keys of backups'
-          : operation.kind === 'scrub'
-            ? operation.destination || 'every destination'
-            : operation.kind === 'sweep'
-              ? operation.destination || 'every destination and machine'
-              : operation.kind === 'copy'
-                ? `→ ${operation.destination}`
-                : operation.destination
+      : operation.kind === 'drill'
+        ? `${operation.destination} → a throw-away copy on ${operation.connection}`
+        : operation.kind === 'restore' || operation.kind === 'pitr'
+          ? `${operation.destination} → ${operation.connection}${operation.target === null ? '' : ` ${operation.target}`}`
+          : operation.kind === 'rotateKeys'
+            ? 'keys of backups'
+            : operation.kind === 'scrub'
+              ? operation.destination || 'every destination'
+              : operation.kind === 'sweep'
+                ? operation.destination || 'every destination and machine'
+                : operation.kind === 'copy'
+                  ? `→ ${operation.destination}`
+                  : operation.kind === 'enablePitr'
+                    ? operation.connection
+                    : operation.destination
   const what = operation.backup || operation.id
   return `${operation.dryRun ? 'dry run: ' : ''}${paint('bold', operation.kind)} ${what}  ${clean(where)}`
 }
@@ -90,11 +94,13 @@ export function summaryLines(operation: OperationView): string[] {
   const next =
     !good ||
     operation.dryRun ||
-    ['verify', 'rotateKeys', 'copy', 'scrub', 'sweep', 'tiering'].includes(operation.kind)
+    ['verify', 'rotateKeys', 'copy', 'scrub', 'sweep', 'tiering', 'enablePitr'].includes(operation.kind)
       ? ''
-      : operation.kind === 'backup'
-        ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`
-        : ` · ${clean(operation.target ?? '')} is ready`
+      : operation.kind === 'drill'
+        ? ` · what it has shown: holdfast drill report ${operation.id}`
+        : operation.kind === 'backup'
+          ? ` · restore it beside: holdfast restore ${operation.backup} --target ${operation.connection} --database NEW`
+          : ` · ${clean(operation.target ?? '')} is ready`
   lines.push(`${paint(good ? 'green' : 'red', word)} in ${took}${next}`)
   return lines
 }

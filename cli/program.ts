@@ -12,6 +12,7 @@ import { connectionCommands } from './commands/connection.ts'
 import { destinationCommands } from './commands/destination.ts'
 import { diagnoseCommand } from './commands/diagnose.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { drillCommands } from './commands/drill.ts'
 import { hookCommands } from './commands/hook.ts'
 import { hostCommands } from './commands/host.ts'
 import { installCommands } from './commands/install.ts'
@@ -23,6 +24,7 @@ import { pitrCommands } from './commands/pitr.ts'
 import { profileCommands } from './commands/profile.ts'
 import { recoverCommand } from './commands/recover.ts'
 import { restoreCommand } from './commands/restore.ts'
+import { restorePointCommands } from './commands/restore-point.ts'
 import { scheduleCommands } from './commands/schedule.ts'
 import { serveCommands } from './commands/serve.ts'
 import { statusCommand } from './commands/status.ts'
@@ -47,6 +49,7 @@ const commands: readonly ((program: Command) => void)[] = [
   backupCommand,
   backupsCommands,
   restoreCommand,
+  drillCommands,
   approveCommands,
   recoverCommand,
   diagnoseCommand,
@@ -56,6 +59,7 @@ const commands: readonly ((program: Command) => void)[] = [
   catalogCommands,
   bandwidthCommands,
   pitrCommands,
+  restorePointCommands,
   maintenanceCommands,
   userCommands,
   tokenCommands,

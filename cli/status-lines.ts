@@ -100,6 +100,7 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
       lines.push(...wrapped(`restore time: ${restore.detail}`, '    ', screen.columns))
     }
   }
+  if (few || one.level !== 'healthy') lines.push(...drillLines(one, screen))
   if (one.log !== null && (few || one.level !== 'healthy')) lines.push(...logLines(one.log, screen))
   if (few || one.level !== 'healthy') lines.push(...copiesLines(one, screen))
   for (const { name, words, next } of few ? one.schedules : []) {
@@ -121,6 +122,22 @@ function below(one: DatabaseStatus, few: boolean, screen: Screen): string[] {
     }
   }
   return lines
+}
+
+/** What failed stands among the problems. */
+function drillLines({ drill, latestBackup }: DatabaseStatus, { columns, detailed }: Screen): string[] {
+  if (drill === null) {
+    return detailed && latestBackup !== null
+      ? ['    no drill yet: nobody has tried whether it can be restored']
+      : []
+  }
+  if (drill.verdict !== 'passed') return []
+  const took = drill.rtoMs === null ? '' : `, RTO ${duration(drill.rtoMs)}`
+  return wrapped(
+    `last drill passed ${time(drill.endedAt ?? drill.startedAt).slice(0, 16)}${took}`,
+    '    ',
+    columns,
+  )
 }
 
 function logLines(log: NonNullable<DatabaseStatus['log']>, { columns }: Screen): string[] {

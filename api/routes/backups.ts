@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { findBackup, listBackups, readBackup } from '../../catalog/backups.ts'
-import { readConnection, type StoredConnection } from '../../catalog/connections.ts'
+import { readConnection } from '../../catalog/connections.ts'
 import {
   findDestination,
   listDestinations,
@@ -25,6 +25,7 @@ import { type BackupRequestInput, backupInput, copyInput, verifyInput } from '..
 import type {
   BackupInput,
   BackupRecord,
+  ConnectionRecord,
   NeededBackup,
   OperationRecord,
   VerifyInput,
@@ -185,8 +186,10 @@ export async function newBackup(
   context: ApiContext,
   request: BackupRequestInput,
   operationId = newOperationId(),
-): Promise<OperationRecord> {
-  const connection = await readConnection(context.catalog, request.connection)
+  /** In the place of the stored connection of that name. */
+  through?: ConnectionRecord,
+): Promise<OperationRecord & { input: BackupInput }> {
+  const connection = through ?? (await readConnection(context.catalog, request.connection))
   const { engine, method, toolFormat } = toolFormatOf(connection, request.format)
   const destinations = await destinationsOf(context, request.destinations)
   const odd = destinations.findIndex(({ kind }) => !method.destinations.includes(kind))
@@ -206,6 +209,7 @@ export async function newBackup(
     const there = `${engine.title}, ${method.name}, has: ${method.backupTypes.join(', ')}`
     throw new InvalidRequest([{ path: 'type', message: there }])
   }
+  const parent = type === 'incremental' ? await parentFor(context, connection, method) : undefined
   const failover = await failoverOf(context, destinations, request.failover, method.destinations)
   const input: BackupInput = {
     version: 1,
@@ -218,16 +222,22 @@ export async function newBackup(
     destinations: names,
     failover,
     type,
-    ...(type === 'incremental' ? { parent: await parentFor(context, connection, method) } : {}),
+    ...(parent ? { parent } : {}),
     toolFormat,
     jobs: request.jobs ?? defaultJobs(),
     compression: wholeCompression(request.compression ?? {}),
     ...(request.bandwidth === undefined ? {} : { bandwidth: request.bandwidth }),
     recipients,
     labels: request.labels ?? {},
+    ...('canary' in connection && connection.canary ? { canary: true } : {}),
+    ...(through === undefined ? {} : { through }),
     dryRun: request.dryRun ?? false,
     ...patienceOf(context, request),
-    ...(await servedAt(context.catalog, connection.host, [...names, ...Object.values(failover)])),
+    ...(await servedAt(context.catalog, connection.host, [
+      ...names,
+      ...Object.values(failover),
+      ...(parent?.copies ?? []),
+    ])),
   }
   return {
     ...newOperation(),
@@ -248,7 +258,7 @@ export async function newBackup(
 /** The newest backup of this very server that one can be made against. */
 async function parentFor(
   context: ApiContext,
-  connection: StoredConnection,
+  connection: ConnectionRecord,
   method: Method,
 ): Promise<NeededBackup> {
   const filter = { connection: connection.name, committed: true }
@@ -299,7 +309,7 @@ export async function neededBy(context: ApiContext, backup: BackupRecord): Promi
 export const defaultJobs = (): number => Math.min(4, availableParallelism())
 
 /** How it is backed up, in one of the method's formats. */
-export function toolFormatOf({ engine: name, method: by }: StoredConnection, asked: string | undefined) {
+export function toolFormatOf({ engine: name, method: by }: ConnectionRecord, asked: string | undefined) {
   const engine = engineOf(name)
   const method = engine.methods[by]
   if (!method) {

@@ -6,7 +6,7 @@ import {
   readConnection,
   removeConnection,
   type StoredConnection,
-  setTwoPerson,
+  setPolicy,
 } from '../../catalog/connections.ts'
 import { findHost } from '../../catalog/hosts.ts'
 import type { Engine } from '../../engines/engine.ts'
@@ -86,7 +86,8 @@ const policy = createRoute({
   path: '/v1/connections/{name}/policy',
   tags,
   ...requires('admin'),
-  summary: 'Whether restores over something here need a second person',
+  summary:
+    'Whether restores over something here need a second person; whether a canary is written before backups',
   request: { params: nameParam, body: body(connectionPolicyInput) },
   responses: { 200: json(connectionView, 'As it is now'), ...problems },
 })
@@ -124,6 +125,7 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
       address: engine.describe(settings),
       requestKey,
       twoPerson: input.twoPerson ?? false,
+      canary: input.canary ?? false,
     }
     await insertConnection(catalog, connection, secrets)
     return c.json(connectionViewOf(connection), 201)
@@ -143,9 +145,13 @@ export function connectionRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext):
   )
   app.openapi(policy, async c => {
     const { name } = c.req.valid('param')
-    const { twoPerson } = c.req.valid('json')
-    c.set('auditDetail', { twoPerson })
-    await setTwoPerson(catalog, name, twoPerson)
+    const policy = c.req.valid('json')
+    const { twoPerson, canary } = policy
+    c.set('auditDetail', {
+      ...(twoPerson === undefined ? {} : { twoPerson }),
+      ...(canary === undefined ? {} : { canary }),
+    })
+    await setPolicy(catalog, name, policy)
     return c.json(connectionViewOf(await readConnection(catalog, name)), 200)
   })
   app.openapi(remove, async c => {

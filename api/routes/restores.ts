@@ -1,9 +1,8 @@
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi'
 import { expectRestorable } from '../../activities/foreign.ts'
 import { lookForFrozen } from '../../activities/thaw.ts'
-import { insertApproval } from '../../catalog/approvals.ts'
-import { findBackup, listBackups } from '../../catalog/backups.ts'
-import { listConnections, readConnection, type StoredConnection } from '../../catalog/connections.ts'
+import { findBackup, listBackups, readBackup } from '../../catalog/backups.ts'
+import { readConnection } from '../../catalog/connections.ts'
 import { destinationSecrets, readDestination } from '../../catalog/destinations.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
@@ -15,21 +14,22 @@ import {
   slugPattern,
 } from '../../model/ids.ts'
 import { type RestoreRequestInput, restoreInput } from '../../model/inputs.ts'
-import type { Actor, BackupInput, BackupRecord, OperationRecord, RestoreInput } from '../../model/records.ts'
+import type { Actor, BackupRecord, NeededBackup, OperationRecord, RestoreInput } from '../../model/records.ts'
 import { accepted } from '../../model/views.ts'
 import { boundTo } from '../../storage/bound.ts'
 import type { Destination } from '../../storage/destination.ts'
 import { openDestination } from '../../storage/index.ts'
+import { refuseWithoutConsent, safetyBackupOf, submitAsking } from '../consent.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
 import { copiesToRead } from '../copying.ts'
 import { InvalidRequest } from '../problem.ts'
 import { assertTargetWithin, assertWithin, limitOf, within } from '../reach.ts'
 import { requires } from '../roles.ts'
 import { servedAt } from '../served.ts'
-import { newOperation, newOperationId, patienceOf, submit, submittedBefore } from '../submit.ts'
+import { newOperation, newOperationId, patienceOf, submittedBefore } from '../submit.ts'
 import { operationViewOf } from '../views.ts'
 import { body, json, problems } from './answers.ts'
-import { defaultJobs, neededBy, newBackup, readCommitted } from './backups.ts'
+import { defaultJobs, neededBy, readCommitted } from './backups.ts'
 
 const start = createRoute({
   method: 'post',
@@ -51,79 +51,25 @@ export function restoreRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): vo
   })
 }
 
-function refuseWithoutConsent(request: RestoreRequestInput): void {
-  const problems: { path: string; message: string }[] = []
-  if (request.overwriteExisting && !request.dryRun && !request.reason?.trim()) {
-    problems.push({ path: 'reason', message: 'say why something is to be replaced' })
-  }
-  if (!request.overwriteExisting) {
-    for (const path of ['safetyBackup', 'keepOldSeconds'] as const) {
-      if (request[path] !== undefined) problems.push({ path, message: 'only with overwriteExisting' })
-    }
-  }
-  if (problems.length > 0) throw new InvalidRequest(problems)
-}
+type Asker = Pick<Actor, 'name' | 'user' | 'connections'>
 
-/** What may replace something begins by asking for consent: the request for it is stored with the operation. */
-async function submitRestore(
+export async function submitRestore(
   context: ApiContext,
   request: RestoreRequestInput,
-  actor: Actor,
+  actor: Asker,
   requestKey: string | null,
 ): Promise<OperationRecord> {
-  const operation = await newRestore(context, request, actor)
-  // Nothing is done by a dry run: nobody has to consent.
-  if (!request.overwriteExisting || request.dryRun) return await submit(context, operation, requestKey)
-  const expiresAt = new Date(Date.now() + context.settings.approvalSeconds * 1000).toISOString()
-  return await submit(context, operation, requestKey, tx =>
-    insertApproval(tx, operation.id, {
-      requestedBy: actor.name,
-      requestedUser: actor.user,
-      reason: request.reason ?? null,
-      expiresAt,
-    }),
-  )
-}
-
-/** Of the database that is to be replaced: through a connection that means that very database. */
-async function safetyBackupOf(
-  context: ApiContext,
-  restoreId: string,
-  request: RestoreRequestInput,
-  target: StoredConnection,
-): Promise<BackupInput | null> {
-  if (!request.safetyBackup) return null
-  const engine = engineOf(target.engine)
-  const all = [target, ...(await listConnections(context.catalog))]
-  const connection = all.find(
-    one =>
-      one.serverIdentity === target.serverIdentity &&
-      // It is made by the same workers.
-      one.host === target.host &&
-      engine.databaseOf(one.settings) === request.target.database,
-  )
-  if (!connection) {
-    throw new HoldfastError(
-      'restore.safety-backup',
-      `There is no connection of ${request.target.database} on the server of ${target.name}: nothing could back it up first.`,
-    )
-  }
-  const { input } = await newBackup(context, {
-    connection: connection.name,
-    destinations: [request.safetyBackup.destination],
-    labels: { 'safety-of': restoreId },
-  })
-  return { ...(input as BackupInput), partOf: restoreId }
+  return await submitAsking(context, await newRestore(context, request, actor), request, actor, requestKey)
 }
 
 async function newRestore(
   context: ApiContext,
   request: RestoreRequestInput,
-  actor: Actor,
+  actor: Asker,
 ): Promise<OperationRecord> {
-  refuseWithoutConsent(request)
   assertWithin(actor, request.target.connection)
   const target = await readConnection(context.catalog, request.target.connection)
+  refuseWithoutConsent(request, target)
   await assertTargetWithin(context.catalog, actor, target, {
     database: request.target.database,
     preempt: request.preempt ?? false,
@@ -139,6 +85,7 @@ async function newRestore(
     )
   }
   const copies = copiesToRead(backup, request.from)
+  const parents = await neededBy(context, backup)
   const operationId = newOperationId()
   const input: RestoreInput = {
     version: 1,
@@ -146,7 +93,7 @@ async function newRestore(
     backupId: backup.id,
     copies,
     sourceConnection: backup.connection,
-    ...(backup.manifest.parent === null ? {} : { parents: await neededBy(context, backup) }),
+    ...(parents.length === 0 ? {} : { parents }),
     targetConnection: target.name,
     targetEngine: target.engine,
     targetDatabase: request.target.database,
@@ -158,11 +105,15 @@ async function newRestore(
     preempt: request.preempt ?? false,
     ...patienceOf(context, request),
     overwriteExisting: request.overwriteExisting ?? false,
+    ...(request.allow ? { allow: request.allow } : {}),
     keepOldSeconds: request.keepOldSeconds ?? 86_400,
-    safetyBackup: await safetyBackupOf(context, operationId, request, target),
+    safetyBackup: await safetyBackupOf(context, operationId, request, request.target.database, target),
     approvalId: null,
     before: [],
-    ...(await servedAt(context.catalog, target.host, copies)),
+    ...(await servedAt(context.catalog, target.host, [
+      ...copies,
+      ...parents.flatMap(needed => needed.copies),
+    ])),
   }
   return {
     ...newOperation(),
@@ -175,7 +126,7 @@ async function newRestore(
     targetDatabase: request.target.database,
     workflowId: input.dryRun
       ? dryRunWorkflowId(input.operationId)
-      : request.overwriteExisting || (await isFrozen(context, backup, copies))
+      : request.overwriteExisting || (await isFrozen(context, backup, copies, parents))
         ? requestWorkflowId(operationId)
         : serverLock(target.serverIdentity),
     input,
@@ -190,8 +141,13 @@ const lookSeconds = 5
  * Bringing a backup back from an archive takes hours: until then the restore must not hold the server. A store that does not
  * tell in time keeps nobody; the restore then finds out under its lock.
  */
-async function isFrozen(context: ApiContext, backup: BackupRecord, copies: string[]): Promise<boolean> {
-  const { id: backupId, connection: sourceConnection, manifest } = backup
+async function isFrozen(
+  context: ApiContext,
+  backup: BackupRecord,
+  copies: string[],
+  parents: readonly NeededBackup[],
+): Promise<boolean> {
+  const { id: backupId, connection: sourceConnection } = backup
   const late = AbortSignal.timeout(lookSeconds * 1000)
   const opened: Destination[] = []
   const open = async (name: string) => {
@@ -202,7 +158,11 @@ async function isFrozen(context: ApiContext, backup: BackupRecord, copies: strin
     return boundTo(late, destination)
   }
   try {
-    return (await lookForFrozen(open, { copies, backupId, sourceConnection }, manifest)) !== null
+    for (const one of [{ copies, backupId, sourceConnection }, ...parents]) {
+      const { manifest } = await readBackup(context.catalog, one.backupId)
+      if ((await lookForFrozen(open, one, manifest)) !== null) return true
+    }
+    return false
   } catch (error) {
     if (late.aborted) return false
     throw error
@@ -212,7 +172,11 @@ async function isFrozen(context: ApiContext, backup: BackupRecord, copies: strin
 }
 
 /** A backup id, `CONNECTION:latest` or `CONNECTION:previous`. */
-async function resolveBackup(context: ApiContext, reference: string, actor: Actor): Promise<BackupRecord> {
+export async function resolveBackup(
+  context: ApiContext,
+  reference: string,
+  actor: Pick<Actor, 'connections'>,
+): Promise<BackupRecord> {
   if (backupIdPattern.test(reference)) {
     const backup = await findBackup(context.catalog, reference)
     if (backup && !within(actor, backup.connection)) throw notThere(`There is no backup ${reference}.`)

@@ -28,6 +28,7 @@ import { wordsOf } from '../../model/schedule-words.ts'
 import type { ScheduleKind, ScheduleRecord, ScheduleRun } from '../../model/schedules.ts'
 import { accepted, page } from '../../model/views.ts'
 import type { ApiContext, ApiEnv } from '../context.ts'
+import { assertMayDrill, expectImageFits } from '../drills.ts'
 import { fieldsOf, InvalidRequest } from '../problem.ts'
 import { assertUnlimited, assertWithin, within } from '../reach.ts'
 import { requires } from '../roles.ts'
@@ -154,6 +155,7 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     // A scrub or a sweep is about every backup: nobody whose token is limited makes one.
     if (connection === null) assertUnlimited(c.get('actor'))
     else assertWithin(c.get('actor'), connection)
+    assertMayDrill(c.get('actor'), input.options)
     const known = await findSchedule(catalog.db, { name: input.name })
     // Made by this very request, whose answer was lost.
     if (known && requestKey !== null && known.requestKey === requestKey) {
@@ -200,6 +202,7 @@ export function scheduleRoutes(app: OpenAPIHono<ApiEnv>, context: ApiContext): v
     const { name } = c.req.valid('param')
     const changes = c.req.valid('json')
     const expected = c.req.header('if-match')
+    assertMayDrill(c.get('actor'), changes.options)
     const change = (schedule: ScheduleRecord) => {
       if (expected !== undefined && expected !== '*' && expected !== etagOf(schedule)) {
         throw new HoldfastError('request.changed', `Schedule ${name} is not what it was when it was read.`)
@@ -254,6 +257,9 @@ async function carryNow(context: ApiContext, name: string): Promise<void> {
     context.log.warn('Temporal has not heard of a schedule yet', { schedule: name, reason: String(error) })
   }
 }
+
+const targetOf = ({ connection, options }: ScheduleRecord): string =>
+  ('target' in options ? options.target : undefined) ?? connection ?? ''
 
 /** Of a scrub, a sweep or a tiering null; of everything else it must be named. */
 function connectionOf({ kind, connection }: ScheduleInput): string | null {
@@ -332,8 +338,8 @@ function optionsFor(kind: ScheduleKind, options: object): ScheduleRecord['option
 }
 
 /**
- * What would be refused if it were asked for now is refused when it is scheduled. Returns the destinations. A verify may be
- * scheduled before there is a backup.
+ * What would be refused if it were asked for now is refused when it is scheduled. Returns the destinations. A verify or a drill may
+ * be scheduled before there is a backup.
  */
 async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): Promise<string[]> {
   const { kind, destinations } = schedule
@@ -345,8 +351,10 @@ async function assertAcceptable(context: ApiContext, schedule: ScheduleRecord): 
       { path: 'destinations', message: 'name the one whose backups are to be moved' },
     ])
   }
-  if (kind === 'verify') {
-    await readConnection(context.catalog, schedule.connection ?? '')
+  if (kind === 'drill') await readConnection(context.catalog, targetOf(schedule))
+  if (kind === 'verify' || kind === 'drill') {
+    const source = await readConnection(context.catalog, schedule.connection ?? '')
+    if ('container' in schedule.options) expectImageFits(source)
     for (const name of destinations) await readDestination(context.catalog, name)
     return destinations
   }

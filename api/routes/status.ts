@@ -179,14 +179,12 @@ function placeOf(
 const restoreCount = 200
 
 async function measuredRestores({ catalog }: ApiContext): Promise<Measured[]> {
-  const restores = await listOperations(
-    catalog,
-    { kind: 'restore', state: 'succeeded' },
-    undefined,
-    restoreCount,
+  // A drill goes through the phases of a restore; what it does besides has others.
+  const kinds = (['restore', 'drill'] as const).map(kind =>
+    listOperations(catalog, { kind, state: 'succeeded' }, undefined, restoreCount),
   )
   const measured: Measured[] = []
-  for (const { phases, backupId } of restores) {
+  for (const { phases, backupId } of (await Promise.all(kinds)).flat()) {
     const seconds = secondsOf(phases)
     const backup = seconds && backupId !== null && (await findBackup(catalog, backupId))
     if (!backup) continue

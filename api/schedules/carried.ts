@@ -18,6 +18,7 @@ export const starterTypes = {
   scrub: 'scheduledScrub',
   sweep: 'scheduledSweep',
   tiering: 'scheduledTiering',
+  drill: 'scheduledDrill',
 } as const
 
 interface Calendar {

@@ -21,6 +21,7 @@ import { errorClass, HoldfastError } from '../../model/errors.ts'
 import type { OperationRecord } from '../../model/records.ts'
 import type {
   BackupOptions,
+  DrillOptions,
   DueAnswer,
   MissedReason,
   ScheduleRecord,
@@ -30,6 +31,7 @@ import type {
 } from '../../model/schedules.ts'
 import { closedStates } from '../../model/types.ts'
 import type { ApiContext } from '../context.ts'
+import { newDrill, unlimited } from '../drills.ts'
 import { newBackup, newVerify } from '../routes/backups.ts'
 import { newScrub } from '../routes/scrub.ts'
 import { newTiering } from '../routes/tiering.ts'
@@ -244,6 +246,14 @@ export async function operationOf(
   }
   if (schedule.kind === 'tiering') return await newTiering(context, destination ?? '', true, id)
   if (connection === null) throw new HoldfastError('internal', 'A schedule lost its connection.')
+  if (schedule.kind === 'drill') {
+    const { endOfLog, walConfig, ...options } = schedule.options as DrillOptions
+    const from = destination === undefined ? {} : { from: destination }
+    const what = endOfLog
+      ? { moment: { connection, to: { kind: 'latest' as const }, walConfig } }
+      : { backup: `${connection}:latest` }
+    return await newDrill(context, { ...what, ...options, ...from }, unlimited, id)
+  }
   if (schedule.kind === 'backup') {
     const options = schedule.options as BackupOptions
     const where = destinations.length === 0 ? {} : { destinations }

@@ -11,6 +11,7 @@ import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
 import { type Keyring, keyFilesOf } from '../../storage/keys.ts'
 import type { ApiContext } from '../context.ts'
 import { copiesStatus } from './copies.ts'
+import { drillProblems, lastDrill } from './drill.ts'
 import { estimate, type Measured } from './estimate.ts'
 import { logStatus } from './log.ts'
 import type { Look } from './look.ts'
@@ -70,6 +71,8 @@ export async function statusOf(
   if (connection === undefined && found !== undefined) problems.push(noConnection(name))
   const log = connection && (await logStatus(round, connection))
   problems.push(...(log?.problems ?? []))
+  const drill = await lastDrill(catalog, name)
+  problems.push(...drillProblems(drill))
   problems.push(...(await lastFailure(round, name, found)), ...operations.flatMap(waiting))
   const severity = (problem: StatusProblem) => (problem.level === 'note' ? 0 : levels.indexOf(problem.level))
   problems.sort((a, b) => severity(b) - severity(a))
@@ -92,6 +95,7 @@ export async function statusOf(
             round.now,
           ),
     log: log?.shown ?? null,
+    drill: drill ?? null,
     operations: operations.map(openOperation),
     schedules: scheduled.map(one => shownSchedule(one, round.now)),
     problems,

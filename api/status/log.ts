@@ -1,7 +1,9 @@
 /** What the status screen says of a server's archived log. */
 import type { StoredConnection } from '../../catalog/connections.ts'
+import { readWatched } from '../../catalog/log-watch.ts'
 import { systemIdentifierOf } from '../../model/base-backups.ts'
-import type { ArchivedLogView } from '../../model/recovery-views.ts'
+import { errorTable } from '../../model/errors.ts'
+import type { ArchivedLogView, RecoveryWindowView } from '../../model/recovery-views.ts'
 import type { DatabaseStatus, StatusProblem } from '../../model/views.ts'
 import { basesOf } from '../recovery-windows.ts'
 import type { Round } from './database.ts'
@@ -10,16 +12,17 @@ import type { Round } from './database.ts'
 export async function logStatus(
   round: Round,
   { name, serverIdentity }: Pick<StoredConnection, 'name' | 'serverIdentity'>,
-): Promise<{ shown: NonNullable<DatabaseStatus['log']>; problems: StatusProblem[] } | undefined> {
+): Promise<{ shown: DatabaseStatus['log']; problems: StatusProblem[] } | undefined> {
   const systemIdentifier = systemIdentifierOf(serverIdentity)
   if (systemIdentifier === undefined) return undefined
   const stream = { connection: name, systemIdentifier }
   const bases = await basesOf(round.context, name, systemIdentifier)
   const looked = [...round.looks.values()].map(look => look.logOf(stream, bases))
   const archives = (await Promise.all(looked)).filter(archive => archive != null)
-  const best = archives.map(summed).sort((a, b) => rank(b).localeCompare(rank(a)))[0]
-  if (best === undefined) return undefined
-  const problems: StatusProblem[] = []
+  const found = furthest(archives)
+  const problems = await alarmProblems(round, name)
+  if (found === undefined) return problems.length === 0 ? undefined : { shown: null, problems }
+  const { gap, ...best } = found
   const command = `holdfast pitr windows ${name}`
   if (best.to === null) {
     problems.push({
@@ -31,7 +34,7 @@ export async function logStatus(
       command,
     })
   }
-  if (best.gaps > 0) {
+  if (gap !== undefined) {
     problems.push({
       level: 'warning',
       code: 'wal.gap',
@@ -43,11 +46,31 @@ export async function logStatus(
   return { shown: best, problems }
 }
 
-function summed({ destination, newest, windows }: ArchivedLogView): NonNullable<DatabaseStatus['log']> {
+/** What the watch has found that needs the server's word; holes are seen in the archive itself. */
+async function alarmProblems({ context }: Round, connection: string): Promise<StatusProblem[]> {
+  const seen = await readWatched(context.catalog, connection)
+  const alarms = seen?.alarms.filter(({ code }) => code !== 'wal.gap' && code !== 'wal.no-base') ?? []
+  return alarms.map(({ code, detail, since }) => ({
+    level: code === 'wal.unwatched' || code === 'wal.behind' ? 'warning' : 'critical',
+    code,
+    detail: `${detail} Since ${since}.`,
+    hint: errorTable[code].hint,
+    command: `holdfast pitr status ${connection}`,
+  }))
+}
+
+type Summed = NonNullable<DatabaseStatus['log']> & { gap: RecoveryWindowView['gaps'][number] | undefined }
+
+/** Of the archives of one server the one that reaches furthest, with the first hole after its newest base backup. */
+export const furthest = (archives: readonly ArchivedLogView[]): Summed | undefined =>
+  archives.map(summed).sort((a, b) => rank(b).localeCompare(rank(a)))[0]
+
+function summed({ destination, newest, windows }: ArchivedLogView): Summed {
   const window = windows.at(-1)
   const base = window?.bases.at(-1)
   const since = base && window?.gaps.filter(gap => padded(gap.lost.from) >= padded(base.to))
   return {
+    gap: since?.[0],
     destination,
     timeline: window?.timeline ?? 1,
     from: base?.from ?? null,

@@ -132,28 +132,43 @@ export function connectionCommands(program: Command): void {
           'two people',
           item.twoPerson ? 'yes: who asks for a restore over something may not approve it' : undefined,
         ],
+        ['canary', item.canary ? 'written before each backup, for drills to find' : undefined],
         ['added', time(item.createdAt)],
       ])
     })
 
   group
     .command('policy <connection>')
-    .description('what restores over something on this server need')
+    .description('what restores over something here need, and what backups may write')
     .addOption(
-      new Option('--two-person <answer>', 'somebody else than who asked must approve them')
-        .choices(['yes', 'no'])
-        .makeOptionMandatory(),
+      new Option('--two-person <answer>', 'somebody else than who asked must approve them').choices([
+        'yes',
+        'no',
+      ]),
     )
-    .addHelpText('after', '\nExample:\n  holdfast connection policy shop --two-person yes')
-    .action(async (name: string, options: { twoPerson: string }, command: Command) => {
+    .addOption(
+      new Option(
+        '--canary <answer>',
+        'a row of ours is written before each backup, for drills to find',
+      ).choices(['yes', 'no']),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  holdfast connection policy shop --two-person yes\n  holdfast connection policy shop --canary yes',
+    )
+    .action(async (name: string, options: { twoPerson?: string; canary?: string }, command: Command) => {
       const context = contextOf(command)
       const item = await context.client.post(
         connectionView,
         `/v1/connections/${encodeURIComponent(name)}/policy`,
-        { twoPerson: options.twoPerson === 'yes' },
+        {
+          ...(options.twoPerson === undefined ? {} : { twoPerson: options.twoPerson === 'yes' }),
+          ...(options.canary === undefined ? {} : { canary: options.canary === 'yes' }),
+        },
       )
       if (context.json) return printJson(item)
       print(`${name}: restores over something there need ${item.twoPerson ? 'two people' : 'one approver'}`)
+      print(`${name}: ${item.canary ? 'a row is' : 'nothing is'} written into the database before a backup`)
     })
 
   group

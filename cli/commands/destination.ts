@@ -32,11 +32,11 @@ interface WritingOptions {
 
 interface AddOptions extends CredentialOptions, SecretRefOptions, WritingOptions, StoreOptions {}
 
-const credentialsFile = [
+export const credentialsFile = [
   '--credentials-file <file>',
   'an AWS credentials file ([default] section), the key file of a Google service account, or NAME=value lines with the AZURE_ variables of a key, a signature or a service principal',
 ] as const
-const credentialsEnv = [
+export const credentialsEnv = [
   '--credentials-env',
   'take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, _KEY or _SAS_TOKEN, or AZURE_TENANT_ID, _CLIENT_ID and _CLIENT_SECRET or _CLIENT_CERTIFICATE_PATH, or the file that GOOGLE_APPLICATION_CREDENTIALS names',
 ] as const

@@ -19,7 +19,7 @@ export function operationCommands(program: Command): void {
     .command('list')
     .description('operations, the newest first')
     .option('--state <state>', 'only in this state, e.g. running')
-    .option('--kind <kind>', 'backup, restore, verify, rotateKeys, copy, scrub, sweep or tiering')
+    .option('--kind <kind>', 'backup, restore, verify, rotateKeys, copy, scrub, sweep, tiering or drill')
     .option('--connection <connection>', 'only of this connection')
     .option('--limit <n>', 'at most so many', wholeNumber, 30)
     .addHelpText('after', '\nExample:\n  holdfast operation list --state running')

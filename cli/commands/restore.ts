@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Allowance, allowances } from '../../model/types.ts'
 import { connectionView } from '../../model/views.ts'
 import { contextOf } from '../context.ts'
 import { showDryRun } from '../dry-run.ts'
@@ -20,6 +21,7 @@ interface RestoreOptions {
   overwriteExisting?: boolean
   safetyBackup?: string
   keepOld?: number
+  allow?: Allowance[]
   wait: boolean
 }
 
@@ -40,6 +42,12 @@ export function restoreCommand(program: Command): void {
     .option('--overwrite-existing', 'replace what is there under that name; waits for `holdfast approve`')
     .option('--safety-backup <destination>', 'back up what is to be replaced first')
     .option('--keep-old <time>', 'how long to keep what was replaced: 90s, 30m, 24h, 7d', seconds)
+    .addOption(
+      new Option(
+        '--allow <what...>',
+        'replace it although it is a standby, or its log or tablespaces lie elsewhere',
+      ).choices(allowances),
+    )
     .option('--wait', 'watch until it ends', true)
     .option('--no-wait', 'only start it')
     .addHelpText(
@@ -69,6 +77,7 @@ export function restoreCommand(program: Command): void {
           ? {}
           : { safetyBackup: { destination: options.safetyBackup } }),
         ...(options.keepOld === undefined ? {} : { keepOldSeconds: options.keepOld }),
+        ...(options.allow === undefined ? {} : { allow: options.allow }),
       })
       if (options.dryRun) await showDryRun(context, operation)
       else await follow(context, operation, options.wait)
@@ -78,7 +87,7 @@ export function restoreCommand(program: Command): void {
 const units = { s: 1, m: 60, h: 3600, d: 86_400 } as const
 
 /** `90s`, `30m`, `24h`, `7d`. */
-function seconds(text: string): number {
+export function seconds(text: string): number {
   const match = /^(\d{1,6})([smhd])$/.exec(text)
   if (!match) throw new InvalidArgumentError('use a number and s, m, h or d, as in 24h')
   return Number(match[1]) * units[match[2] as keyof typeof units]

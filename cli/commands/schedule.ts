@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { z } from 'zod'
 import type { CompressionRequest } from '../../model/compression.ts'
@@ -15,6 +16,7 @@ import { byteCount, durationSeconds, instant, times, weekdays, wholeNumbers } fr
 import { fields, note, paint, print, printJson, table } from '../terminal.ts'
 import { follow, start } from '../watch.ts'
 import { label, several, wholeNumber } from './backup.ts'
+import { containerOf, queriesIn } from './drill.ts'
 
 interface Options {
   cron?: string
@@ -47,6 +49,17 @@ interface Options {
   scrub?: boolean
   sweep?: boolean
   budget?: number
+  target?: string
+  directory?: string
+  queries?: string
+  quick?: boolean
+  owner: boolean
+  maxTime?: number
+  maxSize?: number
+  container?: string
+  containerEngine?: string
+  endOfLog?: true
+  walConfig?: string
 }
 
 /** Options that `add` and `edit` share. */
@@ -69,7 +82,7 @@ const withWhen = (command: Command): Command =>
     .option('--from <time>', 'not before this time, e.g. 2026-12-01T00:00:00Z', instant)
     .option('--until <time>', 'not after this time', instant)
     .option('--note <text>', 'why it is there')
-    .option('--type <type>', 'of a backup: full')
+    .option('--type <type>', 'of a backup: full (default) or incremental')
     .option('--format <format>', 'of a backup: what the tool writes')
     .option('--jobs <n>', 'of a backup: parallel jobs', wholeNumber)
     .option('--compression <how>', 'of a backup: e.g. zstd:19, lz4, auto', compression)
@@ -78,6 +91,17 @@ const withWhen = (command: Command): Command =>
     .option('--no-encrypt', 'keep these backups in the clear')
     .option('--label <name=value>', 'of a backup: a label; may be given again', label)
     .option('--check <level>', 'of a verification or a scrub: exists, checksum (default) or deep')
+    .option('--target <connection>', 'of a drill: where the copy is made; default: where it came from')
+    .option('--directory <dir>', 'of a drill: where a file or a data directory is made')
+    .option('--queries <file>', 'of a drill: JSON, as for `holdfast drill run`; takes the role admin')
+    .option('--quick', 'of a drill: the proofs of a restore alone')
+    .option('--end-of-log', 'of a drill: with the archived log over the base backup, up to its end')
+    .option('--wal-config <path>', 'of a drill with --end-of-log: wal.json on that host')
+    .option('--no-owner', 'of a drill: leave owners and grants out')
+    .option('--max-time <duration>', 'of a drill: it fails when it takes longer', durationSeconds)
+    .option('--max-size <size>', 'of a drill: refuse what is larger when unpacked', byteCount)
+    .option('--container <image>', 'of a drill: started by programs of this image; takes the role admin')
+    .option('--container-engine <engine>', 'of a drill: docker (default) or podman')
     .option('--budget <size>', 'of a scrub: stored bytes to read at most, e.g. 50GB', byteCount)
 
 const kindOf = ({ scrub, sweep, kind }: Options): { kind?: string } =>
@@ -90,13 +114,16 @@ export function scheduleCommands(program: Command): void {
     .addHelpText('after', '\nExample:\n  holdfast schedule add nightly shop --at 02:30')
 
   withWhen(group.command('add <name> [connection]'))
-    .description('start backups (or verifications) of a connection, a scrub or a sweep, by themselves')
-    .option('--kind <kind>', 'backup (default), verify: the latest backup, or tiering: of a destination')
+    .description('start backups, verifications or drills of a connection, a scrub or a sweep, by themselves')
+    .option(
+      '--kind <kind>',
+      'backup (default), verify or drill: the latest backup, or tiering: of a destination',
+    )
     .option('--scrub', 'verify the backups that were least recently found whole, of every connection')
     .option('--sweep', 'remove what ended operations have left, everywhere or at --to')
     .addHelpText(
       'after',
-      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault --to offsite\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00\n  holdfast schedule add tidy --sweep --every 24h',
+      '\nExamples:\n  holdfast schedule add nightly shop --at 02:30 --zone Europe/Berlin --to vault --to offsite\n  holdfast schedule add often shop --every 6h --jitter 10min --overlap queue\n  holdfast schedule add proof shop --kind verify --cron "0 6 * * sun"\n  holdfast schedule add rehearsal shop --kind drill --target spare --at 04:00 --on sun\n  holdfast schedule add scrub --scrub --budget 50GB --check deep --at 12:00\n  holdfast schedule add tidy --sweep --every 24h',
     )
     .action(async (name: string, connection: string | undefined, options: Options, command: Command) => {
       const context = contextOf(command)
@@ -104,7 +131,7 @@ export function scheduleCommands(program: Command): void {
         name,
         ...(connection === undefined ? {} : { connection }),
         ...kindOf(options),
-        ...bodyOf(options),
+        ...(await bodyOf(options)),
         spec: specOf(options) ?? {},
       })
       if (context.json) return printJson(added)
@@ -118,7 +145,7 @@ export function scheduleCommands(program: Command): void {
     .action(async (name: string, options: Options, command: Command) => {
       const context = contextOf(command)
       const spec = specOf(options)
-      const body = { ...bodyOf(options), ...(spec === undefined ? {} : { spec }) }
+      const body = { ...(await bodyOf(options)), ...(spec === undefined ? {} : { spec }) }
       const edited = await context.client.patch(scheduleView, pathOf(name), body)
       if (context.json) return printJson(edited)
       print(`${edited.name}: ${subject(edited)}, ${edited.words}`)
@@ -230,7 +257,7 @@ function specOf(options: Options): Record<string, unknown> | undefined {
   return Object.keys(spec).length === 0 ? undefined : spec
 }
 
-function bodyOf(options: Options): Record<string, unknown> {
+async function bodyOf(options: Options): Promise<Record<string, unknown>> {
   const kindOptions = given({
     type: options.type,
     format: options.format,
@@ -242,6 +269,16 @@ function bodyOf(options: Options): Record<string, unknown> {
     labels: options.label,
     level: options.check,
     budgetBytes: options.budget,
+    target: options.target,
+    directory: options.directory === undefined ? undefined : resolve(options.directory),
+    queries: options.queries === undefined ? undefined : await queriesIn(options.queries),
+    quick: options.quick,
+    endOfLog: options.endOfLog,
+    walConfig: options.walConfig,
+    noOwner: options.owner ? undefined : true,
+    maxSeconds: options.maxTime,
+    maxBytes: options.maxSize,
+    container: containerOf(options),
   })
   return given({
     destinations: options.to,
@@ -260,7 +297,7 @@ function subject({ kind, connection, destinations }: ScheduleView): string {
   const where = destinations.join(', ')
   if (connection === null) return `${kind} ${where || 'every destination'}`
   if (kind === 'backup') return `backup ${connection} → ${where}`
-  return `verify ${connection}${where && ` at ${where}`}`
+  return `${kind} ${connection}${where && ` at ${where}`}`
 }
 
 /** In the schedule's zone; of an interval, in this machine's. */

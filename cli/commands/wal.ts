@@ -53,7 +53,10 @@ export function walCommands(program: Command): void {
       })
       if (command.optsWithGlobals().json === true) return printJson(made)
       print(`${made.config} is for server ${made.systemIdentifier}, archiver ${made.archiver}.`)
-      print('Next: `holdfast wal begin`, then set in postgresql.conf:')
+      print(`Fingerprint of its key: ${made.fingerprint}`)
+      print(
+        'Next: `holdfast wal begin`; where the API is: `holdfast pitr vouch`; then set in postgresql.conf:',
+      )
       print(`archive_command = '${made.archiveCommand}'`)
       print(`restore_command = '${made.restoreCommand}'`)
     })
@@ -120,6 +123,22 @@ export function walCommands(program: Command): void {
           note('hint: Take a new base backup: what comes after it can be recovered again.')
       }
       if (missing.length > 0) process.exitCode = 1
+    })
+
+  wal
+    .command('unit')
+    .description('print the systemd unit of the agent, for /etc/systemd/system/holdfast-wal.service')
+    .option(...config)
+    .option('--user <user>', 'that PostgreSQL runs as', 'postgres')
+    .addHelpText('after', '\nExample:\n  holdfast wal unit > /etc/systemd/system/holdfast-wal.service')
+    .action(async (options: { config?: string; user: string }, command: Command) => {
+      if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(options.user)) {
+        throw new HoldfastError('request.invalid', '--user names no user of a machine.')
+      }
+      const { agentUnit } = await import('../install/units.ts')
+      const text = agentUnit(resolve(import.meta.dirname, '../..'), configOf(options.config), options.user)
+      if (command.optsWithGlobals().json === true) printJson({ unit: text })
+      else process.stdout.write(text)
     })
 
   wal
