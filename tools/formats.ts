@@ -1,11 +1,12 @@
 /**
- * `npm run formats`: writes the JSON Schemas of docs/formats/ from model/manifest.ts
- * and model/wal-format.ts. A test checks that they are current.
+ * `npm run formats`: writes the JSON Schemas of docs/formats/ from model/manifest.ts,
+ * model/wal-format.ts and model/drill-report.ts. A test checks that they are current.
  */
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { signedDrillReportSchema } from '../model/drill-report.ts'
 import {
   deletedSchema,
   epochSchema,
@@ -19,7 +20,9 @@ import {
 } from '../model/manifest.ts'
 import {
   archiverFileSchema,
+  archiverRequestSchema,
   signedWalHeaderSchema,
+  vouchedArchiverSchema,
   walConfigSchema,
   walStreamSchema,
 } from '../model/wal-format.ts'
@@ -44,7 +47,16 @@ const documents: Record<string, { title: string; schema: z.ZodType }> = {
   'wal-header': { title: 'First line of an archived log file, signed', schema: signedWalHeaderSchema },
   'wal-stream': { title: 'stream.json: here is the log archive of a server', schema: walStreamSchema },
   'wal-config': { title: 'wal.json of a database host: where its log goes', schema: walConfigSchema },
+  'archiver-request': {
+    title: 'archivers/ID.request.json: an archiver asks to be vouched for',
+    schema: archiverRequestSchema,
+  },
+  'vouched-archiver': {
+    title: 'archivers/ID.INSTALLATION.json: an installation vouches for an archiver, signed',
+    schema: vouchedArchiverSchema,
+  },
   archiver: { title: 'archiver.json of a database host: signs what is archived', schema: archiverFileSchema },
+  'drill-report': { title: 'What a drill has shown, signed', schema: signedDrillReportSchema },
 }
 
 /** File name → JSON Schema of every published document. */

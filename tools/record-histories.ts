@@ -5,18 +5,21 @@
  */
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
 import { requestWorkflowId, retireWorkflowId } from '../model/ids.ts'
 import type { OperationView } from '../model/views.ts'
+import { launcher } from '../test/cli/run.ts'
 import { type Azurite, startAzurite } from '../test/servers/azurite.ts'
 import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
 import { addPerson, approve, askFor, awaiting } from '../test/support/people.ts'
 import { createDatabase } from '../test/support/postgres-sample.ts'
 import { makeShop } from '../test/support/shop.ts'
+import { scratch } from '../test/support/temporary.ts'
 import { age } from '../test/system/aging.ts'
 import { azureInput, directory, eventually, type Stack, startStack } from '../test/system/stack.ts'
+import { archived, site } from '../test/wal/site.ts'
 
 const root = join(import.meta.dirname, '..')
 const target = join(root, 'test/histories')
@@ -118,6 +121,12 @@ async function operations(
     (await stack.restore({ backup, target: { connection: 'copied', database } })).id
   found.restore = await expectState(stack, await restore(join(stack.directory, 'back.db')), 'succeeded')
   found['restore-failed'] = await expectState(stack, await restore(shop), 'failed')
+  const drill = async (more: Record<string, unknown>) =>
+    (await stack.expectOk<{ operation: OperationView }>('POST', '/v1/drills', { backup, ...more })).operation
+      .id
+  found.drill = await expectState(stack, await drill({ maxSeconds: 600 }), 'succeeded')
+  const queries = [{ name: 'wrong', sql: 'SELECT 1', expect: '2' }]
+  found['drill-failed'] = await expectState(stack, await drill({ queries }), 'failed')
 
   const { operation } = await stack.expectOk<{ operation: OperationView }>(
     'POST',
@@ -159,7 +168,64 @@ async function operations(
     {},
   )
   found.tiering = await expectState(stack, tiering.operation.id, 'succeeded')
-  return { ...found, ...(await withHostWorker(stack, shop)), ...(await swaps(stack, postgres, shop)) }
+  found['enable-pitr'] = await enabled(stack)
+  return {
+    ...found,
+    ...(await withHostWorker(stack, shop)),
+    ...(await swaps(stack, postgres, shop)),
+    ...(await recovery(stack)),
+  }
+}
+
+/** To the end of the archived log: recovered, and drilled; the base backup begins with a canary. */
+async function recovery(stack: Stack): Promise<Record<string, Recorded>> {
+  await using place = await scratch()
+  const on = await site(place.path)
+  const archiving = `wal_level = replica\narchive_mode = on\narchive_command = '${on.pushCommand('a')}'`
+  const server = await startPostgres({ version: 15, config: archiving })
+  try {
+    await on.configured('a', server.dataDir)
+    await archived(server.sql)
+    await stack.expectOk('POST', '/v1/destinations', { name: 'log', uri: on.store })
+    const shop = { name: 'shop', url: server.url(), method: 'physical', canary: true }
+    await stack.expectOk('POST', '/v1/connections', shop)
+    const backup = await stack.backup({ connection: 'shop', destinations: ['log'] })
+    const canary = await expectState(stack, backup.id, 'succeeded')
+    await archived(server.sql)
+    const asked = { connection: 'shop', to: { kind: 'latest' }, walConfig: on.configOf('a') }
+    const begin = async (path: string, body: Record<string, unknown>) => {
+      const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', path, body)
+      return await expectState(stack, operation.id, 'succeeded')
+    }
+    return {
+      'backup-canary': canary,
+      pitr: await begin('/v1/pitr', { ...asked, target: { directory: join(place.path, 'copy') } }),
+      'drill-moment': await begin('/v1/drills', { moment: asked, directory: place.path }),
+    }
+  } finally {
+    await server.stop()
+  }
+}
+
+/** Parked for a restart, and proven by a command that is content with everything. */
+async function enabled(stack: Stack): Promise<Recorded> {
+  const server = await startPostgres()
+  try {
+    const program = join(server.dataDir, 'archiver')
+    await writeFile(program, '#!/bin/sh\n', { mode: 0o755 })
+    await stack.expectOk('POST', '/v1/connections', { name: 'logged', url: server.url() })
+    const { operation } = await stack.expectOk<{ operation: OperationView }>(
+      'POST',
+      '/v1/connections/logged/archiving',
+      { program },
+    )
+    await stack.parked(operation.id)
+    await server.restart()
+    await stack.resume(operation.id)
+    return await expectState(stack, operation.id, 'partial')
+  } finally {
+    await server.stop()
+  }
 }
 
 /** On a host with a worker of its own: there, and not there at first. */
@@ -236,7 +302,7 @@ async function swaps(stack: Stack, postgres: TestPostgres, shop: string): Promis
   }
 }
 
-const stack = await startStack()
+const stack = await startStack({ env: { PATH: `${dirname(launcher)}:${process.env.PATH}` } })
 const postgres = await startPostgres()
 const blobs = await startAzurite()
 const connection = await Connection.connect({ address: stack.temporal.address })

@@ -9,7 +9,7 @@ import { catalogClient } from '../../catalog/client.ts'
 import { insertConnection } from '../../catalog/connections.ts'
 import { hostWorkerOf } from '../../catalog/hosts.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
-import { insertOperation } from '../../catalog/operations.ts'
+import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { storePlan } from '../../catalog/plans.ts'
 import { offerProbe } from '../../catalog/probes.ts'
 import { ensureSecretKey } from '../../catalog/secrets.ts'
@@ -128,6 +128,7 @@ describe('the token of a host', () => {
         address: host,
         requestKey: null,
         twoPerson: false,
+        canary: false,
       },
       { password: `password-of-${host}` },
     )
@@ -398,7 +399,15 @@ describe('the token of a host', () => {
     recordKept: ['yes', host => [kept(host)]],
     kept: ['yes', host => [reading(host)]],
     endKept: ['yes', host => [reading(host), 'gone']],
-    openSafetyBackup: ['never', host => [reading(host), 'r']],
+    openPart: ['never', host => [reading(host), 'r']],
+    restoreDump: ['never', host => [reading(host)]],
+    noteExamined: ['yes', host => [reading(host), { rows: [], canary: null }]],
+    noteReplayed: [
+      'yes',
+      host => [reading(host), { lsn: null, lastTransactionAt: null, stoppedAt: null, timeline: 1 }],
+    ],
+    noteTornDown: ['yes', host => [reading(host)]],
+    writeDrillReport: ['never', host => [reading(host)]],
     updateOperation: ['yes', host => [making(host), { commands: ['pg_dump'] }]],
     pauseWanted: ['yes', host => [making(host)]],
     claimStaging: [
@@ -539,6 +548,44 @@ describe('the token of a host', () => {
     const directory = { name: 'there', uri: 'server://a/srv/backups' }
     assert.match(JSON.stringify(await t.refused('POST', '/v1/destinations', directory)), /worker of its own/)
   })
+
+  for (const [what, inputOf] of [
+    ['an incremental backup is made against', 'backup'],
+    ['a restore puts together', 'restore'],
+  ] as const) {
+    test(`what ${what} is open to it, be it another host's`, async () => {
+      const needed = { backupId: theirs.b.backupId, copies: ['vault-b'], sourceConnection: 'b' }
+      await assert.rejects(as('a').destination('vault-b'), { code: 'request.forbidden' })
+      await assert.rejects(as('a').unwrapDataKey(theirs.b.jwe), { code: 'request.forbidden' })
+      const id = `op-needing-${inputOf}`
+      const withCatalog = async (work: (direct: Catalog) => Promise<unknown>) =>
+        await t.restart(async () => {
+          const direct = await openCatalog({
+            url: t.settings.catalogUrl,
+            secretKey: (await ensureSecretKey(t.settings)).key,
+          })
+          await work(direct).finally(() => direct.close())
+        })
+      await withCatalog(async direct => {
+        const worker = (await hostWorkerOf(direct, 'a')) ?? assert.fail()
+        const input =
+          inputOf === 'backup'
+            ? { ...backupInput('a', worker), operationId: id, type: 'incremental' as const, parent: needed }
+            : { ...restoreInput('a', worker), operationId: id, parents: [needed] }
+        await insertOperation(
+          direct,
+          operation(id, {
+            ...{ state: 'running', runId: 'r', connection: 'a', kind: inputOf },
+            ...{ backupId: theirs.a.backupId, workflowId: `op/${id}`, input },
+          }),
+          null,
+        )
+      })
+      assert.equal((await as('a').destination('vault-b')).record.name, 'vault-b')
+      assert.equal(await as('a').unwrapDataKey(theirs.b.jwe), theirs.b.dataKey)
+      await withCatalog(direct => updateOperation(direct, id, { state: 'succeeded', endedAt: now }))
+    })
+  }
 
   test('the table is of every method that there is', () => {
     const none = {} as WorkerCatalog

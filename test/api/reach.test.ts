@@ -18,7 +18,7 @@ describe('tokens that are limited to connections', () => {
   /** Of an admin: no role may help. */
   let limited = ''
   let hiddenPath = ''
-  const ids = { backup: '', mine: '', operation: '', waiting: '', running: '' }
+  const ids = { backup: '', mine: '', operation: '', waiting: '', running: '', drill: '' }
 
   const call = <T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) =>
     stack.call<T>(method, path, body, { authorization: `Bearer ${limited}`, ...headers })
@@ -43,6 +43,12 @@ describe('tokens that are limited to connections', () => {
       if (connection === 'mine') ids.mine = view.backup
       else [ids.backup, ids.operation] = [view.backup, id]
     }
+    const rehearsed = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/drills', {
+      backup: ids.backup,
+      quick: true,
+    })
+    ids.drill = rehearsed.operation.id
+    assert.equal((await stack.ended(ids.drill)).state, 'succeeded')
     const target = { connection: 'hidden', database: hiddenPath }
     const { body } = await askFor(anna, { backup: ids.backup, target })
     ids.waiting = body.operation.id
@@ -58,7 +64,7 @@ describe('tokens that are limited to connections', () => {
   after(() => stack?.stop())
 
   /** Everything that tells of the connection. */
-  const words = () => ['hidden', ids.backup, ids.operation, ids.waiting]
+  const words = () => ['hidden', ids.backup, ids.operation, ids.waiting, ids.drill]
   const beside = (name: string) => ({ connection: name, database: join(stack.directory, 'beside.db') })
   /** What only a body names. A new route that needs one is missing here, and fails. */
   const bodies = (): Record<string, unknown[]> => ({
@@ -73,7 +79,33 @@ describe('tokens that are limited to connections', () => {
       { backup: ids.mine, target: { connection: 'mine', database: hiddenPath } },
       { backup: ids.backup, target: beside('mine'), dryRun: true },
     ],
+    'POST /v1/drills': [
+      { backup: ids.backup },
+      { backup: 'hidden:latest', target: 'mine' },
+      { backup: ids.mine, target: 'hidden' },
+    ],
+    'POST /v1/pitr': [
+      { connection: 'hidden', to: { kind: 'latest' }, target: { directory: '/srv/mine' } },
+      {
+        connection: 'mine',
+        to: { kind: 'latest' },
+        target: { connection: 'hidden', directory: '/srv/mine' },
+      },
+      {
+        connection: 'mine',
+        to: { kind: 'latest' },
+        target: { directory: '/srv/mine' },
+        only: { database: 'shop', into: { connection: 'hidden', database: 'shop' } },
+      },
+    ],
     'POST /v1/schedules': [
+      {
+        name: 'sly',
+        kind: 'drill',
+        connection: 'mine',
+        options: { target: 'hidden' },
+        spec: { cron: '0 2 * * *', timeZone: 'UTC' },
+      },
       { name: 'sly', connection: 'hidden', spec: { cron: '0 2 * * *', timeZone: 'UTC' } },
     ],
   })
@@ -87,6 +119,7 @@ describe('tokens that are limited to connections', () => {
   const addresses = (path: string): string[] => {
     const to = (...values: string[]) => values.map(value => path.replace(/\{\w+\}/, value))
     if (path.startsWith('/v1/operations/')) return to(ids.operation, ids.waiting)
+    if (path.startsWith('/v1/drills/')) return to(ids.drill)
     if (path.startsWith('/v1/backups/')) return to(ids.backup)
     if (path.startsWith('/v1/schedules/')) return to('hidden-nightly')
     if (path.startsWith('/v1/connections/')) return to('hidden')
@@ -128,7 +161,7 @@ describe('tokens that are limited to connections', () => {
     // Nothing of it was done.
     assert.equal((await stack.operation(ids.waiting)).state, 'awaiting-approval')
     const { items } = await stack.expectOk<{ items: OperationView[] }>('GET', '/v1/operations')
-    assert.equal(items.length, 3)
+    assert.equal(items.length, 4)
   })
 
   test('what is named and hidden is answered as what is not there', async () => {

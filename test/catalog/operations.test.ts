@@ -111,22 +111,23 @@ test('closed operations are told from open and unknown ones, however many are as
     assert.deepEqual(await closedOperations(catalog, ['op-open', ...many, 'op-closed']), ['op-closed'])
   }))
 
+const vault = {
+  name: 'vault',
+  kind: 'local' as const,
+  uri: 'file:///srv/backups',
+  settings: {},
+  secretFields: [],
+  createdAt: new Date().toISOString(),
+  readOnly: false,
+  encryptTo: null,
+  failover: null,
+  offSite: null,
+  foreignOnly: false,
+  requestKey: null,
+}
+
 test('what an open operation uses is not removed', () =>
   withCatalog(async ({ catalog }) => {
-    const vault = {
-      name: 'vault',
-      kind: 'local' as const,
-      uri: 'file:///srv/backups',
-      settings: {},
-      secretFields: [],
-      createdAt: new Date().toISOString(),
-      readOnly: false,
-      encryptTo: null,
-      failover: null,
-      offSite: null,
-      foreignOnly: false,
-      requestKey: null,
-    }
     await insertDestination(catalog, vault, {}, 1)
     await assert.rejects(insertDestination(catalog, vault, {}, 1), { code: 'request.exists' })
     await insertOperation(catalog, operation('op-one', { state: 'running' }), null)
@@ -134,4 +135,19 @@ test('what an open operation uses is not removed', () =>
     await updateOperation(catalog, 'op-one', { state: 'failed' })
     await removeDestination(catalog, 'vault')
     await assert.rejects(removeDestination(catalog, 'vault'), { code: 'request.not-found' })
+  }))
+
+test('where the log of a recovery lies is held as its base backup is, until it ends', () =>
+  withCatalog(async ({ catalog }) => {
+    for (const name of ['vault', 'log']) {
+      await insertDestination(catalog, { ...vault, name, uri: `file:///srv/${name}` }, {}, 1)
+    }
+    const backup = operation('op-one')
+    const input = { ...backup.input, copies: ['vault'], recovery: { archive: 'log' } } as never
+    await insertOperation(catalog, { ...backup, kind: 'pitr', state: 'running', input }, null)
+    for (const name of ['vault', 'log']) {
+      await assert.rejects(removeDestination(catalog, name), { code: 'request.in-use', message: /op-one/ })
+    }
+    await updateOperation(catalog, 'op-one', { state: 'succeeded' })
+    await removeDestination(catalog, 'log')
   }))

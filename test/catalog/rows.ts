@@ -14,6 +14,7 @@ export const shop = (name: string) => ({
   address: 'db.example/shop',
   requestKey: null,
   twoPerson: false,
+  canary: false,
 })
 
 export const vault = {

@@ -55,6 +55,7 @@ export async function withSchedule(
         engine: 'sqlite',
         method: 'logical',
         twoPerson: false,
+        canary: false,
         settings: {},
         secretFields: [],
         host: 'local',

@@ -21,6 +21,8 @@ const alone = [
   'worker',
   'recover',
   'catalog move',
+  'drill check',
+  'drill full',
   'profile',
   'login',
   'logout',
@@ -49,6 +51,7 @@ const sample = (name: string): string =>
     backup: '20261121T031400Z-full-9f3kq2',
     operation: 'op-abcdef',
     before: '2026-01-01',
+    to: 'latest',
   })[name] ?? 'x'
 
 /** Each is a process of its own: a few at a time. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { unitTexts } from '../../cli/install/units.ts'
+import { agentUnit, unitTexts } from '../../cli/install/units.ts'
 import { ensureTemporal } from '../../cli/temporal-binary.ts'
 import { freePort } from '../../cli/temporal-server.ts'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -336,6 +336,7 @@ describe('the units', () => {
     secrets: ['HOLDFAST_CATALOG_URL', 'HOLDFAST_TEMPORAL_API_KEY'],
     writable: ['/srv/data', '/srv/with blank'],
   })
+  texts['holdfast-wal.service'] = agentUnit('/opt/holdfast', '/etc/holdfast/wal.json', 'root')
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'holdfast-units-'))
     await chmod(directory, 0o755)
@@ -368,6 +369,11 @@ describe('the units', () => {
     const wrong = join(directory, 'wrong.service')
     await writeFile(wrong, (texts['holdfast-api.service'] ?? '').replace('ProtectClock=', 'ProtectClocks='))
     assert.match(await said('verify', '--man=no', wrong), /ProtectClocks/)
+  })
+
+  test("the archiver's end takes nothing of the server's with it", () => {
+    assert.match(texts['holdfast-wal.service'] ?? '', /^RemoveIPC=no$/m)
+    assert.doesNotMatch(texts['holdfast-wal.service'] ?? '', /^RemoveIPC=yes$/m)
   })
 
   test('systemd rates their exposure as low', async () => {

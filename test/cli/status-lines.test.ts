@@ -56,6 +56,7 @@ const database = (name: string, level: DatabaseStatus['level']): DatabaseStatus 
     since: '2026-11-19T03:14:00.000Z',
   },
   log: null,
+  drill: null,
   operations: [],
   schedules: [
     {

@@ -2,11 +2,13 @@
  * What a `server` destination asks a machine to do, in the shells and with the tools that servers have. Over SSH, by dash:
  * see server-ssh.test.ts.
  */
+import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after } from 'node:test'
+import { after, test } from 'node:test'
 import { promisify } from 'node:util'
 import { localReach } from '../../hosts/shell.ts'
 import type { ServerShell } from '../../storage/server/shell.ts'
@@ -29,3 +31,20 @@ for (const shell of await shells()) {
     conformance('server directory by busybox', () => serverSubject({ name: 'db', script }))
   }
 }
+
+test('a folder is made while somebody prunes empty ones', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'holdfast-prune-'))
+  after(() => rm(root, { recursive: true }))
+  const common = readFileSync(new URL('../../storage/server/sh/common.sh', import.meta.url), 'utf8')
+  const contest = `${common}
+    (while [ ! -e stop ]; do rmdir busy/folder/1 busy/folder busy 2>/dev/null; done) &
+    i=0
+    while [ "$i" -lt 60 ]; do
+      i=$((i + 1))
+      ( n=0; while [ "$n" -lt 50 ]; do n=$((n + 1)); hf_make busy/folder/1; done ) || echo failed
+    done
+    : >stop
+    wait`
+  const { stdout, stderr } = await promisify(execFile)('sh', ['-c', contest, 'holdfast', 'put', root])
+  assert.equal(stdout, '', stderr)
+})

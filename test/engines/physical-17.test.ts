@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -145,6 +145,51 @@ describe('physical backups of PostgreSQL 17', () => {
       }
     })
 
+    test('tablespaces, one of which came after the full one: in places of their own', async () => {
+      const [warm, cold] = await Promise.all(
+        ['warm', 'cold'].map(async name => {
+          const home = join(ground, `home-of=${name}`)
+          await run('mkdir', [home])
+          if (process.getuid?.() === 0) await run('chown', ['postgres:', home])
+          return home
+        }),
+      )
+      try {
+        await server.sql(`CREATE TABLESPACE warm LOCATION '${warm}'`)
+        await server.sql('CREATE TABLE kept TABLESPACE warm AS SELECT generate_series(1, 50000) i', 'shop')
+        const full = await backUp(engine, physical, settings(), place())
+        await server.sql(`CREATE TABLESPACE cold LOCATION '${cold}'`)
+        await server.sql(
+          'UPDATE kept SET i = -i WHERE i < 10; CREATE TABLE late TABLESPACE cold AS SELECT 1 i',
+          'shop',
+        )
+        const second = await backUp(engine, physical, settings(), place(), { parent: full })
+        assert.equal(second.manifest.artifacts.length, 5)
+        await put(second, [full], 'spread')
+        assert.deepEqual(
+          (await readdir(ground)).filter(name => name.startsWith('spread')).map(name => name.split('-')[0]),
+          ['spread', 'spread.tablespaces'],
+        )
+        const logFile = join(dir.path, 'spread.log')
+        const copy = await startPostgres({ binaries: tools, dataDir: join(ground, 'spread'), logFile })
+        try {
+          assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(server.url('shop')))
+          const places = await copy.sql(
+            "SELECT DISTINCT split_part(pg_tablespace_location(oid), '-', 1) FROM pg_tablespace WHERE spcname IN ('warm', 'cold')",
+          )
+          assert.equal(places.split('\n').length, 1, places)
+          await copy.sql('DELETE FROM kept', 'shop')
+          assert.equal(await server.sql('SELECT count(*) FROM kept', 'shop'), '50000')
+        } finally {
+          await copy.stop()
+        }
+      } finally {
+        await server.sql('DROP TABLE IF EXISTS kept, late', 'shop')
+        await server.sql('DROP TABLESPACE IF EXISTS warm')
+        await server.sql('DROP TABLESPACE IF EXISTS cold')
+      }
+    })
+
     test('a chain with a hole, in another order, or with another backup in it', async () => {
       const [full, first, second] = chain as [PlainBackup, PlainBackup, PlainBackup]
       await assert.rejects(put(second, [full], 'hole'), refused(/is another one/))
@@ -160,6 +205,42 @@ describe('physical backups of PostgreSQL 17', () => {
         (await readdir(ground)).filter(name => /hole|headless|alone|other|forged/.test(name)),
         [],
       )
+    })
+
+    test('across a promotion; not against a timeline that is none of the server', async () => {
+      const [full, first, second] = chain as [PlainBackup, PlainBackup, PlainBackup]
+      await put(second, [full, first], 'promoted')
+      const dataDir = join(ground, 'promoted')
+      await writeFile(join(dataDir, 'standby.signal'), '')
+      // As many as its proof was started with: no standby has less than its primary had.
+      await appendFile(join(dataDir, 'postgresql.auto.conf'), "max_connections = '100'\n")
+      const promoted = await startPostgres({
+        ...{ binaries: tools, dataDir },
+        logFile: join(dir.path, 'promoted.log'),
+      })
+      try {
+        assert.equal(await promoted.sql('SELECT pg_promote()'), 't')
+        await promoted.sql('INSERT INTO grown VALUES (-1)', 'shop')
+        const there = engine.parseUrl(promoted.url('shop')).settings
+        const later = await backUp(engine, physical, there, place(), { parent: second })
+        assert.equal((later.manifest.facts.positions as { timeline: number }).timeline, 2)
+        await put(later, [full, first, second], 'later')
+        const copy = await startPostgres({
+          ...{ binaries: tools, dataDir: join(ground, 'later') },
+          logFile: join(dir.path, 'later.log'),
+        })
+        try {
+          assert.deepEqual(await digestPostgres(copy.url('shop')), await digestPostgres(promoted.url('shop')))
+        } finally {
+          await copy.stop()
+        }
+        await assert.rejects(
+          backUp(engine, physical, settings(), place(), { parent: later }),
+          refused(/timeline 2/),
+        )
+      } finally {
+        await promoted.stop()
+      }
     })
 
     test('a parent that is none of this server, or whose backup_manifest is broken', async () => {

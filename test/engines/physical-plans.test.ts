@@ -1,10 +1,16 @@
 /** Physical backups of PostgreSQL as data: the tool's arguments, what is refused, and that a copy reaches nobody. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServerFacts } from '../../engines/engine.ts'
 import { engineOf } from '../../engines/index.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import type { Manifest } from '../../model/manifest.ts'
+import { scratch } from '../support/temporary.ts'
 
 const engine = engineOf('postgresql')
 const physical = engine.methods.physical ?? assert.fail()
@@ -24,6 +30,7 @@ const cluster = {
   walSegmentBytes: 16 << 20,
   summarizeWal: false,
   pageChecksums: true,
+  clockMs: 1_780_000_000_000,
   standbyLagSeconds: 0 as number | null,
   dataDirectory: '/var/lib/postgresql/15/main',
   configFiles: ['/var/lib/postgresql/15/main/postgresql.conf'],
@@ -37,6 +44,10 @@ const archiving = {
   current: '000000010000000000000009' as string | null,
   lastArchived: '000000010000000000000008' as string | null,
   failingSeconds: null as number | null,
+  failed: 0,
+  walBytes: 16 << 20,
+  maxWalBytes: 1 << 30,
+  dataDirectory: null,
 }
 const server = {
   systemIdentifier: '7',
@@ -135,7 +146,7 @@ describe('backups', () => {
     const plan = physical.planBackup(settingsOf(), request(), factsWith())
     assert.equal(
       plan.steps[0]?.run.stages[0].argv.join(' '),
-      'pg_basebackup -D - -Ft -X fetch -c fast -l holdfast shop --manifest-checksums=SHA256 -v -w',
+      'pg_basebackup -D - -Ft -X fetch -c fast -l holdfast shop --manifest-checksums=CRC32C -v -w',
     )
     assert.deepEqual(plan.steps[0]?.output, { to: 'artifact', artifact: 'base.tar' })
     assert.deepEqual(plan.artifacts, [
@@ -244,7 +255,7 @@ describe('restores', () => {
   const programs = (version: string, actAs: { user: number; group: number } | null = null): ServerFacts => ({
     ...factsWith(),
     identity: '',
-    facts: { programs: { actAs, servers: [{ directory: `/pg/${version}/bin`, version }] } },
+    facts: { programs: { actAs, servers: [{ directory: `/pg/${version}/bin`, version }], container: null } },
   })
   const target = (directory: string) => ({
     connection: 'shop',
@@ -271,7 +282,7 @@ describe('restores', () => {
     }
     assert.match(
       argv('verify'),
-      /^\/pg\/15\.18\/bin\/pg_verifybackup -q -e .* \/srv\/copy\.holdfast-tok3n77$/,
+      / \/pg\/15\.18\/bin\/pg_verifybackup -q -e .* \/srv\/copy\.holdfast-tok3n77$/,
     )
     assert.equal(
       argv('link-16401'),
@@ -304,6 +315,39 @@ describe('restores', () => {
       assert.match(step.run.stages[0].argv.join(' '), /^setpriv --reuid=105 --regid=110 --init-groups sh -c /)
     }
   })
+  test('taken back while an agent goes on laying log into it', async () => {
+    await using place = await scratch()
+    const { undo } = physical.planRestore(
+      settingsOf(),
+      target(join(place.path, 'copy')),
+      manifest(all),
+      programs('15.18'),
+    )
+    const [command] = undo[0]?.stages ?? []
+    assert.ok(command)
+    const copy = join(place.path, 'copy.holdfast-tok3n77')
+    const ahead = join(copy, 'pg_wal/ahead')
+    await mkdir(ahead, { recursive: true })
+    // It makes no directory anew.
+    const agent = spawn(
+      'sh',
+      ['-c', 'cd "$1" && while :; do : >"$1/$((n += 1))" || exit; done', 'sh', ahead],
+      {
+        stdio: ['ignore', 'ignore', 'ignore'],
+      },
+    )
+    const gone = once(agent, 'exit')
+    try {
+      while ((await readdir(ahead)).length === 0) await sleep(10)
+      const [program, ...words] = command.argv
+      const removing = spawn(program, words, { stdio: ['ignore', 'ignore', 'inherit'] })
+      assert.deepEqual(await once(removing, 'exit'), [0, null])
+      assert.deepEqual(await readdir(place.path), [])
+    } finally {
+      agent.kill('SIGKILL')
+      await gone
+    }
+  })
   test('what is refused', () => {
     const plan = (directory: string, facts = programs('15.18'), names = all) =>
       physical.planRestore(settingsOf(), target(directory), manifest(names), facts)
@@ -315,21 +359,39 @@ describe('restores', () => {
       () => plan('/srv/copy', programs('15.18'), ['16401.tar']),
       code('restore.mismatch', /no base\.tar/),
     )
-    const replaces = { identity: 'i', words: 'w', sizeBytes: 1, facts: {} }
-    assert.throws(
-      () =>
-        physical.planRestore(
-          settingsOf(),
-          { ...target('/srv/copy'), replaces },
-          manifest(all),
-          programs('15.18'),
-        ),
-      code('restore.swap-refused', /not put in the place/),
+  })
+  test('in place: what comes after the load acts as the owner of what is there; without it nothing is destroyed', () => {
+    const facts = {
+      inode: '1:2',
+      systemIdentifier: '7',
+      owner: { user: 200, group: 201 },
+      version: '15',
+      isRunning: true,
+      isStandby: false,
+      elsewhere: [],
+      supervisor: { kind: 'pg_ctl', bin: '/pg/15/bin', options: ['-p', "5'4"], log: '' },
+      slots: ['cdc'],
+    }
+    const replaces = { identity: 'i', words: 'The data directory', sizeBytes: 1, facts }
+    const plan = physical.planRestore(
+      settingsOf(),
+      { ...target('/srv/copy'), replaces },
+      manifest(all),
+      programs('15.18', { user: 105, group: 110 }),
     )
-    const probe = physical.existing(settingsOf(), 'shop', '/srv/copy')
-    const said = (stdout: string) => probe.read({ there: { exits: [0], stdout, stderrTail: '' } })
-    assert.throws(() => said('PG_VERSION\n'), code('restore.swap-refused', /not empty/))
-    assert.equal(said(''), undefined)
+    const { swap } = plan
+    assert.ok(swap)
+    assert.deepEqual(plan.finish, [])
+    for (const step of [...plan.steps, ...swap.prepare]) {
+      assert.match(step.run.stages[0].argv.join(' '), /^setpriv --reuid=200 --regid=201 --init-groups sh -c /)
+    }
+    const args = swap.exchange.run.stages[0].argv.slice(4).join(' ').trimEnd()
+    assert.equal(
+      args,
+      `exchange /srv/copy /srv/copy.holdfast-tok3n77 /srv/copy.old-tok3n77 /srv/copy.holdfast-tok3n77.journal holdfast-restore-tok3n77 1:2 7 200 201 /pg/15/bin pg_ctl  /srv/copy.log '-p' '5'\\''4'`,
+    )
+    assert.match(plan.destroys.join('\n'), /kept as \/srv\/copy\.old-tok3n77/)
+    assert.match(plan.destroys.join('\n'), /Replication slots.*: cdc\./)
   })
   test('a copy of it is a directory beside that of the server', () => {
     assert.equal(

@@ -41,6 +41,8 @@ export function detachedBasics(subject: Subject): void {
     await host.jobs.start(job, lines('echo twice > out'), { fence: 2 })
     assert.equal(await staged(host, 'out'), 'xbegun\nended\n')
     assert.equal((await stat(host.stagingRoot)).mode & 0o77, 0)
+    await host.jobs.forget(job)
+    assert.equal((await host.jobs.status(job)).state, 'absent')
     await host.removeOperation('op')
     assert.deepEqual(await host.operations(), [])
   })

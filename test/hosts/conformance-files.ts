@@ -20,6 +20,8 @@ export function files(subject: Subject): void {
     await files.write(file, Buffer.from('hello again'))
     assert.equal(await files.readSmall(file), 'hello again')
     assert.equal((await stat(file)).mode & 0o777, 0o600)
+    assert.deepEqual(await files.list(join(place.path, 'files')), ['a b'])
+    assert.deepEqual(await files.list(join(place.path, 'nowhere')), [])
     assert.deepEqual(await readdir(join(place.path, 'files')), ['a b'])
     const seen = await files.stat(file)
     assert.equal(seen?.bytes, 11)

@@ -44,6 +44,7 @@ describe('histories of real runs', () => {
 
   test('there is one for each way an operation can go', () => {
     assert.deepEqual(names.sort(), [
+      'backup-canary',
       'backup-cancelled',
       'backup-failed',
       'backup-parked',
@@ -53,9 +54,14 @@ describe('histories of real runs', () => {
       'backup-staged-worker-killed',
       'backup-streamed',
       'copy',
+      'drill',
+      'drill-failed',
+      'drill-moment',
+      'enable-pitr',
       'host-worker-backup',
       'host-worker-parked',
       'host-worker-restore',
+      'pitr',
       'request',
       'request-rejected',
       'restore',
@@ -72,6 +78,7 @@ describe('histories of real runs', () => {
     const types = (name: string) => new Set(read(name).events.map(event => event.eventType))
     assert.ok(types('backup-cancelled').has('EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED'))
     assert.ok(types('backup-failed').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
+    assert.ok(types('drill-failed').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
     assert.ok(types('restore-failed').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
     assert.ok(types('request-rejected').has('EVENT_TYPE_WORKFLOW_EXECUTION_FAILED'))
     assert.ok(types('request').has('EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED'))
@@ -80,14 +87,21 @@ describe('histories of real runs', () => {
     for (const step of ['useApproval', 'swapStep', 'recordKept']) {
       assert.ok(steps('swap-postgresql').includes(step) && steps('swap-sqlite').includes(step), step)
     }
-    assert.ok(steps('swap-sqlite').includes('openSafetyBackup'))
+    assert.ok(steps('swap-sqlite').includes('openPart'))
+    assert.ok(steps('pitr').includes('replay') && steps('drill-moment').includes('replay'))
+    assert.ok(steps('backup-canary').includes('writeCanary'))
     assert.ok(steps('retire').includes('dropKept'))
     for (const name of [
+      'backup-canary',
       'backup-streamed',
       'backup-staged',
       'backup-staged-worker-killed',
       'backup-parked',
       'backup-paused',
+      'drill',
+      'drill-moment',
+      'pitr',
+      'enable-pitr',
       'request',
       'restore',
       'retire',
@@ -110,6 +124,10 @@ describe('histories of real runs', () => {
   test('a workflow that does other things is found out', async () => {
     for (const name of [
       'backup-streamed',
+      'drill',
+      'drill-moment',
+      'pitr',
+      'enable-pitr',
       'request',
       'restore',
       'retire',

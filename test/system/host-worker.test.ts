@@ -7,6 +7,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import type { RestorePointView } from '../../model/recovery-views.ts'
 import type { ConnectionView, HostView } from '../../model/views.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { startVersitygw, type Versitygw } from '../servers/versitygw.ts'
@@ -104,6 +105,11 @@ describe('a host with a worker of its own', () => {
       assert.equal(made.host, 'db1')
     }
     await stack.expectOk('POST', '/v1/connections/pg/check')
+    const points = '/v1/connections/pg/restore-points'
+    const made = await stack.expectOk<RestorePointView>('POST', points, { name: 'before-42' })
+    assert.ok(
+      (await readFile(postgres.logFile, 'utf8')).includes(`"${made.serverName}" created at ${made.lsn}`),
+    )
   })
 
   const expectCleanHost = async () => {

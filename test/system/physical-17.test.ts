@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import type { OperationView } from '../../model/views.ts'
+import type { ScheduleView } from '../../model/schedule-schemas.ts'
+import type { BackupView, OperationView, Problem } from '../../model/views.ts'
 import { holdfast } from '../cli/run.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
@@ -89,9 +90,44 @@ describe('incremental backups of PostgreSQL 17', () => {
     await succeeded(
       (await stack.expectOk<{ operation: OperationView }>('POST', path, { level: 'deep' })).operation,
     )
+    const { verified } = await stack.expectOk<BackupView>('GET', `/v1/backups/${last}`)
+    assert.match(verified?.detail ?? '', new RegExp(`made against ${made[1]}, which was not looked at`))
     const target = { connection: 'main', database: join(ground, 'chain') }
     await succeeded(await stack.restore({ backup: last, target }))
     await expectSame('chain')
+  })
+
+  test('copied only to where what it needs is', async () => {
+    const [full = '', , last = ''] = made
+    const uri = await directory(stack, 'away')
+    await stack.expectOk('POST', '/v1/destinations', { name: 'away', uri })
+    const copy = (id: string) =>
+      stack.call<Problem & { operation: OperationView }>('POST', `/v1/backups/${id}/copy`, { to: 'away' })
+    const refused = await copy(last)
+    assert.equal(refused.body.code, 'backup.parent', JSON.stringify(refused.body))
+    // In the order in which they can be copied.
+    assert.match(
+      refused.body.hint ?? '',
+      new RegExp(`copy ${full} --to away; holdfast backups copy ${made[1]} --to away$`),
+    )
+    for (const id of made) {
+      const { status, body } = await copy(id)
+      assert.equal(status, 202, JSON.stringify(body))
+      await succeeded(body.operation)
+    }
+  })
+
+  test('full ones and incremental ones by a schedule each', async () => {
+    for (const [type, weekdays] of [
+      ['full', [0]],
+      ['incremental', [1, 2, 3, 4, 5, 6]],
+    ] as const) {
+      const { options } = await stack.expectOk<ScheduleView>('POST', '/v1/schedules', {
+        ...{ name: type, connection: 'main', destinations: ['disk'], options: { type } },
+        spec: { at: ['02:30'], weekdays, timeZone: 'UTC' },
+      })
+      assert.deepEqual(options, { type })
+    }
   })
 
   test('recovered with no Holdfast', async () => {
@@ -102,12 +138,15 @@ describe('incremental backups of PostgreSQL 17', () => {
   })
 
   test('the worker is killed while the tool runs', async () => {
-    await succeeded(await stack.backup({ connection: 'slow' }))
+    await succeeded(await stack.backup({ connection: 'slow', destinations: ['disk'] }))
     await server.sql(
       'CREATE TABLE large AS SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i',
       'shop',
     )
-    const operation = await stack.backup({ connection: 'slow', type: 'incremental' })
+    const operation = await stack.backup({
+      ...{ connection: 'slow', destinations: ['disk'] },
+      type: 'incremental',
+    })
     await eventually('the tool', async () =>
       processesWith('--incremental=').some(line => line.includes('holdfast slow')) ? true : undefined,
     )

@@ -4,15 +4,18 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { chown, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { fingerprint } from '../../hosts/ssh/index.ts'
-import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { freePort } from '../servers/ports.ts'
+import { postgresBinaries, startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
+import { addPerson, approve, askFor, awaiting } from '../support/people.ts'
 import { createDatabase, makePostgresSample } from '../support/postgres-sample.ts'
 import { makeShop } from '../support/shop.ts'
 import { fillRandomPostgres } from './databases.ts'
@@ -129,6 +132,62 @@ describe('over SSH', () => {
       }
     })
   }
+
+  test('PostgreSQL, the whole server in the place of another one, as its owner', async () => {
+    const live = join(ground, 'live')
+    await thereAndBack('whole', 'tar', live)
+    const { bin } = await postgresBinaries()
+    const port = await freePort()
+    const as = promisify(execFile)
+    const pgCtl = (...args: string[]) =>
+      as(
+        'setpriv',
+        [
+          ...['--reuid=postgres', '--regid=postgres', '--init-groups', join(bin, 'pg_ctl'), '-s', '-w'],
+          ...['-D', live, ...args],
+        ],
+        { cwd: '/' },
+      )
+    // What Holdfast starts there listens on addresses of that machine; sockets are files that both have.
+    const sql = async (text: string) =>
+      (
+        await as('psql', [
+          '-h',
+          postgres.dataDir,
+          '-p',
+          String(port),
+          '-U',
+          'postgres',
+          '-XAtc',
+          text,
+          'shop',
+        ])
+      ).stdout
+    try {
+      await pgCtl('-l', `${live}.log`, '-o', `-p ${port}`, 'start')
+      await sql('CREATE TABLE later (i int)')
+      await stack.expectOk('POST', '/v1/connections', {
+        name: 'replaced',
+        url: `postgres://postgres@/shop?host=${postgres.dataDir}&port=${port}&supervisor=pg_ctl`,
+        host: 'dbms',
+        method: 'physical',
+      })
+      const anna = await addPerson(stack, 'anna', 'approver')
+      const target = { connection: 'replaced', database: live }
+      const { body } = await askFor(anna, { backup: 'whole:latest', target, keepOldSeconds: 1 })
+      assert.equal((await awaiting(stack, body.operation.id)).state, 'awaiting-approval')
+      assert.equal((await approve(stack, anna, body.operation.id)).status, 202)
+      const view = await stack.ended(body.operation.id)
+      assert.equal(view.state, 'succeeded', JSON.stringify(view.error))
+      assert.equal(await sql("SELECT to_regclass('later') IS NULL"), 't\n')
+      const kept = view.kept?.name ?? assert.fail('nothing is kept')
+      await eventually('the old one is removed', async () => (existsSync(kept) ? undefined : true))
+    } finally {
+      await pgCtl('-m', 'immediate', 'stop').catch(() => {})
+      for (const name of await readdir(ground)) await rm(join(ground, name), { recursive: true })
+    }
+    await expectCleanServer()
+  })
 
   for (const [method, format] of [
     ['physical', 'copy'],
