@@ -8,14 +8,14 @@ import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
 import { startVersitygw } from '../test/servers/versitygw.ts'
 import { makeShop } from '../test/support/shop.ts'
 import { startStack } from '../test/system/stack.ts'
 import { type Around, wanted } from './contest.ts'
-import { type Database, memory } from './memory.ts'
-import { generatingSql } from './postgresql.ts'
+import { memory } from './memory.ts'
+import { database, libpq, make } from './postgresql.ts'
 import { startProduct } from './product.ts'
+import { recoveries, recoveryCases } from './recovery.ts'
 import { type Row, table } from './rows.ts'
 import { startShell } from './shell.ts'
 import { smallBackup } from './small.ts'
@@ -28,15 +28,18 @@ const casesOf: Record<string, readonly string[]> = {
   product: productCases,
   storage: storageCases,
   ssh: sshCases,
+  recovery: recoveryCases,
 }
-const usage = `npm run bench -- [storage | ssh] [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
+const usage = `npm run bench -- [storage | ssh | recovery] [--size GB] [--runs N] [--only CASE …] [--memory] [--json] [--keep]
   storage      the way of the bytes alone, by kind of destination, instead of whole operations
   ssh          a stream over SSH alone, from a host and to it
+  recovery     a whole PostgreSQL server and its log: backed up, restored, archived, replayed
   --size GB    of the PostgreSQL database that is made, or of the file that is sent; default 1
   --runs N     of each side; default 3
   --only CASE  this case; may be given more than once: ${productCases.join(', ')};
                with storage: ${storageCases.join(', ')};
-               with ssh: ${sshCases.join(', ')}
+               with ssh: ${sshCases.join(', ')};
+               with recovery: ${recoveryCases.join(', ')}
   --memory     the worker's memory also with three times the size
   --json       one object a row
   --keep       leave the directory of the baselines behind`
@@ -72,6 +75,7 @@ async function bench(): Promise<void> {
   else closers.push(() => rm(directory, { recursive: true, force: true }))
   if (options.bench === 'storage') await benchStorage(directory)
   else if (options.bench === 'ssh') await benchSsh()
+  else if (options.bench === 'recovery') await benchRecovery(directory)
   else await benchProduct(directory)
 }
 
@@ -93,6 +97,13 @@ async function benchSsh(): Promise<void> {
   await attempt('ssh', () => sshStreams({ sizeGb, runs, only, say: line => say(`  ${line}`) }))
 }
 
+async function benchRecovery(directory: string): Promise<void> {
+  needPrograms(['zstd', 'openssl', 'pgbackrest'])
+  say(machineWords())
+  for (const [name, work] of recoveries({ ...options, sizeGb: options.size, directory, closers, say }))
+    await attempt(name, work)
+}
+
 function machineWords(): string {
   return `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown processor'}, Node ${process.version}`
 }
@@ -101,7 +112,7 @@ function needPrograms(programs: readonly string[]): void {
   const missing = programs.filter(name => !onPath(name))
   if (missing.length === 0) return
   throw new Error(
-    `not installed: ${missing.join(', ')} (Debian, Ubuntu: apt install postgresql-client sqlite3 zstd openssl rclone)`,
+    `not installed: ${missing.join(', ')} (Debian, Ubuntu: apt install postgresql-client sqlite3 zstd openssl rclone pgbackrest)`,
   )
 }
 
@@ -118,7 +129,7 @@ async function benchProduct(directory: string): Promise<void> {
   const stack = await startStack({ worker: false })
   closers.push(() => stack.stop())
   const product = await startProduct(stack, small)
-  const postgres = needsDatabase ? await database() : undefined
+  const postgres = needsDatabase ? await database(closers) : undefined
   const store = chosen('backup-s3') || chosen('backup-s3-streamed') ? await startVersitygw({}) : undefined
   if (store) closers.push(() => store.stop())
   const shell = startShell({
@@ -143,7 +154,7 @@ async function benchProduct(directory: string): Promise<void> {
   if (chosen('sqlite-small'))
     await attempt('sqlite-small', () => smallBackup(around, { file: small, directory }))
   if (!postgres) return
-  const shop = await make(postgres, 'shop', options.size)
+  const shop = await make(postgres, 'shop', options.size, say)
   around.databaseBytes = shop.bytes
   await product.stack.expectOk('POST', '/v1/connections', { name: shop.name, url: postgres.url(shop.name) })
   const source: Source = { postgres, database: shop.name, directory }
@@ -158,7 +169,7 @@ async function benchProduct(directory: string): Promise<void> {
   if (!chosen('memory')) return
   const databases = [shop]
   if (options.memory) {
-    const large = await make(postgres, 'large', options.size * 3)
+    const large = await make(postgres, 'large', options.size * 3, say)
     await product.stack.expectOk('POST', '/v1/connections', {
       name: large.name,
       url: postgres.url(large.name),
@@ -177,45 +188,6 @@ async function attempt(name: string, work: () => Promise<Row[]>): Promise<void> 
   } catch (error) {
     failed += 1
     say(`  could not run: ${error instanceof Error ? error.message : String(error)}`)
-  }
-}
-
-/** As a careful server writes, with nobody vacuuming at random moments. */
-async function database(): Promise<TestPostgres> {
-  const postgres = await startPostgres({
-    durable: true,
-    auth: 'scram',
-    password: randomBytes(12).toString('hex'),
-    config: ['shared_buffers = 256MB', 'autovacuum = off'].join('\n'),
-  })
-  closers.push(() => postgres.stop())
-  return postgres
-}
-
-async function make(postgres: TestPostgres, name: string, sizeGb: number): Promise<Database> {
-  const begun = Date.now()
-  await postgres.sql(`CREATE DATABASE ${name}`)
-  await postgres.sql(generatingSql(sizeGb), name)
-  const bytes = Number(await postgres.sql('SELECT pg_database_size(current_database())', name))
-  say(
-    `database "${name}": ${(bytes / 1e9).toFixed(3)} GB, made in ${((Date.now() - begun) / 1000).toFixed(0)} s`,
-  )
-  return {
-    name,
-    bytes,
-    async drop(restored) {
-      await postgres.sql(`DROP DATABASE IF EXISTS ${restored}`)
-    },
-  }
-}
-
-function libpq(postgres: TestPostgres): Record<string, string> {
-  const url = new URL(postgres.url())
-  return {
-    PGHOST: url.hostname,
-    PGPORT: url.port,
-    PGUSER: decodeURIComponent(url.username),
-    PGPASSWORD: decodeURIComponent(url.password),
   }
 }
 

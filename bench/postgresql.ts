@@ -1,4 +1,7 @@
-/** The PostgreSQL database that is backed up: the same rows every time, made inside the server. */
+/** The PostgreSQL server of the bench and its database: the same rows every time, made inside the server. */
+import { randomBytes } from 'node:crypto'
+import { type PostgresOptions, startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
+import type { Database } from './memory.ts'
 
 /** Rows of the largest table per GB of database; with them the database of `--size 1` is a little over 1e9 bytes. */
 const eventsPerGigabyte = 1_270_000
@@ -56,4 +59,52 @@ COMMIT;
 VACUUM (FREEZE, ANALYZE);
 CHECKPOINT;
 `
+}
+
+/** As a careful server writes, with nobody vacuuming at random moments. */
+export async function database(
+  closers: (() => Promise<unknown>)[],
+  { config, ...more }: Pick<PostgresOptions, 'binaries'> & { config: readonly string[] } = { config: [] },
+): Promise<TestPostgres> {
+  const postgres = await startPostgres({
+    durable: true,
+    auth: 'scram',
+    password: randomBytes(12).toString('hex'),
+    config: ['shared_buffers = 256MB', 'autovacuum = off', ...config].join('\n'),
+    ...more,
+  })
+  closers.push(() => postgres.stop())
+  return postgres
+}
+
+export async function make(
+  postgres: TestPostgres,
+  name: string,
+  sizeGb: number,
+  say: (line: string) => void,
+): Promise<Database> {
+  const begun = Date.now()
+  await postgres.sql(`CREATE DATABASE ${name}`)
+  await postgres.sql(generatingSql(sizeGb), name)
+  const bytes = Number(await postgres.sql('SELECT pg_database_size(current_database())', name))
+  say(
+    `database "${name}": ${(bytes / 1e9).toFixed(3)} GB, made in ${((Date.now() - begun) / 1000).toFixed(0)} s`,
+  )
+  return {
+    name,
+    bytes,
+    async drop(restored) {
+      await postgres.sql(`DROP DATABASE IF EXISTS ${restored}`)
+    },
+  }
+}
+
+export function libpq(postgres: TestPostgres): Record<string, string> {
+  const url = new URL(postgres.url())
+  return {
+    PGHOST: url.hostname,
+    PGPORT: url.port,
+    PGUSER: decodeURIComponent(url.username),
+    PGPASSWORD: decodeURIComponent(url.password),
+  }
 }

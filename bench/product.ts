@@ -14,7 +14,13 @@ export interface Product {
   /** Ends the worker and starts another one; returns when it works. */
   freshWorker(): Promise<void>
   /** Backs up and waits for the end of the whole operation. */
-  backup(request: { connection: string; destination: string; format?: string; jobs?: number }): Promise<Done>
+  backup(request: {
+    connection: string
+    destination: string
+    format?: string
+    jobs?: number
+    type?: 'full' | 'incremental'
+  }): Promise<Done>
   /** Restores into a new database of the connection and waits for the end of the whole operation. */
   restore(request: { backup: string; connection: string; database: string }): Promise<Done>
   /** Seconds from the call until the manifest is in the local destination, which is the commit. */
