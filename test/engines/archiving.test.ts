@@ -23,6 +23,7 @@ const state = (changed: Record<string, unknown> = {}, more: object = {}) => ({
   maySwitch: true,
   alterSystem: true,
   standbys: 0,
+  slots: 0,
   settings: {
     wal_level: plain('replica'),
     archive_command: plain(''),
@@ -51,6 +52,21 @@ describe('enabling archiving', () => {
       ],
     )
     assert.deepEqual(destroys, [])
+  })
+
+  test('makes room for the slot that a base backup takes, beside those that are there', () => {
+    const raised = (slots: number, most: string) =>
+      plan(state({ max_replication_slots: plain(most) }, { slots })).changes.find(
+        ({ name }) => name === 'max_replication_slots',
+      )
+    assert.deepEqual(raised(0, '0'), {
+      name: 'max_replication_slots',
+      to: '10',
+      restart: true,
+      former: null,
+    })
+    assert.equal(raised(12, '12')?.to, '13')
+    assert.equal(raised(9, '10'), undefined)
   })
 
   test('leaves alone what is as it should be, and a timeout that somebody chose', () => {

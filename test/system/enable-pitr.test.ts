@@ -22,7 +22,10 @@ describe('holdfast pitr enable', () => {
   before(async () => {
     place = await scratch()
     on = await site(place.path)
-    server = await startPostgres({ version: 15, config: 'wal_level = minimal\nmax_wal_senders = 0' })
+    server = await startPostgres({
+      version: 15,
+      config: 'wal_level = minimal\nmax_wal_senders = 0\nmax_replication_slots = 0',
+    })
     await on.configured('a', server.dataDir)
     stack = await startStack({ worker: false, env: { HOLDFAST_PARK_RETRY_SECONDS: '2' } })
     worker = stack.startWorker()
@@ -51,7 +54,7 @@ describe('holdfast pitr enable', () => {
     assert.deepEqual(
       plan.steps.map(({ title }) => title.replace(/archive_command = .*? %p/, 'archive_command = …')),
       [
-        'wal_level = replica (restart), archive_command = …, archive_timeout = 45, max_wal_senders = 10 (restart), archive_mode = on (restart)',
+        'wal_level = replica (restart), archive_command = …, archive_timeout = 45, max_wal_senders = 10 (restart), max_replication_slots = 10 (restart), archive_mode = on (restart)',
       ],
     )
     assert.deepEqual(plan.destroys, [])

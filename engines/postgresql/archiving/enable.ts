@@ -10,6 +10,9 @@ const usualTimeoutSeconds = 60
 /** One base backup that streams its log takes two. */
 const fewestSenders = 2
 const usualSenders = 10
+/** The same; those of standbys and of streamed log are taken already. */
+const fewestFreeSlots = 1
+const usualSlots = 10
 
 const restarts: ReadonlySet<SettingName> = new Set([
   'wal_level',
@@ -72,6 +75,9 @@ function changesOf(connection: string, request: ArchivingRequest, facts: EnableF
     ...timeoutOf(request, Number(value('archive_timeout') ?? 0)),
     ...(Number(value('max_wal_senders') ?? usualSenders) < fewestSenders
       ? { max_wal_senders: String(usualSenders) }
+      : {}),
+    ...(Number(value('max_replication_slots') ?? usualSlots) < facts.slots + fewestFreeSlots
+      ? { max_replication_slots: String(Math.max(usualSlots, facts.slots + fewestFreeSlots)) }
       : {}),
   }
   return settingNames.flatMap(name => {

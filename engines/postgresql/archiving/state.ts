@@ -38,6 +38,8 @@ export const enableFacts = z.object({
   /** PostgreSQL 17 can be told to refuse it. */
   alterSystem: z.boolean(),
   standbys: z.int(),
+  /** Slots that there are, used or not. */
+  slots: z.int(),
 })
 export type EnableFacts = z.infer<typeof enableFacts>
 
@@ -78,7 +80,8 @@ SELECT json_build_object(
   'mayReload', has_function_privilege('pg_reload_conf()', 'EXECUTE'),
   'maySwitch', has_function_privilege('pg_switch_wal()', 'EXECUTE'),
   'alterSystem', coalesce((SELECT setting = 'on' FROM pg_settings WHERE name = 'allow_alter_system'), true),
-  'standbys', (SELECT count(*)::int FROM pg_stat_replication)
+  'standbys', (SELECT count(*)::int FROM pg_stat_replication),
+  'slots', (SELECT count(*)::int FROM pg_replication_slots)
 ) FROM archiver;
 `
 
