@@ -1,7 +1,5 @@
 /** Starts Temporal's dev server on 127.0.0.1 as a leashed child and waits until it answers. */
 import { type ChildProcess, execFile } from 'node:child_process'
-import { randomInt } from 'node:crypto'
-import { createServer } from 'node:net'
 import { promisify } from 'node:util'
 import { HoldfastError } from '../model/errors.ts'
 import { spawnLeashed } from './leash.ts'
@@ -76,25 +74,4 @@ export async function temporalAnswers(
       await new Promise(resolve => setTimeout(resolve, 100))
     }
   }
-}
-
-/**
- * A port nobody listens on at this moment. From below those that the system gives to outgoing connections (Linux: from 32768 on): one
- * of these may be gone before a child listens there, or after it was killed.
- */
-export async function freePort(): Promise<number> {
-  for (let tries = 0; tries < 100; tries += 1) {
-    const port = randomInt(12_000, 32_000)
-    if (await isFree('127.0.0.1', port)) return port
-  }
-  throw new HoldfastError('request.in-use', 'No free port of 127.0.0.1 was found between 12000 and 32000.')
-}
-
-/** Whether we could listen there now. */
-export function isFree(host: string, port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
-  })
 }

@@ -6,8 +6,8 @@ import { chmod, chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
+import { freePort } from '../cli/free-port.ts'
 import { endChild, spawnLeashed } from '../cli/leash.ts'
-import { freePort } from '../cli/temporal-server.ts'
 import { names, orderStates, words } from './sample.ts'
 
 const run = promisify(execFile)

@@ -14,7 +14,7 @@ import {
 import packageJson from '../../package.json' with { type: 'json' }
 import { createClient } from '../client.ts'
 import type { Runtime } from '../context.ts'
-import { isFree } from '../temporal-server.ts'
+import { isFree } from '../free-port.ts'
 import type { ClientSettings } from '../whom.ts'
 import { type Finding, type Section, section } from './findings.ts'
 

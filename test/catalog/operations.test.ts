@@ -10,6 +10,7 @@ import {
   updateOperation,
 } from '../../catalog/operations.ts'
 import { readPlan, storePlan } from '../../catalog/plans.ts'
+import { vault } from './rows.ts'
 import { operation, withCatalog } from './support.ts'
 
 const attempt = (attemptId: string, operationId: string) => ({
@@ -110,21 +111,6 @@ test('closed operations are told from open and unknown ones, however many are as
     const many = Array.from({ length: 3000 }, (_, n) => `op-unknown-${n}`)
     assert.deepEqual(await closedOperations(catalog, ['op-open', ...many, 'op-closed']), ['op-closed'])
   }))
-
-const vault = {
-  name: 'vault',
-  kind: 'local' as const,
-  uri: 'file:///srv/backups',
-  settings: {},
-  secretFields: [],
-  createdAt: new Date().toISOString(),
-  readOnly: false,
-  encryptTo: null,
-  failover: null,
-  offSite: null,
-  foreignOnly: false,
-  requestKey: null,
-}
 
 test('what an open operation uses is not removed', () =>
   withCatalog(async ({ catalog }) => {

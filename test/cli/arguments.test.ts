@@ -3,8 +3,8 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { freePort } from '../../cli/free-port.ts'
 import { absoluteConnectionUrl, absoluteDestinationUri, holdsPassword } from '../../cli/paths.ts'
-import { freePort } from '../../cli/temporal-server.ts'
 import { holdfast, launcher } from './run.ts'
 
 describe('the command line', () => {

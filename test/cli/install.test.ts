@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { promisify } from 'node:util'
+import { freePort } from '../../cli/free-port.ts'
 import { agentUnit, unitTexts } from '../../cli/install/units.ts'
 import { ensureTemporal } from '../../cli/temporal-binary.ts'
-import { freePort } from '../../cli/temporal-server.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { eventually, holdfast, launcher, start } from './run.ts'
 

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { freePort } from '../../cli/temporal-server.ts'
+import { freePort } from '../../cli/free-port.ts'
 import { eventually, holdfast, start } from './run.ts'
 
 describe('settings that stand in files', () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { type Runtime, readLastRuntime, readRuntime } from '../../cli/context.ts'
-import { freePort } from '../../cli/temporal-server.ts'
+import { freePort } from '../../cli/free-port.ts'
 import { markOf, processLives } from '../../cli/up/processes.ts'
 import { type Ended, eventually, holdfast, start } from './run.ts'
 

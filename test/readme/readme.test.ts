@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { freePort } from '../servers/ports.ts'
+import { freePort } from '../../cli/free-port.ts'
 import { eventually } from '../system/stack.ts'
 
 const root = join(import.meta.dirname, '../..')

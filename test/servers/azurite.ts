@@ -13,9 +13,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { ContainerClient, ContainerSASPermissions, StorageSharedKeyCredential } from '@azure/storage-blob'
+import { freePort } from '../../cli/free-port.ts'
 import type { DestinationRecord } from '../../model/records.ts'
 import { isThere, locked, toolsDirectory } from './cache.ts'
-import { freePort } from './ports.ts'
 
 const azuriteVersion = '3.36.0'
 const startSeconds = 60

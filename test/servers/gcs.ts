@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { freePort } from '../../cli/free-port.ts'
 import type { DestinationRecord } from '../../model/records.ts'
 import { isThere, locked, toolsDirectory } from './cache.ts'
 import { type SessionFront, startSessionFront } from './gcs-sessions.ts'
-import { freePort } from './ports.ts'
 
 const version = '1.56.1'
 const startSeconds = 60

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CreateKeyCommand, KMSClient } from '@aws-sdk/client-kms'
-import { freePort } from './ports.ts'
+import { freePort } from '../../cli/free-port.ts'
 import { pythonWith } from './python.ts'
 
 const startSeconds = 60

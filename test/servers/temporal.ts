@@ -1,8 +1,9 @@
 /** A Temporal dev server for tests: 127.0.0.1, free ports, gone with the process that started it. */
 import type { ChildProcess } from 'node:child_process'
+import { freePort } from '../../cli/free-port.ts'
 import { endChild } from '../../cli/leash.ts'
 import { ensureTemporal } from '../../cli/temporal-binary.ts'
-import { freePort, spawnTemporalServer, temporalAnswers } from '../../cli/temporal-server.ts'
+import { spawnTemporalServer, temporalAnswers } from '../../cli/temporal-server.ts'
 
 export interface TestTemporal {
   address: string
