@@ -12,3 +12,8 @@ export function letGo(buffer: Uint8Array): void {
   if (!(memory instanceof ArrayBuffer) || memory.byteLength !== buffer.byteLength) return
   if (memory.byteLength >= leastBytes) memory.transfer(0)
 }
+
+/** As `letGo`, of the memory that this is the only piece of: what Node's zlib gives in one piece has room left behind it. */
+export function letGoWhole(piece: Uint8Array): void {
+  if (piece.buffer.byteLength > Buffer.poolSize) letGo(new Uint8Array(piece.buffer))
+}

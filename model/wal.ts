@@ -7,6 +7,7 @@
 
 /** A power of two between 1 MiB and 1 GiB; 16 MiB unless initdb was told otherwise. */
 export const usualSegmentBytes = 16 << 20
+export const maxSegmentBytes = 1 << 30
 
 export type LogFile =
   /** `partial`: what there was of a segment when its timeline ended. */
@@ -30,7 +31,7 @@ export function logFileOf(name: string): LogFile | undefined {
 }
 
 export const isSegmentSize = (bytes: number): boolean =>
-  bytes >= 1 << 20 && bytes <= 1 << 30 && Number.isInteger(Math.log2(bytes))
+  bytes >= 1 << 20 && bytes <= maxSegmentBytes && Number.isInteger(Math.log2(bytes))
 
 const perLog = (segmentBytes: number): bigint => (1n << 32n) / BigInt(segmentBytes)
 

@@ -1,16 +1,23 @@
 /** The log archive of one server, at all its destinations: what the agent does, and a client where no agent runs. */
-import { readFile, stat } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HoldfastError, hasCode } from '../../model/errors.ts'
 import type { Json } from '../../model/types.ts'
-import { historyName, logFileOf, logFileTrouble, systemIdentifierIn } from '../../model/wal.ts'
+import {
+  historyName,
+  logFileOf,
+  logFileTrouble,
+  maxSegmentBytes,
+  systemIdentifierIn,
+} from '../../model/wal.ts'
 import type { Jwk } from '../../storage/keys.ts'
 import { askToBeVouchedFor, vouchedFor } from '../../storage/wal/archivers.ts'
 import { expectLogFile, logArchiving } from '../../storage/wal/archiving.ts'
 import { type LogReader, newSealingKey } from '../../storage/wal/envelope.ts'
 import { expectEnd, fetchLogFile } from '../../storage/wal/fetch.ts'
 import { signerOf } from '../../storage/wal/header.ts'
+import { logMemory } from '../../storage/wal/memory.ts'
 import { unwrapDataKey } from '../../storage/wrap.ts'
 import { type OpenedConfig, openConfig } from './config.ts'
 
@@ -47,18 +54,22 @@ export async function openArchive(configPath: string): Promise<Archive> {
     patienceSeconds,
     newKey: recipients && (() => newSealingKey(recipients)),
   })
+  const memory = logMemory()
   const reader: LogReader = { trusted, dataKey: openedOnce(config) }
 
   const pushOne = async (path: string) => {
     const name = basename(path)
-    const identity = await identityOf(path)
-    const content = await readFile(path).catch(cause => {
-      throw unreadable(path, `it cannot be read (${codeOf(cause)})`, cause)
+    const { identity, bytes } = await lookAt(path)
+    if (bytes > maxSegmentBytes) throw unreadable(path, `it has ${bytes} bytes, which no log file has`)
+    await memory.lend(bytes, async piece => {
+      const content = await readInto(piece, path).catch(cause => {
+        throw unreadable(path, `it cannot be read (${codeOf(cause)})`, cause)
+      })
+      if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
+      await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
+      expectLogFile(path, { name, content }, stream.systemIdentifier)
+      await proven(() => archiving.put(config.destinations, { name, content }))
     })
-    if ((await identityOf(path)) !== identity) throw unreadable(path, 'it was changed while it was read')
-    await expectOurs(stream.systemIdentifier, dirname(dirname(path)))
-    expectLogFile(path, { name, content }, stream.systemIdentifier)
-    await proven(() => archiving.put(config.destinations, { name, content }))
   }
   // PostgreSQL asks for it once, when the timeline begins: an archive that was begun later would never have it.
   const withHistory = new Set<number>()
@@ -159,12 +170,30 @@ export async function expectOurs(systemIdentifier: string, dataDirectory: string
   )
 }
 
+/** As much of the file as there is room for. */
+async function readInto(piece: Buffer, path: string): Promise<Buffer> {
+  const file = await open(path)
+  try {
+    let length = 0
+    while (length < piece.length) {
+      const { bytesRead } = await file.read(piece, length, piece.length - length, length)
+      if (bytesRead === 0) break
+      length += bytesRead
+    }
+    return piece.subarray(0, length)
+  } finally {
+    await file.close()
+  }
+}
+
 /** What tells a file from another one, or from itself after a change, as `stat` prints it in bin/holdfast. Throws `wal.unreadable`. */
-export async function identityOf(path: string): Promise<string> {
+export const identityOf = async (path: string): Promise<string> => (await lookAt(path)).identity
+
+async function lookAt(path: string): Promise<{ identity: string; bytes: number }> {
   const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true }).catch(cause => {
     throw unreadable(path, `it cannot be looked at (${codeOf(cause)})`, cause)
   })
-  return [dev, ino, size, seconds(mtimeNs), seconds(ctimeNs)].join(':')
+  return { identity: [dev, ino, size, seconds(mtimeNs), seconds(ctimeNs)].join(':'), bytes: Number(size) }
 }
 
 const seconds = (nanoseconds: bigint): string =>

@@ -2,6 +2,7 @@
  * Fetches the segments that recovery will ask for next, before it does, and lays them where the launcher takes them. That one is not
  * there is never answered from here: a server that follows may ask again when it has come.
  */
+import { letGoWhole } from '../../model/let-go.ts'
 import { logFileOf, nextSegment } from '../../model/wal.ts'
 import type { Archive } from './archive.ts'
 import { writeDraft } from './place.ts'
@@ -70,7 +71,10 @@ export function prefetching(
     try {
       const content = await archive.fetch(segment, { mayCome: true })
       if (content === undefined) await shelf.remove(folder, segment)
-      else await shelf.lay(folder, segment, content)
+      else {
+        await shelf.lay(folder, segment, content)
+        letGoWhole(content)
+      }
     } catch (error) {
       await shelf.remove(folder, segment)
       throw error
@@ -95,6 +99,8 @@ export function prefetching(
     const content = await archive.fetch(name, options)
     if (content === undefined) return undefined
     if (logFileOf(name)?.kind === 'segment') goOn(folder, name, content.length)
-    return await writeDraft(folder, content)
+    const draft = await writeDraft(folder, content)
+    letGoWhole(content)
+    return draft
   }
 }

@@ -1,5 +1,6 @@
 /** Archiving log files at all destinations of one archive: what the agent of a database host does, and a worker that streams. */
 import { HoldfastError } from '../../model/errors.ts'
+import { letGo } from '../../model/let-go.ts'
 import { logFileTrouble } from '../../model/wal.ts'
 import type { Destination } from '../destination.ts'
 import type { Jwk } from '../keys.ts'
@@ -55,6 +56,7 @@ export function logArchiving({ stream, signer, trusted, newKey, ...bearing }: Lo
       const ends = await Promise.allSettled(destinations.map(one => putAt(one, file, object)))
       const failed = ends.find(end => end.status === 'rejected')
       if (failed) throw failed.reason
+      letGo(object)
     },
   }
 }

@@ -1,5 +1,6 @@
 /** Gets a log file out of the archive, proven; "not there" is an answer only where the archive itself is there. */
 import { HoldfastError, hasCode } from '../../model/errors.ts'
+import { letGo } from '../../model/let-go.ts'
 import { missedBy } from '../../model/recovery-window.ts'
 import { logFileOf, segmentNumber } from '../../model/wal.ts'
 import type { Destination } from '../destination.ts'
@@ -30,9 +31,13 @@ export async function fetchLogFile(
     const object = await borne(patienceSeconds, signal, async () => {
       const chunks: Buffer[] = []
       for await (const chunk of await destination.get(key, signal && { signal })) chunks.push(chunk as Buffer)
-      return Buffer.concat(chunks)
+      const whole = Buffer.concat(chunks)
+      chunks.forEach(letGo)
+      return whole
     })
-    return await contentOf(object, file, reader)
+    const content = await contentOf(object, file, reader)
+    letGo(object)
+    return content
   } catch (error) {
     if (!hasCode(error, 'destination.object-missing')) throw error
     await expectStream(destination, file, options)
