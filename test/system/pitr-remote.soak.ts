@@ -41,7 +41,7 @@ test('a server is recovered from an archive in S3: over SSH, and by a worker of 
   })
   const stack = await startStack({ env: { HOLDFAST_LOG_LEVEL: 'debug', ...withLauncher } })
   const ground = await makeGround()
-  const copies = recoveries(stack, ground, on.configOf('a'), password)
+  const copies = recoveries(stack, ground, on.configOf('a'), { auth: 'scram', password })
   const host = await startSshd({ sudo: true, programs: dirname(launcher) })
   const server = await startPostgres({
     version: 15,

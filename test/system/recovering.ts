@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import type { OperationView } from '../../model/views.ts'
 import { launcher } from '../cli/run.ts'
-import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { type PostgresOptions, startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { expectCleanHost } from './inspect.ts'
 import type { Stack } from './stack.ts'
 
@@ -53,8 +53,8 @@ export async function makeGround(): Promise<string> {
 
 export const random = (from: number, to: number) => from + Math.floor(Math.random() * (to - from + 1))
 
-/** Of the connection `shop`, into directories of that ground. */
-export function recoveries(stack: Stack, ground: string, walConfig: string, password?: string) {
+/** Of the connection `shop`, into directories of that ground. `started`: how a server of theirs is. */
+export function recoveries(stack: Stack, ground: string, walConfig: string, started: PostgresOptions = {}) {
   const asked = (to: unknown, name: string, more: Record<string, unknown> = {}) => ({
     connection: 'shop',
     to,
@@ -94,8 +94,7 @@ export function recoveries(stack: Stack, ground: string, walConfig: string, pass
         log.filter(file => file.includes('holdfast')),
         [],
       )
-      const auth = password === undefined ? {} : { auth: 'scram' as const, password }
-      const copy = await startPostgres({ dataDir: join(ground, name), logFile, ...auth })
+      const copy = await startPostgres({ ...started, dataDir: join(ground, name), logFile })
       try {
         assert.deepEqual(await numbersIn(copy.sql), numbers, name)
         assert.equal(await copy.sql('SHOW archive_mode'), 'off')

@@ -162,7 +162,8 @@ export const sumOfAll = "select count(*) || ' ' || md5(string_agg(filler, '' ord
 
 /** Ends the segment that is written, and waits until the archive has it. */
 export async function archived(sql: (text: string) => Promise<string>): Promise<void> {
-  const last = await sql('select pg_walfile_name(pg_switch_wal())')
+  // Of the place before: with nothing to end it is the beginning of a segment, which PostgreSQL 17 takes for one that is to come.
+  const last = await sql('select pg_walfile_name(pg_switch_wal() - 1)')
   await eventually(`the archive to have ${last}`, async () => {
     const newest = await sql("select coalesce(last_archived_wal, '') from pg_stat_archiver")
     return newest.slice(0, 24) >= last ? true : undefined

@@ -1,0 +1,99 @@
+/** PostgreSQL 17 to a moment: over a full base backup, and over an incremental one that is put together first. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
+import type { OperationView } from '../../model/views.ts'
+import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
+import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
+import { type Scratch, scratch } from '../support/temporary.ts'
+import { archived, type Site, site } from '../wal/site.ts'
+import { type Commit, makeGround, makeLedger, recoveries, withLauncher, write } from './recovering.ts'
+import { type Stack, startStack } from './stack.ts'
+
+describe('recovery of PostgreSQL 17', () => {
+  let tools: RelinkedPostgres
+  let place: Scratch
+  let on: Site
+  let stack: Stack
+  let server: TestPostgres
+  let agent: Awaited<ReturnType<Site['startAgent']>>
+  let copies: ReturnType<typeof recoveries>
+  const commits: Commit[] = []
+  const bases: string[] = []
+  const between: Commit[] = []
+
+  const numbers = (last: number) => commits.slice(0, last).map(({ number }) => number)
+  const backup = async (type: 'full' | 'incremental') => {
+    const { id } = await stack.backup({ connection: 'shop', destinations: ['vault'], type })
+    const made = await stack.ended(id, 240)
+    assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    bases.push(made.backup)
+  }
+  /** The last of them is what a target names: another one follows it. */
+  const some = async () => {
+    for (let count = 0; count < 6; count += 1) commits.push(await write(server.sql))
+    between.push(commits.at(-2) ?? assert.fail('no commit'))
+    await server.sql('SELECT pg_switch_wal()')
+  }
+
+  before(async () => {
+    tools = await postgresRelinked(17)
+    const PATH = `${tools.bin}:${withLauncher.PATH}`
+    process.env.PATH = PATH
+    place = await scratch()
+    on = await site(place.path)
+    stack = await startStack({ env: { PATH } })
+    copies = recoveries(stack, await makeGround(), on.configOf('a'), { binaries: tools })
+    server = await startPostgres({
+      binaries: tools,
+      config: `summarize_wal = on\narchive_mode = on\narchive_command = '${on.pushCommand('a')}'`,
+    })
+    await on.configured('a', server.dataDir)
+    agent = await on.startAgent('a')
+    await makeLedger(server.sql)
+    await archived(server.sql)
+    await stack.expectOk('POST', '/v1/destinations', { name: 'vault', uri: on.store })
+    const url = server.url('postgres')
+    await stack.expectOk('POST', '/v1/connections', { name: 'shop', url, method: 'physical' })
+    await some()
+    for (const type of ['full', 'incremental'] as const) {
+      await backup(type)
+      await some()
+    }
+    await archived(server.sql)
+  })
+  after(async () => {
+    await stack?.stop()
+    agent?.child.kill('SIGTERM')
+    await agent?.ended
+    await server?.stop()
+    await copies?.remove()
+    await tools?.remove()
+    await place?.[Symbol.asyncDispose]()
+  })
+
+  test('the windows begin with both', async () => {
+    const { archives } = await stack.expectOk<RecoveryWindowsView>('GET', '/v1/connections/shop/windows')
+    const found = archives.flatMap(archive => archive.windows).flatMap(window => window.bases)
+    assert.deepEqual(found.map(base => base.backup).sort(), [...bases].sort())
+  })
+
+  for (const [index, type] of (['full', 'incremental'] as const).entries()) {
+    test(`from the ${type} one, beside`, async () => {
+      const target = between[index + 1] ?? assert.fail('no target')
+      const begun = await copies.recover({ kind: 'time', time: target.at }, type)
+      const view: OperationView = await copies.succeeded(begun)
+      assert.match(JSON.stringify(view), new RegExp(bases[index] ?? 'none'))
+      await copies.expectNumbers(type, numbers(commits.indexOf(target) + 1))
+    })
+  }
+
+  test('to the end of the log, as a drill', async () => {
+    const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/drills', {
+      moment: { connection: 'shop', to: { kind: 'latest' }, walConfig: on.configOf('a') },
+      directory: copies.ground,
+      queries: [{ name: 'all of it', sql: 'SELECT count(*) FROM ledger', expect: String(commits.length) }],
+    })
+    await copies.succeeded(operation)
+  })
+})
