@@ -11,7 +11,9 @@ process.stdout.on('error', error => {
 })
 
 try {
-  await createProgram().parseAsync()
+  const args = process.argv.slice(2)
+  const program = await createProgram(args)
+  await program.parseAsync(args, { from: 'user' })
 } catch (error) {
   process.exitCode = report(error)
 }

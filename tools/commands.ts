@@ -8,8 +8,8 @@ import { leavesOf } from '../cli/tree.ts'
 export const commandsPage = join(import.meta.dirname, '../docs/commands.md')
 
 /** Every command as its own --help says it, the flags that all of them have once. */
-export function commandsText(): string {
-  const program = createProgram()
+export async function commandsText(): Promise<string> {
+  const program = await createProgram()
   const block = (command: Command) => ['```', helpOf(command), '```', '']
   const lines = [
     '# Commands',
@@ -38,4 +38,4 @@ export function helpOf(command: Command): string {
   return text.trimEnd()
 }
 
-if (import.meta.main) writeFileSync(commandsPage, commandsText())
+if (import.meta.main) writeFileSync(commandsPage, await commandsText())

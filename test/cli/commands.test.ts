@@ -4,14 +4,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { type Command, CommanderError } from 'commander'
+import { Command, CommanderError } from 'commander'
 import { freePort } from '../../cli/free-port.ts'
-import { createProgram } from '../../cli/program.ts'
+import { commands, createProgram } from '../../cli/program.ts'
 import { leavesOf } from '../../cli/tree.ts'
 import { commandsPage, commandsText, helpOf } from '../../tools/commands.ts'
 import { holdfast } from './run.ts'
 
-const program = createProgram()
+const program = await createProgram()
 const leaves = leavesOf(program)
 
 /** Commands that need no API: they run one, or work without. Every other one is a client and says so. */
@@ -72,6 +72,22 @@ describe('every command', () => {
   })
   after(() => rm(home, { recursive: true, force: true }))
 
+  test('is loaded by its words, alone', async () => {
+    const namesOf = (made: Command) => made.commands.map(command => command.name())
+    for (const [words, load] of commands) {
+      const own = new Command()
+      const add = await load()
+      add(own)
+      assert.deepEqual(namesOf(own), words)
+      for (const word of words.filter(one => one !== 'completion')) {
+        assert.deepEqual(namesOf(await createProgram(['--home', 'status', '--json', word, 'up'])), words)
+      }
+    }
+    for (const args of [[], ['--help'], ['help', 'up'], ['updog', 'status'], ['completion', 'bash']]) {
+      assert.equal((await createProgram(args)).commands.length, program.commands.length, args.join(' '))
+    }
+  })
+
   test('explains itself with an example', () => {
     for (const { path, command } of leaves) {
       const text = helpOf(command)
@@ -83,7 +99,7 @@ describe('every command', () => {
   /** What main.ts turns into `request.invalid` and exit 2; that it does is shown in arguments.test.ts. */
   const refusesToRun = (args: readonly string[]) =>
     assert.rejects(
-      createProgram().parseAsync(args, { from: 'user' }),
+      createProgram(args).then(made => made.parseAsync(args, { from: 'user' })),
       (error: unknown) => error instanceof CommanderError && error.exitCode !== 0,
       args.join(' '),
     )
@@ -125,6 +141,6 @@ describe('every command', () => {
   })
 
   test('is in docs/commands.md as --help says it (else: npm run commands)', async () => {
-    assert.equal(await readFile(commandsPage, 'utf8'), commandsText())
+    assert.equal(await readFile(commandsPage, 'utf8'), await commandsText())
   })
 })
