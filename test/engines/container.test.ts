@@ -13,7 +13,7 @@ import { script } from '../../engines/postgresql/physical/programs.ts'
 import { HoldfastError } from '../../model/errors.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { imageId, type RecordedContainers, recordedContainers } from '../servers/recorded-containers.ts'
-import { ask, backUp, expectOk, type PlainBackup, runCommand, runSteps } from '../support/run.ts'
+import { ask, backUp, expectOk, newToken, type PlainBackup, runCommand, runSteps } from '../support/run.ts'
 import { type Scratch, scratch } from '../support/temporary.ts'
 import { eventually } from '../system/stack.ts'
 
@@ -61,7 +61,7 @@ describe('a copy that the programs of an image start', () => {
     const target = {
       connection: 'target',
       database: join(ground, name),
-      token: `tok${++places}abcdef`,
+      token: newToken(),
       jobs: 1,
       noOwner: false,
     }

@@ -15,7 +15,7 @@ import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
 import { digestPostgres } from '../support/digest.ts'
 import { makePostgresSample } from '../support/postgres-sample.ts'
-import { backUp, type PlainBackup, restore } from '../support/run.ts'
+import { backUp, newToken, type PlainBackup, restore } from '../support/run.ts'
 import { type Scratch, scratch } from '../support/temporary.ts'
 
 const run = promisify(execFile)
@@ -75,7 +75,7 @@ describe('physical backups of PostgreSQL 17', () => {
       const target = {
         connection: 'target',
         database: join(ground, toolFormat),
-        token: `tok${++places}abcdef`,
+        token: newToken(),
         jobs: 1,
         noOwner: false,
       }
@@ -101,7 +101,7 @@ describe('physical backups of PostgreSQL 17', () => {
     const targetOf = (name: string) => ({
       connection: 'target',
       database: join(ground, name),
-      token: `tok${++places}abcdef`,
+      token: newToken(),
       jobs: 1,
       noOwner: false,
     })

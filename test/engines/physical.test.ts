@@ -14,7 +14,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { digestPostgres } from '../support/digest.ts'
 import { makePostgresSample } from '../support/postgres-sample.ts'
-import { ask, backUp, type PlainBackup, restore, runCommand, runSteps } from '../support/run.ts'
+import { ask, backUp, newToken, type PlainBackup, restore, runCommand, runSteps } from '../support/run.ts'
 import { type Scratch, scratch } from '../support/temporary.ts'
 
 const run = promisify(execFile)
@@ -54,7 +54,7 @@ const place = () => ({ staging: join(dir.path, `staging-${++places}`), secrets: 
 const targetOf = (name: string) => ({
   connection: 'target',
   database: join(ground, name),
-  token: `tok${++places}abcdef`,
+  token: newToken(),
   jobs: 1,
   noOwner: false,
 })

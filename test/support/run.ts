@@ -1,5 +1,6 @@
 /** A small executor of plans for tests of the engines: pipes of programs in a staging directory. No retries. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -25,6 +26,9 @@ export interface Place {
   staging: string
   secrets: Record<string, string>
 }
+
+/** Of a restore's target. The socket of a copy is named by it, in a directory that all suites share. */
+export const newToken = (): string => randomBytes(8).toString('hex')
 
 export interface RunInput {
   feed?: Readable
