@@ -1,15 +1,12 @@
 /** What lies under the name that a physical restore is to take, who runs it, and whether it can be replaced at all. */
-import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { HoldfastError } from '../../../model/errors.ts'
 import type { Allowance, CheckResult } from '../../../model/types.ts'
 import type { Command, CommandResult, ExistingTarget, Probe } from '../../engine.ts'
 import { lastWords } from '../../tail.ts'
 import type { PostgresqlConnection } from '../connection.ts'
-import { script } from './programs.ts'
+import { script, shellText } from './programs.ts'
 
-export const shellText = (name: string): string =>
-  readFileSync(new URL(`./sh/${name}.sh`, import.meta.url), 'utf8')
 const lookText = shellText('look')
 
 export const supervisor = z.discriminatedUnion('kind', [

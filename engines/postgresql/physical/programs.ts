@@ -1,4 +1,5 @@
 /** The server's own programs on a host: a physical restore needs them, and no server. */
+import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Command } from '../../engine.ts'
 
@@ -32,30 +33,12 @@ export const script = (text: string, ...args: string[]): Command => ({
   ],
 })
 
-/**
- * Arguments of `postgres` in a script, wherever a copy is started before it was handed over: nobody's configuration but that in
- * `$run`, no TCP, no archiving, no slot, no worker that would reach out, no library. One place, so that no copy forgets one of them.
- */
-export const isolated = [
-  '-c config_file="$run/postgresql.conf" -c hba_file="$run/hba.conf" -c ident_file="$run/ident.conf"',
-  '-c listen_addresses= -c unix_socket_directories="$run" -c unix_socket_permissions=0700 -c external_pid_file=',
-  '-c archive_mode=off -c primary_conninfo= -c primary_slot_name= -c max_wal_senders=0',
-  '-c max_logical_replication_workers=0 -c autovacuum=off -c ssl=off -c jit=off',
-  '-c shared_preload_libraries= -c session_preload_libraries= -c local_preload_libraries=',
-  '-c logging_collector=off -c log_destination=stderr',
-].join(' ')
+/** One of the scripts of this folder. */
+export const shellText = (name: string): string =>
+  readFileSync(new URL(`./sh/${name}.sh`, import.meta.url), 'utf8')
 
-/** Before a script: `isolated SETTING… &` is that server of `$data`, and `$!` its process. */
-export const isolatedServer = `isolated() {
-  # A server that begins to recover sends all its files to disk: here not one by one. From version 14 on.
-  syncfs=
-  case $(uname)/$("$bin/postgres" -V) in
-    *' 13'[.a-z]*) ;;
-    Linux/*) syncfs='-c recovery_init_sync_method=syncfs' ;;
-  esac
-  exec "$bin/postgres" -D "$data" -p 5432 ${isolated} $syncfs "$@"
-}
-`
+/** Before a script that starts a copy: its functions `apart`, `isolated` and `stop`. */
+export const isolatedServer = shellText('apart')
 
 /** From another directory than the staging of root, which that user may not enter. */
 export function asOwner({ actAs }: ProgramFacts, command: Command): Command {

@@ -21,9 +21,9 @@ import { examineSql, readExamined } from '../examine.ts'
 import { explain } from '../explain.ts'
 import { countsSql, factsOf, objectKinds, readCounts } from '../facts.ts'
 import { byPrograms } from './container.ts'
-import { existingFacts, lookCommand, replaceable, shellText } from './existing.ts'
+import { existingFacts, lookCommand, replaceable } from './existing.ts'
 import { clusterOf } from './facts.ts'
-import { asOwner, isolatedServer, type ProgramFacts, script } from './programs.ts'
+import { asOwner, isolatedServer, type ProgramFacts, script, shellText } from './programs.ts'
 import { directoriesOf, placesOf } from './restore.ts'
 
 /** Arguments: the directory; user and group that write it, else those of postgres. Three lines: entries of the target (`-`: not there), whether its parent can be written, free KiB there. */

@@ -12,9 +12,8 @@ import type { CommandResult, Step } from '../../engine.ts'
 import { toolError } from '../../explain.ts'
 import { one, step } from '../../steps.ts'
 import { factsOf } from '../facts.ts'
-import { shellText } from './existing.ts'
 import { clusterOf } from './facts.ts'
-import { asOwner, isolatedServer, type ProgramFacts, script } from './programs.ts'
+import { asOwner, isolatedServer, type ProgramFacts, script, shellText } from './programs.ts'
 import type { Places } from './restore.ts'
 
 /** restore_command: a percent sign has a meaning of its own there. */

@@ -9,8 +9,8 @@ import type { Command, ExistingTarget, ServerFacts, Step, Swap } from '../../eng
 import { one, step } from '../../steps.ts'
 import { factsOf } from '../facts.ts'
 import { majorOf } from '../probe.ts'
-import { type ExistingFacts, existingFacts, shellText } from './existing.ts'
-import { asOwner, isolated, type ProgramFacts, script } from './programs.ts'
+import { type ExistingFacts, existingFacts } from './existing.ts'
+import { asOwner, isolatedServer, type ProgramFacts, script, shellText } from './programs.ts'
 import type { Places } from './restore.ts'
 
 type Programs = ProgramFacts & { directory: string }
@@ -151,44 +151,9 @@ const identify = (directory: string): Command => one('stat', '-c', '%i:%W', '--'
 /**
  * Without a timeline of its own the copy would write WAL under the names that the present server has given already: no archive
  * takes a segment twice. Past every one that the present server knows of. Arguments: programs, the copy, the present directory,
- * the socket's directory, max_prepared_transactions.
+ * the socket's directory.
  */
-const timelineText = `bin=$1 data=$2 present=$3 run=$4
-control() { "$bin/pg_controldata" -D "$data" | sed -n "s/^$1: *//p"; }
-rm -rf -- "$run"
-mkdir -m 0700 -- "$run" || exit 1
-trap 'rm -rf -- "$run"' EXIT
-: > "$run/postgresql.conf"
-: > "$run/ident.conf"
-printf 'local all all trust\\n' > "$run/hba.conf"
-# Only histories, and only to see which numbers are taken.
-cat > "$run/fetch" <<'FETCH'
-case $2 in *.history) [ -f "$1/pg_wal/$2" ] && cp -- "$1/pg_wal/$2" "$3" ;; *) exit 1 ;; esac
-FETCH
-HOLDFAST_PRESENT=$present HOLDFAST_FETCH=$run/fetch
-export HOLDFAST_PRESENT HOLDFAST_FETCH
-: > "$data/recovery.signal" && sync -- "$data/recovery.signal" "$data" || exit 1
-"$bin/postgres" -D "$data" -p 5432 \\
-  ${isolated} \\
-  -c restore_command='sh "$HOLDFAST_FETCH" "$HOLDFAST_PRESENT" %f %p' -c recovery_target_timeline=current \\
-  -c recovery_target= -c recovery_target_lsn= -c recovery_target_name= -c recovery_target_time= -c recovery_target_xid= \\
-  -c recovery_end_command= -c archive_cleanup_command= -c hot_standby=off \\
-  -c max_prepared_transactions="$(control 'max_prepared_xacts setting')" \\
-  > "$run/log" 2>&1 < /dev/null &
-server=$!
-stop() { kill -INT "$server" 2>/dev/null; wait "$server"; }
-trap 'stop; exit 143' TERM INT HUP
-until "$bin/pg_isready" -q -h "$run" -p 5432 -d postgres; do
-  if ! kill -0 "$server" 2>/dev/null; then
-    echo 'holdfast: the copy does not start' >&2
-    tail -n 20 "$run/log" >&2
-    exit 3
-  fi
-  sleep 0.1
-done
-stop
-[ ! -e "$data/recovery.signal" ] && [ "$(control 'Database cluster state')" = 'shut down' ] || exit 1
-sync -f -- "$data"`
+const timelineText = isolatedServer + shellText('timeline')
 
 const newTimeline = ({ temporary, final, socket }: Places, { directory }: { directory: string }): Command =>
   script(timelineText, directory, temporary, final, socket)

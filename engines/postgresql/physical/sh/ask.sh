@@ -10,21 +10,11 @@ elif [ -e "$data/backup_label" ]; then
   cp -- "$data/global/pg_control" "$kept.control" && cp -- "$data/backup_label" "$kept.new" &&
     sync -- "$kept.control" "$kept.new" && mv -- "$kept.new" "$kept.label" || exit 1
 fi
-# As many as its log was written under: more than when the backup was planned, where that was changed since.
-known=$("$bin/pg_controldata" -D "$data" | sed -n 's/^max_prepared_xacts setting: *//p')
-[ "${known:-0}" -le "$prepared" ] || prepared=$known
-rm -rf -- "$run"
-mkdir -m 0700 -- "$run" || exit 1
-trap 'rm -rf -- "$run"' EXIT
-printf 'local all all trust\n' > "$run/hba.conf"
-: > "$run/postgresql.conf"
-: > "$run/ident.conf"
+apart
 begin() {
-  isolated -c restore_command= -c max_prepared_transactions="$prepared" > "$run/log" 2>&1 < /dev/null &
+  isolated -c restore_command= > "$run/log" 2>&1 < /dev/null &
   server=$!
 }
-stop() { kill -INT "$server" 2>/dev/null; wait "$server"; }
-trap 'stop; exit 143' TERM INT HUP
 tries=0
 begin
 until "$bin/pg_isready" -q -h "$run" -p 5432 -U "$user" -d postgres; do

@@ -1,28 +1,19 @@
 bin=$1 data=$2 user=$3 prepared=$4 run=$5 result=$6 action=$7 timeline=$8
 shift 8
-rm -rf -- "$run"
-mkdir -m 0700 -- "$run" || exit 1
-trap 'rm -rf -- "$run"' EXIT
-printf 'local all all trust\n' > "$run/hba.conf"
-: > "$run/postgresql.conf"
-: > "$run/ident.conf"
+apart
 # Of all runs: one that dies after it has promoted has said here where it stopped.
 log=$result.log
 touch -- "$log" || exit 1
-known=$("$bin/pg_controldata" -D "$data" | sed -n 's/^max_prepared_xacts setting: *//p')
-[ "${known:-0}" -le "$prepared" ] || prepared=$known
 begin() {
   now=$("$bin/pg_controldata" -D "$data" | sed -n 's/^Latest checkpoint.s TimeLineID: *//p')
   [ "${now:-0}" -gt "$timeline" ] || touch -- "$data/recovery.signal" || exit 1
   before=$(wc -c < "$log")
-  isolated -c hot_standby=off -c recovery_end_command= -c archive_cleanup_command= -c max_prepared_transactions="$prepared" \
+  isolated -c hot_standby=off -c recovery_end_command= -c archive_cleanup_command= \
     -c lc_messages=C -c log_line_prefix= -c log_min_messages=log -c log_error_verbosity=default \
     "$@" >> "$log" 2>&1 < /dev/null &
   server=$!
 }
 said() { tail -c "+$((before + 1))" "$log"; }
-stop() { kill -INT "$server" 2>/dev/null; wait "$server"; }
-trap 'stop; exit 143' TERM INT HUP
 tell() {
   tail -c 4000 "$log" | grep -E 'restored log file|current LSN' | tail -n 1 > "$run/at.new"
   mv -- "$run/at.new" "$run/at"
