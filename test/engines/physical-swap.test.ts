@@ -18,7 +18,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { freePort } from '../../cli/free-port.ts'
@@ -151,16 +151,18 @@ async function prove(target: RestoreTarget, where: 'temporary' | 'swapped') {
 
 /**
  * Its own process group, so that nothing of it outlives the kill. Killed before one of its acts (`own`), or before and after one of
- * its words to the supervisor. Answers the exit code; null where it was killed.
+ * its words to the supervisor. Answers the exit code, null where it was killed, and its acts, a line each.
  */
 async function runKilled(
   command: Command,
   at: number,
   { without = '', around = 'own' }: { without?: string; around?: 'own' | 'systemctl' } = {},
-): Promise<number | null> {
+): Promise<{ code: number | null; acts: string[] }> {
   const [program, dash, text = '', ...args] = command.stages[0].argv
   const counter = join(dir.path, `count-${++places}`)
+  const acts = join(dir.path, `acts-${places}`)
   await writeFile(counter, '')
+  await writeFile(acts, '')
   const counted = text.replace(
     'own() {\n',
     () => `hit() {
@@ -168,15 +170,22 @@ async function runKilled(
   printf . >> "$COUNTER"
   if [ "$(wc -c < "$COUNTER")" = "$KILL_AT" ]; then kill -s KILL -- "-$$"; sleep 9; fi
 }
+wrote() { printf '%s ' "$@" | tr '\\n' ' ' >> "$ACTS"; echo >> "$ACTS"; }
 systemctl() {
   hit systemctl
+  wrote systemctl "$@"
   command systemctl "$@"
   said=$?
   hit systemctl
   return "$said"
 }
+sync() {
+  wrote sync "$@"
+  command sync "$@"
+}
 own() {
   hit own
+  wrote "$@"
   case " $WITHOUT " in *" $1 "*) return 127 ;; esac
   own_ "$@"
 }
@@ -190,12 +199,51 @@ own_() {\n`,
       PATH: process.env.PATH,
       ...command.stages[0].env,
       COUNTER: counter,
+      ACTS: acts,
       KILL_AT: String(at),
       AROUND: around,
       WITHOUT: without,
     },
   })
-  return await new Promise((resolve, reject) => child.once('error', reject).once('exit', resolve))
+  const code = await new Promise<number | null>((resolve, reject) =>
+    child.once('error', reject).once('exit', resolve),
+  )
+  return { code, acts: (await readFile(acts, 'utf8')).split('\n').filter(Boolean) }
+}
+
+/**
+ * A power cut takes what was not told to go to disk: nothing may be, when the journal says that it has happened, when the journal or
+ * the mark goes, when a server starts, and at the end.
+ */
+function expectDurable(acts: readonly string[], { journal, mark }: Pick<Ready, 'journal' | 'mark'>): void {
+  const onlyInMemory = new Set<string>()
+  const expectNothing = (act: string) => assert.deepEqual([...onlyInMemory], [], `${act}\n${acts.join('\n')}`)
+  for (const act of acts) {
+    const [program = '', ...args] = act.trim().split(' ')
+    const paths = args.filter(arg => arg.startsWith('/'))
+    const [to = ''] = paths.slice(-1)
+    if (program === 'sync') {
+      for (const path of onlyInMemory) {
+        if (args.includes('-f') ? path.startsWith(to) : paths.includes(path)) onlyInMemory.delete(path)
+      }
+    } else if (program === 'tee') {
+      if (to === journal) expectNothing(act)
+      onlyInMemory.add(to)
+    } else if (['mv', 'perl', 'python3'].includes(program)) {
+      for (const path of paths) assert.ok(path !== `${journal}.new` || !onlyInMemory.has(path), act)
+      onlyInMemory.add(dirname(to))
+    } else if (program === 'cp') {
+      onlyInMemory.add(to)
+    } else if (program === 'rm') {
+      if (to === journal || to.endsWith(`/${mark}`)) expectNothing(act)
+      onlyInMemory.add(dirname(to))
+    } else if (program === 'systemctl' && args[0] !== 'start') {
+      onlyInMemory.add('/etc/systemd/system')
+    } else if (args.includes('start')) {
+      expectNothing(act)
+    }
+  }
+  expectNothing('the end')
 }
 
 const carryOut = async (step: Step) => expectOk(engine, step, await runCommand(place(), step.run, {}))
@@ -369,9 +417,10 @@ describe('kill -9 before every act', () => {
   ): Promise<number> => {
     for (let at = 1; ; at = from(at + 1)) {
       await between()
-      const code = await runKilled(step.run, at, { without })
+      const { code, acts } = await runKilled(step.run, at, { without })
       if (code !== null) {
         assert.equal(code, 0)
+        expectDurable(acts, r)
         return at
       }
       await then(at)
@@ -435,7 +484,12 @@ describe('kill -9 before every act', () => {
       },
       async at => {
         assert.equal(await expectWhole(r, true), 'new')
+        const isReady = await word().then(
+          () => true,
+          () => false,
+        )
         const isOpen = await holds(r.swap.open)
+        assert.equal(isOpen, isReady, 'whoever was let in stays')
         if (isOpen) handedOver += 1
         if (isOpen || at % 2 === 0) {
           await carryOut(r.swap.open)
@@ -481,6 +535,18 @@ describe('who starts and stops it', () => {
       await carryOut(r.swap.rollBack)
       await expectOld(r)
       assert.deepEqual((await systemctl.changes()).slice(4), ['mask', 'mask', 'unmask', 'start'])
+      for (const [step, last] of [
+        [r.swap.exchange, r.swap.rollBack],
+        [r.swap.exchange, r.swap.open],
+      ] as const) {
+        for (const each of [step, last]) {
+          const { code, acts } = await runKilled(each.run, 0)
+          assert.equal(code, 0)
+          assert.ok(acts.some(act => act.startsWith('systemctl ')))
+          expectDurable(acts, r)
+        }
+      }
+      await reset(r)
       await killedAround(systemctl, r)
       await systemctl.set({ LoadState: 'masked' })
       await assert.rejects(existing('?supervisor=systemd:postgresql@15-main'), refused(/is "masked"/))
@@ -495,7 +561,8 @@ describe('who starts and stops it', () => {
 
   /** Wherever it dies around a word to the supervisor, it is held until its next run, and let go by that. */
   async function killedAround(systemctl: Awaited<ReturnType<typeof recordedSystemctl>>, r: Ready) {
-    const killed = (step: Step, at: number) => runKilled(step.run, at, { around: 'systemctl' })
+    const killed = async (step: Step, at: number) =>
+      (await runKilled(step.run, at, { around: 'systemctl' })).code
     // Before and after `mask`.
     for (const at of [1, 2]) {
       assert.equal(await killed(r.swap.exchange, at), null)

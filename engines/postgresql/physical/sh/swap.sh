@@ -65,13 +65,11 @@ anybody_in() {
   [ -n "$list" ]
 }
 
-# A mask outlives a reboot: what is started meanwhile is nothing.
-hold() {
-  [ "$kind" != systemd ] || systemctl mask --quiet -- "$what" || exit 1
-}
-release() {
-  [ "$kind" != systemd ] || systemctl unmask --quiet -- "$what" || exit 1
-}
+# A mask outlives a reboot: what is started meanwhile is nothing. It is a link, which systemctl leaves to the kernel to write.
+units=/etc/systemd/system
+masked() { systemctl "$1" --quiet -- "$what" && { [ ! -d "$units" ] || sync -- "$units"; } || exit 1; }
+hold() { [ "$kind" != systemd ] || masked mask; }
+release() { [ "$kind" != systemd ] || masked unmask; }
 
 # stop_in DIRECTORY [last resort]. Not by systemctl: a unit that is masked has forgotten how its server is to be stopped.
 stop_in() {
@@ -153,10 +151,12 @@ take_back() {
   own sync -- "$parent" || exit 1
 }
 
-# The mark last: with it goes the way back.
+# Clients are in: with the mark goes the way back. The journal, which says that they may be, outlives it on disk.
 settle() {
-  own rm -f -- "$journal" && own rm -f -- "$data/$mark" && own sync -- "$data" || exit 1
+  own rm -f -- "$data/$mark" && own sync -- "$data" || exit 1
+  drop_journal
 }
+drop_journal() { own rm -f -- "$journal" && own sync -- "$parent" || exit 1; }
 
 case $verb in
 exchange)
@@ -217,16 +217,16 @@ open)
     fi
     release
     start_in "$data"
-    settle
   fi
+  settle
   ;;
 is-open)
   [ -d "$data" ] && ! is_old "$data" || exit 1
   if is_copy "$data"; then
     # Clients may be in already: what is left to do is to say so.
     noted opening && ready_in "$data" || exit 1
-    settle
   fi
+  settle
   ;;
 roll-back)
   is_old "$data" || is_copy "$data" || [ ! -e "$data" ] || refuse restore.target-changed "the new directory was handed over"
@@ -240,7 +240,7 @@ roll-back)
     is_old "$data" || refuse restore.target-changed "the old directory is neither $data nor $kept"
     release
     if grep -qx 'running yes' "$journal"; then start_in "$data"; fi
-    own rm -f -- "$journal" || exit 1
+    drop_journal
   fi
   ;;
 is-rolled-back) is_old "$data" && [ ! -e "$journal" ] && ! is_copy "$kept" ;;
