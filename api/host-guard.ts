@@ -4,6 +4,7 @@
  * The table in docs/hosts.md says the same in words; test/api/host-token.test.ts walks it.
  */
 import type { Context } from 'hono'
+import { interruptedSwaps } from '../catalog/approvals.ts'
 import { listAttempts } from '../catalog/attempts.ts'
 import { audit } from '../catalog/audit.ts'
 import { findBackup } from '../catalog/backups.ts'
@@ -161,7 +162,7 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       return await all.beginDestructive(operationId, step, runId)
     },
     async finishDestructive(operationId, step) {
-      await scope.open(operationId)
+      await scope.unended(operationId)
       await all.finishDestructive(operationId, step)
     },
     async destructiveSteps(operationId) {
@@ -169,11 +170,11 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       return await all.destructiveSteps(operationId)
     },
     async beginRollBack(operationId) {
-      await scope.open(operationId)
+      await scope.unended(operationId)
       await all.beginRollBack(operationId)
     },
     async recordKept(kept) {
-      const { connection } = await scope.open(kept.operationId)
+      const { connection } = await scope.unended(kept.operationId)
       if (kept.connection !== connection) throw refused(host)
       await all.recordKept(kept)
     },
@@ -283,6 +284,12 @@ function scopeOf({ catalog }: ApiContext, host: string) {
     async open(id: string): Promise<Ours> {
       const found = await operation(id)
       if (isClosed(found.state)) throw refused(host)
+      return found
+    },
+    /** An open one, or a closed one whose swap has to be ended. */
+    async unended(id: string): Promise<Ours> {
+      const found = await operation(id)
+      if (isClosed(found.state) && !(await interruptedSwaps(catalog)).includes(id)) throw refused(host)
       return found
     },
     async connection(name: string): Promise<void> {

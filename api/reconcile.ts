@@ -3,7 +3,7 @@
  * noted, sends a cancellation again, and closes rows whose workflow ended without a last word.
  */
 
-import { decidedUnheard } from '../catalog/approvals.ts'
+import { decidedUnheard, interruptedSwaps } from '../catalog/approvals.ts'
 import { findBackup } from '../catalog/backups.ts'
 import { listKept } from '../catalog/kept.ts'
 import {
@@ -54,7 +54,7 @@ async function reconcile(context: ApiContext, lastWordSeconds: number): Promise<
   await catchUp(context)
 }
 
-/** What was written down and may not have been done: decisions that a workflow has not heard of, removals to come. */
+/** What was written down and may not have been done: decisions that a workflow has not heard of, removals to come, swaps without an end. */
 async function catchUp(context: ApiContext): Promise<void> {
   const { catalog, temporal } = context
   for (const approval of await decidedUnheard(catalog)) {
@@ -63,6 +63,10 @@ async function catchUp(context: ApiContext): Promise<void> {
   for (const { operationId } of await listKept(catalog)) {
     const input = (await findOperation(catalog, operationId))?.input
     await temporal.retire(operationId, input && 'hostWorker' in input ? input.hostWorker : undefined)
+  }
+  for (const id of await interruptedSwaps(catalog)) {
+    const { input } = await readOperation(catalog, id)
+    if ('overwriteExisting' in input) await temporal.takeBack(input)
   }
   await finishDrills(context)
   await copyWhatIsMissing(context)

@@ -18,13 +18,20 @@ import {
 import { ApplicationFailure } from '@temporalio/common'
 import type { Notification } from '../activities/notify.ts'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
-import { requestWorkflowId, retireWorkflowId, taskQueue, tearDownWorkflowId } from '../model/ids.ts'
+import {
+  requestWorkflowId,
+  retireWorkflowId,
+  takeBackWorkflowId,
+  taskQueue,
+  tearDownWorkflowId,
+} from '../model/ids.ts'
 import type {
   DrillInput,
   HostQuestion,
   HostQuestionInput,
   HostWorker,
   OperationRecord,
+  RestoreInput,
   RetireInput,
 } from '../model/records.ts'
 import type { Settings } from '../model/settings.ts'
@@ -64,6 +71,8 @@ export interface TemporalAccess {
   askHost(worker: HostWorker, question: HostQuestion): Promise<Json>
   /** Starts what removes the kept copy of an operation; one that runs goes on. */
   retire(operationId: string, hostWorker: HostWorker | undefined): Promise<void>
+  /** Starts what ends the swap of a restore that was ended from outside; one that runs goes on, one that succeeded was enough. */
+  takeBack(input: RestoreInput): Promise<void>
   /** Starts what removes what a drill has left; one that runs goes on. `now`: it does not wait for its next try. */
   tearDown(input: DrillInput, now: boolean): Promise<void>
   /** Has somebody told, once for each id. */
@@ -335,6 +344,22 @@ export async function openTemporal(
             workflowIdConflictPolicy: 'FAIL',
             workflowIdReusePolicy: 'ALLOW_DUPLICATE',
             staticSummary: `remove what restore ${operationId} has kept, when its time is over`,
+          })
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+        }
+      }),
+
+    takeBack: input =>
+      call(`starting ${takeBackWorkflowId(input.operationId)}`, async () => {
+        try {
+          await client.workflow.start('takeBack', {
+            taskQueue,
+            workflowId: takeBackWorkflowId(input.operationId),
+            args: [input],
+            workflowIdConflictPolicy: 'FAIL',
+            workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+            staticSummary: `end the swap that restore ${input.operationId} has begun`,
           })
         } catch (error) {
           if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error

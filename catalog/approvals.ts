@@ -323,6 +323,29 @@ export async function destructiveSteps(
   return Object.fromEntries(rows.map(row => [row.step, row.finished_at === null ? 'started' : 'finished']))
 }
 
+/**
+ * Closed restores whose swap nobody has ended, as their workflow was ended from outside: neither taken back, nor handed over with
+ * what was kept noted.
+ */
+export async function interruptedSwaps({ db }: Catalog): Promise<string[]> {
+  const rows = await db
+    .selectFrom('destructive_steps')
+    .innerJoin('operations', 'operations.id', 'destructive_steps.operation_id')
+    .select('operations.id')
+    .where('destructive_steps.step', '=', 'exchange')
+    .where('operations.state', 'in', ['failed', 'cancelled'])
+    .where('operations.id', 'not in', eb =>
+      eb
+        .selectFrom('destructive_steps')
+        .select('operation_id')
+        .where('step', '=', 'roll-back')
+        .where('finished_at', 'is not', null),
+    )
+    .where('operations.id', 'not in', eb => eb.selectFrom('kept_copies').select('operation_id'))
+    .execute()
+  return rows.map(({ id }) => id)
+}
+
 /** Written before the way back is taken: from then on the way forward is closed. */
 export async function beginRollBack(catalog: Catalog, operationId: string): Promise<void> {
   await catalog.transaction(async tx => {

@@ -41,6 +41,8 @@ export const serverLock = (serverIdentity: string): string => `op/${serverIdenti
 export const requestWorkflowId = (operationId: string): string => `request/${operationId}`
 /** Removes what a swap has kept, when its time is over. */
 export const retireWorkflowId = (operationId: string): string => `retire/${operationId}`
+/** Ends what a swap that was ended from outside has begun. */
+export const takeBackWorkflowId = (operationId: string): string => `take-back/${operationId}`
 /** A drill uses nobody's server but its own copy there; of one connection there is one at a time. */
 export const drillWorkflowId = (connection: string): string => `drill/${connection}`
 /** Removes what a drill that was ended from outside has left. */

@@ -8,7 +8,7 @@ import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
-import { requestWorkflowId, retireWorkflowId } from '../model/ids.ts'
+import { requestWorkflowId, retireWorkflowId, takeBackWorkflowId } from '../model/ids.ts'
 import type { OperationView } from '../model/views.ts'
 import { launcher } from '../test/cli/run.ts'
 import { type Azurite, startAzurite } from '../test/servers/azurite.ts'
@@ -293,12 +293,23 @@ async function swaps(stack: Stack, postgres: TestPostgres, shop: string): Promis
   await eventually('what was kept is dropped', async () =>
     (await stack.operation(postgresql.id)).kept?.state === 'dropped' ? true : undefined,
   )
+  const exchanged = stack.workerApi.hold('before', (_method, url) => url.endsWith('/finishDestructive'))
+  const ended = await ask('copied', shop)
+  await approve(stack, anna, ended.id)
+  await exchanged.reached
+  await stack.terminate((await stack.operation(ended.id)).workflowId)
+  exchanged.cut()
+  const takeBack = { workflowId: takeBackWorkflowId(ended.id) }
+  await eventually('the way back is begun', () =>
+    new Client({ connection }).workflow.getHandle(takeBack.workflowId).describe(),
+  )
   return {
     request: { workflowId: requestWorkflowId(postgresql.id) },
     'request-rejected': rejected,
     'swap-postgresql': postgresql,
     'swap-sqlite': sqlite,
     retire: { workflowId: retireWorkflowId(postgresql.id) },
+    'take-back': takeBack,
   }
 }
 

@@ -6,7 +6,7 @@ export { drill, tearDown } from './drill.ts'
 export { enablePitr } from './enable-pitr.ts'
 export { pitr } from './pitr.ts'
 export { request } from './request.ts'
-export { restore } from './restore.ts'
+export { restore, takeBack } from './restore.ts'
 export { retire } from './retire.ts'
 export { rotateKeys } from './rotate-keys.ts'
 export {

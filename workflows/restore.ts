@@ -2,7 +2,7 @@ import { CancellationScope } from '@temporalio/workflow'
 import type { RestoreInput } from '../model/records.ts'
 import { prechecked } from './checked.ts'
 import { hooksOf } from './hooks.ts'
-import { isServed, leaveMachines, onOneMachine } from './machine.ts'
+import { isServed, leaveMachines, onOneMachine, servedBy } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
 import { partBackup } from './part.ts'
 import { recovers, recoveryTitle, replayLog } from './recovering.ts'
@@ -90,6 +90,16 @@ export async function restore(input: RestoreInput): Promise<Told> {
       return false
     },
   )
+}
+
+/**
+ * The way back of a restore that was ended from outside between the exchange and its end: the old one runs again, unless the new
+ * one was handed over.
+ */
+export async function takeBack(input: RestoreInput): Promise<void> {
+  servedBy(input.hostWorker)
+  await leaveMachines(input.operationId)
+  await patient.undoRestore(input)
 }
 
 export const restoreTitle = (input: RestoreInput): string =>

@@ -72,6 +72,7 @@ describe('histories of real runs', () => {
       'swap-postgresql',
       'swap-sqlite',
       'sweep',
+      'take-back',
       'tiering',
       'verify',
     ])

@@ -9,7 +9,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { Client, Connection } from '@temporalio/client'
 import type { SignedDrillReport } from '../../model/drill-report.ts'
 import type { DrillView, OperationView } from '../../model/views.ts'
 import { verifyDrillReport } from '../../storage/drill-report.ts'
@@ -280,12 +279,7 @@ describe('drills', () => {
     const held = stack.workerApi.hold('before', (_method, url) => url.endsWith('/noteExamined'))
     const { id, workflowId } = await begin({ backup: 'shop:latest' })
     await held.reached
-    const temporal = await Connection.connect({ address: stack.temporal.address })
-    try {
-      await new Client({ connection: temporal }).workflow.getHandle(workflowId).terminate('test')
-    } finally {
-      await temporal.close()
-    }
+    await stack.terminate(workflowId)
     held.release()
     const view = await stack.ended(id)
     assert.equal(view.error?.code, 'operation.terminated')

@@ -160,4 +160,33 @@ describe('a PostgreSQL server replaced in place', () => {
     await rm(join(live, 'standby.signal'))
     assert.equal(await word(), 'later')
   })
+
+  for (const [moment, when, expected] of [
+    ['exchanged', 'finishDestructive', 'later'],
+    ['handed over', 'recordKept', 'backed up'],
+  ] as const) {
+    test(`ended from outside once it is ${moment}: a server runs, and it is known which`, async () => {
+      await psql(url(), "UPDATE now SET word = 'later'")
+      const asked = await ask({ keepOldSeconds: 1 })
+      const held = stack.workerApi.hold('before', call(when, 0))
+      assert.equal((await approve(stack, anna, asked.id)).status, 202)
+      await held.reached
+      await stack.terminate((await stack.operation(asked.id)).workflowId)
+      held.cut()
+      const view = await stack.ended(asked.id)
+      assert.equal(view.error?.code, 'operation.terminated', JSON.stringify(view.error))
+      await eventually('what was begun is ended', async () => {
+        const { kept } = await stack.operation(asked.id)
+        const runs = (await word().catch(() => '')) === expected
+        return runs && (moment === 'exchanged' || kept?.state === 'dropped') ? true : undefined
+      })
+      await eventually('nothing is left', async () =>
+        expectNothingLeft(await stack.operation(asked.id)).then(
+          () => true,
+          () => undefined,
+        ),
+      )
+      await expectNothingLeft(await stack.operation(asked.id))
+    })
+  }
 })

@@ -9,6 +9,7 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, Connection } from '@temporalio/client'
 import { freePort } from '../../cli/free-port.ts'
 import { closedStates } from '../../model/types.ts'
 import type { BackupView, OperationView, Problem } from '../../model/views.ts'
@@ -235,6 +236,15 @@ export async function startStack(
     backups: async (connection: string) =>
       (await expectOk<{ items: BackupView[] }>('GET', `/v1/backups?connection=${connection}`)).items,
     refused: (method: string, path: string, body?: unknown) => call<Problem>(method, path, body),
+    /** As somebody does in Temporal's UI: the newest run of it, without a word to anybody. */
+    async terminate(workflowId: string) {
+      const connection = await Connection.connect({ address: temporal.address })
+      try {
+        await new Client({ connection }).workflow.getHandle(workflowId).terminate('test')
+      } finally {
+        await connection.close()
+      }
+    },
     async stop() {
       for (const made of processes) {
         made.child.kill('SIGCONT')

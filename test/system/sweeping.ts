@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Client, Connection } from '@temporalio/client'
 import type { OperationView } from '../../model/views.ts'
 import { openLocalDestination } from '../../storage/local/index.ts'
 import { digestSqlite } from '../support/digest.ts'
@@ -81,21 +80,13 @@ export async function startSweeping() {
     const held = front.hold('before', isPart(3))
     const operation = await begin()
     await held.reached
-    await terminate(operation.workflowId)
+    await stack.terminate(operation.workflowId)
     // By then its step has heard of it, too, and sends nothing more.
     const view = await stack.ended(operation.id)
     held.cut()
     assert.equal(view.error?.code, 'operation.terminated')
     assert.equal((await uploadsOf(vault, prefixOf(view.backup))).length, 1)
     return view
-  }
-  const terminate = async (workflowId: string) => {
-    const connection = await Connection.connect({ address: stack.temporal.address })
-    try {
-      await new Client({ connection }).workflow.getHandle(workflowId).terminate('test')
-    } finally {
-      await connection.close()
-    }
   }
   return {
     stack,
