@@ -3,8 +3,10 @@ import { HoldfastError } from '../model/errors.ts'
 import type { KeySidecar, Manifest } from '../model/manifest.ts'
 import type { NeededBackup } from '../model/records.ts'
 import { artifactKey } from '../storage/backups.ts'
+import { archivedObject } from '../storage/classes.ts'
 import { openArtifact } from '../storage/reader.ts'
 import { dataKeyFrom } from '../storage/sidecars.ts'
+import { existsArtifact } from '../storage/stored-bytes.ts'
 import type { Turn } from './boundary.ts'
 import type { WorkerContext } from './context.ts'
 import { fromCopies, loadCopy } from './copies.ts'
@@ -56,11 +58,16 @@ export async function openNeeded(
       )
     }
     const destination = await context.destination(name)
+    const { signal } = turn
+    const key = artifactKey(needed.sourceConnection, needed.backupId, entry)
+    // Seen by who reads it, it would be too late for another copy.
+    const { frozen } = await existsArtifact({ destination, key, entry, signal })
+    if (frozen !== undefined) throw archivedObject(`${key} in ${destination.uri}`)
     return openArtifact({
       destination,
-      key: artifactKey(needed.sourceConnection, needed.backupId, entry),
+      key,
       entry,
-      signal: turn.signal,
+      signal,
       onProgress: bytes => turn.progress({ bytes, totalBytes: entry.storedBytes }),
       dataKey: await dataKeyOf(context, planned, keys, artifact),
     })

@@ -33,7 +33,7 @@ import {
 import { stagingNeeds } from './restore.ts'
 import { askAs } from './room.ts'
 import { runProbe } from './steps.ts'
-import { frozenWords, lookForFrozen } from './thaw.ts'
+import { type Frozen, frozenWords, lookForFrozen } from './thaw.ts'
 
 export interface ChecksSummary {
   passed: number
@@ -159,22 +159,30 @@ export async function precheckRestore(
   return await settle(context, input.operationId, checks)
 }
 
-/** Said where it is so; otherwise there is nothing to say. */
+/** Said where it is so; otherwise there is nothing to say. With what the backup is put together with. */
 async function frozenCheck(
   context: WorkerContext,
   input: RestoreInput,
-  { manifest }: StoredRestorePlan,
+  { manifest, target }: StoredRestorePlan,
 ): Promise<CheckResult[]> {
-  const frozen = await lookForFrozen(context.destination, input, manifest)
-  if (frozen === null) return []
-  const title = 'The artifacts can be read at once'
+  const frozen: Frozen[] = []
+  for (const from of [input, ...(input.parents ?? [])]) {
+    const of = from === input ? manifest : target.parents?.find(({ backupId }) => backupId === from.backupId)
+    const found = of && (await lookForFrozen(context.destination, from, of))
+    if (found) frozen.push(found)
+  }
+  if (frozen.length === 0) return []
+  const all = {
+    objects: frozen.reduce((sum, { objects }) => sum + objects, 0),
+    hours: Math.max(...frozen.map(({ hours }) => hours)),
+  }
   return [
     {
       id: 'frozen',
-      title,
+      title: 'The artifacts can be read at once',
       answer: 'warn',
       code: 'destination.archived',
-      detail: `${frozenWords(frozen)}; the restore waits for it`,
+      detail: `${frozenWords(all)}; the restore waits for it`,
     },
   ]
 }

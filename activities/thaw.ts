@@ -33,6 +33,7 @@ export async function lookForFrozen(
     try {
       const opened = await open(name)
       const found = await frozenAt(opened, name, keys)
+      if (found === undefined) continue
       if (found.frozen.objects === 0) return null
       first ??= { ...found, opened }
     } catch (error) {
@@ -45,17 +46,18 @@ export async function lookForFrozen(
   return first.frozen
 }
 
+/** undefined: something of it is not there, so that nobody can read it. */
 async function frozenAt(
   opened: Destination,
   destination: string,
   keys: readonly string[],
-): Promise<{ frozen: Frozen; archived: string[] }> {
+): Promise<{ frozen: Frozen; archived: string[] } | undefined> {
   const frozen: Frozen = { destination, objects: 0, bytes: 0, hours: 0 }
   const archived: string[] = []
-  if (opened.classes === undefined) return { frozen, archived }
   for (const key of keys) {
     const found = await opened.stat(key)
-    if (found?.frozen === undefined) continue
+    if (found === undefined) return undefined
+    if (found.frozen === undefined || opened.classes === undefined) continue
     frozen.objects += 1
     frozen.bytes += found.bytes
     frozen.hours = Math.max(frozen.hours, opened.classes.thawHours(found.storageClass ?? ''))
@@ -84,5 +86,5 @@ export async function thawBackup(context: WorkerContext, turn: Turn, from: Copie
   return frozen
 }
 
-export const frozenWords = ({ objects, hours }: Frozen): string =>
+export const frozenWords = ({ objects, hours }: Pick<Frozen, 'objects' | 'hours'>): string =>
   `${objects} object${objects === 1 ? '' : 's'} in an archive; bringing ${objects === 1 ? 'it' : 'them'} back usually takes ${hours} hours`

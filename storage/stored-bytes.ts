@@ -5,7 +5,7 @@
 import { HoldfastError } from '../model/errors.ts'
 import { letGo } from '../model/let-go.ts'
 import type { ArtifactEntry } from '../model/manifest.ts'
-import type { Destination } from './destination.ts'
+import type { Destination, ObjectStat } from './destination.ts'
 import { borne, patience } from './retry.ts'
 
 export type Expected = Pick<ArtifactEntry, 'name' | 'storedBytes' | 'storedSha256' | 'encryption'>
@@ -30,7 +30,7 @@ export const pieceBytes = 8 * 1024 * 1024
 const blockBytes = 1024 * 1024
 
 /** What the store says of the object agrees with the manifest: it is there and has its length. Reads no bytes of it. */
-export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): Promise<void> {
+export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): Promise<ObjectStat> {
   const { destination, key, entry, signal } = options
   const stat = await borne(options.patienceSeconds ?? usualPatienceSeconds, signal, () =>
     destination.stat(key, signal === undefined ? {} : { signal }),
@@ -53,6 +53,7 @@ export async function existsArtifact(options: Omit<ReadOptions, 'onProgress'>): 
       `Looking at artifact ${entry.name}: ${key} has ${stat.bytes} bytes, more than the ${entry.storedBytes} of its manifest.`,
     )
   }
+  return stat
 }
 
 /** The bytes from `from` to the end of the object. A broken connection goes on where it broke. */

@@ -1,7 +1,7 @@
 /** Incremental backups of PostgreSQL 17 through the whole product: a chain made, verified, put together, and recovered alone. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -9,12 +9,13 @@ import { promisify } from 'node:util'
 import type { ScheduleView } from '../../model/schedule-schemas.ts'
 import type { BackupView, OperationView, Problem } from '../../model/views.ts'
 import { holdfast } from '../cli/run.ts'
+import { type Azurite, startAzurite } from '../servers/azurite.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
 import { digestPostgres } from '../support/digest.ts'
 import { makePostgresSample } from '../support/postgres-sample.ts'
 import { expectCleanHost, processesWith } from './inspect.ts'
-import { directory, eventually, type Stack, startStack } from './stack.ts'
+import { azureInput, directory, eventually, type Stack, startStack } from './stack.ts'
 
 const run = promisify(execFile)
 
@@ -22,6 +23,7 @@ describe('incremental backups of PostgreSQL 17', () => {
   let tools: RelinkedPostgres
   let server: TestPostgres
   let stack: Stack
+  let blobs: Azurite
   let disk = ''
   let ground = ''
   let PATH = ''
@@ -31,6 +33,7 @@ describe('incremental backups of PostgreSQL 17', () => {
     tools = await postgresRelinked(17)
     PATH = `${tools.bin}:${process.env.PATH}`
     process.env.PATH = PATH
+    blobs = await startAzurite()
     stack = await startStack({ env: { PATH } })
     ground = await mkdtemp(join(tmpdir(), 'holdfast-physical-17-'))
     if (process.getuid?.() === 0) await run('chown', ['postgres:', ground])
@@ -49,6 +52,7 @@ describe('incremental backups of PostgreSQL 17', () => {
   after(async () => {
     await stack?.stop()
     await server?.stop()
+    await blobs?.stop()
     await tools?.remove()
     if (ground !== '') await rm(ground, { recursive: true, force: true })
   })
@@ -99,8 +103,7 @@ describe('incremental backups of PostgreSQL 17', () => {
 
   test('copied only to where what it needs is', async () => {
     const [full = '', , last = ''] = made
-    const uri = await directory(stack, 'away')
-    await stack.expectOk('POST', '/v1/destinations', { name: 'away', uri })
+    await stack.expectOk('POST', '/v1/destinations', azureInput(blobs, 'away', 'chain'))
     const copy = (id: string) =>
       stack.call<Problem & { operation: OperationView }>('POST', `/v1/backups/${id}/copy`, { to: 'away' })
     const refused = await copy(last)
@@ -115,6 +118,34 @@ describe('incremental backups of PostgreSQL 17', () => {
       assert.equal(status, 202, JSON.stringify(body))
       await succeeded(body.operation)
     }
+  })
+
+  test('of one of the chain the first copy is gone: the other is brought back from its archive, and read', async () => {
+    const [full = '', , last = ''] = made
+    const artifacts = async () => {
+      const found: { name: string; backup: string; tier: string | undefined }[] = []
+      for await (const { name, properties } of blobs.containerClient.listBlobsFlat({ prefix: 'chain/' })) {
+        const backup = made.find(id => name.includes(`/${id}/`))
+        if (backup && name.endsWith('.tink')) found.push({ name, backup, tier: properties.accessTier })
+      }
+      return found
+    }
+    for (const { name } of await artifacts()) {
+      await blobs.containerClient.getBlockBlobClient(name).setAccessTier('Archive')
+    }
+    const whole = join(disk, 'main/backups', full)
+    const folder = (await readdir(whole, { withFileTypes: true })).find(entry => entry.isDirectory())
+    const [there, aside] = [join(whole, folder?.name ?? ''), join(stack.directory, 'aside')]
+    // Its manifest stays: it is known what there should be.
+    await rename(there, aside)
+    const target = { connection: 'main', database: join(ground, 'thawed') }
+    const view = await succeeded(await stack.restore({ backup: last, target }))
+    await rename(aside, there)
+    const { summary = '' } = view.phases.find(({ phase }) => phase === 'thaw') ?? {}
+    assert.match(summary ?? '', /^\d objects, .* brought back$/)
+    await expectSame('thawed')
+    const away = (await artifacts()).filter(({ tier }) => tier === 'Archive').map(({ backup }) => backup)
+    assert.deepEqual([...new Set(away)].sort(), made.slice(1))
   })
 
   test('full ones and incremental ones by a schedule each', async () => {
