@@ -203,6 +203,22 @@ const removing = `removed() {
 }
 `
 
+/** Of a copy that no agent fetches for. */
+const removingAtOnce = `removed() { rm -rf -- "$@"; }
+`
+
+/** Arguments: whose it is; the data directory; all tablespaces; the directories that these need. Killed anywhere, it begins again. */
+const makeRoom = `mark=$1 data=$2 tablespaces=$3
+shift 3
+removed "$tablespaces" "$data" && mkdir -m 0700 -- "$data" "$@" && touch -- "$data/$mark"`
+
+/** Adds its input to the settings of the data directory; the rest are files to make in it. */
+const cutOff = `data=$1
+shift
+cat >>"$data/postgresql.auto.conf" || exit
+for name in "$@"; do touch -- "$data/$name" || exit; done
+sync -f -- "$data"`
+
 /** Steps that run the server's own programs. */
 const byTheServers = new Set(['combine', 'verify'])
 
@@ -277,17 +293,15 @@ export function planRestore(
           step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
         ]
       : [
-          step('clear', 'clear an earlier try', clear(tablespaces, temporary)),
           step(
             'make',
-            'the new directory, 0700',
-            one(
-              'mkdir',
-              ...['-m', '0700', '--', temporary],
+            'the new directory, 0700, in place of an earlier try',
+            script(
+              (recovery ? removing : removingAtOnce) + makeRoom,
+              ...[mark, temporary, tablespaces],
               ...(oids.length === 0 ? [] : [tablespaces, ...oids.map(oid => `${tablespaces}/${oid}`)]),
             ),
           ),
-          step('mark', 'whose it is', one('touch', '--', `${temporary}/${mark}`)),
           unpack('base', 'unpack the data directory', 'base.tar', temporary),
           ...oids.flatMap(oid => [
             unpack(`tablespace-${oid}`, `unpack tablespace ${oid}`, `${oid}.tar`, `${tablespaces}/${oid}`),
@@ -323,14 +337,14 @@ export function planRestore(
           ),
         ]
       : []),
-    step('isolate', 'no archiving, no replication', {
-      ...one('tee', '-a', '--', `${temporary}/postgresql.auto.conf`),
-      input: recovery ? isolation + ownSettings(recovery) : isolation,
-    }),
-    ...(recovery
-      ? [step('signal', 'it is to recover', one('touch', '--', `${temporary}/recovery.signal`))]
-      : []),
-    step('sync', 'to disk', one('sync', '-f', '--', temporary)),
+    step(
+      'isolate',
+      recovery ? 'no archiving, no replication; it is to recover' : 'no archiving, no replication; to disk',
+      {
+        ...script(cutOff, temporary, ...(recovery ? ['recovery.signal'] : [])),
+        input: recovery ? isolation + ownSettings(recovery) : isolation,
+      },
+    ),
   ]
   const seen = [...directoriesOf(manifest, places), ...(parents.length > 0 ? [chain] : [])]
   const owned = (each: Step): Step => ({
@@ -376,8 +390,14 @@ export function planRestore(
               ...step('name', `name it ${basename(final)}`, one('mv', '-T', '--', temporary, final)),
               done: one('test', '-e', `${final}/${mark}`),
             },
-            step('sync-directory', 'directory to disk', one('sync', '--', dirname(final))),
-            step('unmark', 'the mark goes', one('rm', '-f', '--', ...(recovery ? left : left.slice(0, 1)))),
+            step(
+              'unmark',
+              'directory to disk, the mark goes',
+              script(
+                'sync -- "$1" && shift && rm -f -- "$@"',
+                ...[dirname(final), ...(recovery ? left : left.slice(0, 1))],
+              ),
+            ),
           ]
             .map(owned)
             .concat(recovery?.leaveRunning ? [planStart(final, programs)] : []),
