@@ -163,7 +163,12 @@ export async function dropKept(context: WorkerContext, turn: Turn, operationId: 
   const engine = engineOf(connection.engine)
   const steps = stepContext(context, turn, operationId, engine, plan.token)
   const same = async () => (await keptIdentity(steps, plan)) === kept.identity
-  if (!(await same())) return await context.catalog.endKept(operationId, 'gone')
+  // Whoever finds it noted has nothing left to do.
+  const ended = async (state: 'dropped' | 'gone') => {
+    await cleanHost(context, operationId)
+    await context.catalog.endKept(operationId, state)
+  }
+  if (!(await same())) return await ended('gone')
   const method = methodOf(engine, plan.manifest.method as MethodName)
   const command = method.dropKept(connection.settings, kept.connection, kept)
   turn.assertLease()
@@ -176,6 +181,5 @@ export async function dropKept(context: WorkerContext, turn: Turn, operationId: 
   if (await same()) {
     throw new HoldfastError('database.busy', `${kept.name} is still there after it was removed.`)
   }
-  await context.catalog.endKept(operationId, 'dropped')
-  await cleanHost(context, operationId)
+  await ended('dropped')
 }
