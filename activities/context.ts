@@ -84,7 +84,10 @@ export async function openContext(options: ContextOptions): Promise<WorkerContex
       const name = await within.catalog.hostOf(operationId)
       return { ...within, host: name === options.ownHost ? host : await hosts.host(name) }
     },
-    onHost: async (name, signal) => ({ ...context.within(signal), host: await hosts.host(name) }),
+    onHost: async (name, signal) => ({
+      ...context.within(signal),
+      host: name === options.ownHost ? host : await hosts.host(name),
+    }),
     forgetDestinations() {
       open.clear()
     },

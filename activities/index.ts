@@ -3,6 +3,7 @@
  */
 import { resolveSecrets } from '../catalog/secret-references.ts'
 import { type ErrorFacts, HoldfastError, hasCode } from '../model/errors.ts'
+import type { ArchiveLogsInput } from '../model/log-stream.ts'
 import type {
   BackupInput,
   CopyInput,
@@ -49,6 +50,7 @@ import {
 import { type HookOutcome, runHook } from './hooks.ts'
 import { hostChecks } from './host-checks.ts'
 import { logOf } from './log.ts'
+import { endStream, streamLog } from './log-stream.ts'
 import { makeWay } from './make-way.ts'
 import { type Notification, notify } from './notify.ts'
 import { releaseSource } from './park.ts'
@@ -300,6 +302,12 @@ export const createActivities = (worker: WorkerContext, turn: Turns) => {
     giveUpCopy: (input: CopyInput) => step('cleanup', (context, t) => giveUpCopied(context, t, input)),
 
     /** Asks for the operation of a due time. Whatever goes wrong is tried again: the API says when it is too late. */
+    /** Keeps the log of a server streamed, for a while. */
+    streamLog: (input: ArchiveLogsInput) =>
+      guarded('upload', async t => await streamLog(await worker.onHost(input.host, t.signal), t, input)),
+    endLog: (input: ArchiveLogsInput) =>
+      guarded('cleanup', async t => await endStream(await worker.onHost(input.host, t.signal), t, input)),
+
     startDue: (input: ScheduledInput & { dueAt: string }): Promise<DueAnswer> =>
       worker.catalog.startDue({ scheduleId: input.scheduleId, dueAt: input.dueAt }),
 

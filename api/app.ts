@@ -25,6 +25,7 @@ import { hookRoutes } from './routes/hooks.ts'
 import { hostChangeRoute } from './routes/host-change.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
+import { logStreamRoutes } from './routes/log-streams.ts'
 import { maintenanceRoutes } from './routes/maintenance.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { pitrRoutes } from './routes/pitr.ts'
@@ -88,6 +89,7 @@ export function createApp(context: ApiContext): OpenAPIHono<ApiEnv> {
   eventRoutes(app, context)
   planRoutes(app, context)
   pitrRoutes(app, context)
+  logStreamRoutes(app, context)
   scheduleRoutes(app, context)
   scrubRoutes(app, context)
   tieringRoutes(app, context)

@@ -47,6 +47,7 @@ const toldOfRequest = [
   'config',
   'archiveTimeoutSeconds',
   'replace',
+  'slot',
 ]
 /** Of an answer: what was made. */
 const toldOfAnswer = ['id', 'name', 'state', 'epoch']

@@ -11,11 +11,13 @@ import { findBackup } from '../catalog/backups.ts'
 import { findConnection } from '../catalog/connections.ts'
 import { findHost, hasWorker } from '../catalog/hosts.ts'
 import { installationKeys } from '../catalog/installation.ts'
+import { listLogStreams } from '../catalog/log-streams.ts'
 import { findOperation, isClosed, openOperations } from '../catalog/operations.ts'
 import { probeSecrets } from '../catalog/probes.ts'
 import type { WorkerCatalog } from '../catalog/worker.ts'
 import { HoldfastError } from '../model/errors.ts'
 import { hostQueue } from '../model/ids.ts'
+import type { LogStreamRecord } from '../model/log-stream.ts'
 import { associatedDataFor, canonical } from '../model/manifest.ts'
 import type {
   BackupInput,
@@ -104,9 +106,10 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
     rememberEpoch: never,
 
     async wrapDataKey(dataKey, recipients) {
-      const known = (await scope.openOnes()).flatMap(({ input }) =>
-        'recipients' in input ? input.recipients : [],
-      )
+      const known = [
+        ...(await scope.openOnes()).flatMap(({ input }) => ('recipients' in input ? input.recipients : [])),
+        ...(await scope.streams()).flatMap(stream => stream.recipients),
+      ]
       if (!recipients.every(name => known.includes(name))) throw refused(host)
       return await all.wrapDataKey(dataKey, recipients)
     },
@@ -248,6 +251,22 @@ export function guarded(context: ApiContext, all: WorkerCatalog, host: string): 
       const ours = await Promise.all(closed.map(async id => (await scope.find(id)) !== undefined))
       return closed.filter((_id, index) => ours[index])
     },
+    async logStream(connection) {
+      await scope.connection(connection)
+      return await all.logStream(connection)
+    },
+    async noteLogStream(connection, state) {
+      await scope.connection(connection)
+      return await all.noteLogStream(connection, state)
+    },
+    async endLogStream(connection, slotEnd) {
+      await scope.connection(connection)
+      await all.endLogStream(connection, slotEnd)
+    },
+    async signLogHeader(header) {
+      await scope.connection(header.connection)
+      return await all.signLogHeader(header)
+    },
     makeWay: never,
     startDue: never,
   }
@@ -276,6 +295,13 @@ function scopeOf({ catalog }: ApiContext, host: string) {
     const queue = hostQueue(await worker())
     return (await openOperations(catalog)).filter(one => isOurs(one, queue))
   }
+  /** Of connections there. */
+  const streams = async (): Promise<LogStreamRecord[]> => {
+    await worker()
+    const found = await listLogStreams(catalog)
+    const hosts = await Promise.all(found.map(one => findConnection(catalog, one.connection)))
+    return found.filter((one, index) => one.stoppedAt === null && hosts[index]?.host === host)
+  }
   return {
     worker,
     find,
@@ -296,8 +322,10 @@ function scopeOf({ catalog }: ApiContext, host: string) {
       await worker()
       if ((await findConnection(catalog, name))?.host !== host) throw refused(host)
     },
+    streams,
     async destination(name: string): Promise<void> {
-      if (!(await openOnes()).some(({ input }) => destinationsOf(input).includes(name))) throw refused(host)
+      if ((await openOnes()).some(({ input }) => destinationsOf(input).includes(name))) return
+      if (!(await streams()).some(stream => stream.destinations.includes(name))) throw refused(host)
     },
   }
 }

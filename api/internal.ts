@@ -8,11 +8,13 @@ import { compressionMethods } from '../model/compression.ts'
 import { isErrorCode } from '../model/errors.ts'
 import { foreignWrappings } from '../model/foreign.ts'
 import { slugPattern } from '../model/ids.ts'
+import { logStreamState, slotEnds } from '../model/log-stream.ts'
 import { manifestSchema } from '../model/manifest.ts'
 import { replayedSchema } from '../model/replayed.ts'
 import { homePaths } from '../model/settings.ts'
 import { backupTypes, phases, verifyLevels } from '../model/types.ts'
 import { operationView } from '../model/views.ts'
+import { walHeaderSchema } from '../model/wal-format.ts'
 import type { ApiContext, ApiEnv } from './context.ts'
 import { enterRefusal, guarded } from './host-guard.ts'
 import { restoreDump } from './one-database.ts'
@@ -276,6 +278,10 @@ const args = {
   recordHookRun: z.tuple([id, hookRun]),
   appendLog: z.tuple([id, logEntry]),
   closedOperations: z.tuple([z.array(id).max(100_000)]),
+  logStream: z.tuple([name]),
+  noteLogStream: z.tuple([name, logStreamState]),
+  endLogStream: z.tuple([name, z.enum(slotEnds)]),
+  signLogHeader: z.tuple([walHeaderSchema]),
   makeWay: z.tuple([id]),
   startDue: z.tuple([z.strictObject({ scheduleId: id, dueAt: z.iso.datetime() })]),
 } satisfies Record<keyof WorkerCatalog, z.ZodType>

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { listConnections, type StoredConnection } from '../catalog/connections.ts'
+import { findLogStream } from '../catalog/log-streams.ts'
 import { readWatched, recordWatched } from '../catalog/log-watch.ts'
 import { engineOf } from '../engines/index.ts'
 import { systemIdentifierOf } from '../model/base-backups.ts'
@@ -82,8 +83,10 @@ async function lookAtLog(context: ApiContext, connection: StoredConnection): Pro
   const at = new Date().toISOString()
   const listAfterMs = looksPerListing * settings.logWatchSeconds * 1000
   const list = before?.listedAt == null || Date.parse(at) - Date.parse(before.listedAt) >= listAfterMs
+  const stream = await findLogStream(catalog, connection.name)
   const look: LogLook = {
     at,
+    ...(stream?.wanted === 'running' ? { stream } : {}),
     server: await askArchiving(context, connection).catch(quietly),
     log: list ? await seenLog(context, connection) : undefined,
   }

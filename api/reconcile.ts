@@ -20,6 +20,7 @@ import type { OperationRecord } from '../model/records.ts'
 import type { ApiContext } from './context.ts'
 import { copyWhatIsMissing } from './copying.ts'
 import { finishDrills } from './drills.ts'
+import { keepLogStreams } from './log-streams.ts'
 import { endHolder, preempts } from './preempt.ts'
 import { tellDecision } from './routes/approvals.ts'
 import { keepSchedules } from './schedules/rounds.ts'
@@ -31,6 +32,7 @@ async function oneRound(context: ApiContext, lastWordSeconds: number): Promise<v
   if (!(await context.catalog.presence.lead())) return
   await reconcile(context, lastWordSeconds)
   await keepSchedules(context)
+  await keepLogStreams(context)
 }
 
 /**

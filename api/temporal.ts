@@ -19,12 +19,14 @@ import { ApplicationFailure } from '@temporalio/common'
 import type { Notification } from '../activities/notify.ts'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
 import {
+  logsWorkflowId,
   requestWorkflowId,
   retireWorkflowId,
   takeBackWorkflowId,
   taskQueue,
   tearDownWorkflowId,
 } from '../model/ids.ts'
+import type { ArchiveLogsInput } from '../model/log-stream.ts'
 import type {
   DrillInput,
   HostQuestion,
@@ -75,6 +77,8 @@ export interface TemporalAccess {
   takeBack(input: RestoreInput): Promise<void>
   /** Starts what removes what a drill has left; one that runs goes on. `now`: it does not wait for its next try. */
   tearDown(input: DrillInput, now: boolean): Promise<void>
+  /** Starts what keeps the log of a server streamed; one that runs goes on. `now`: it looks at once what is wanted of it. */
+  archiveLogs(input: ArchiveLogsInput, now: boolean): Promise<void>
   /** Has somebody told, once for each id. */
   tellSomebody(id: string, notification: Notification): Promise<void>
   /** Asks the run to stop. It having ended already is fine. */
@@ -210,6 +214,16 @@ export async function openTemporal(
       if (error instanceof WorkflowNotFoundError) return undefined
       throw error
     }
+  }
+
+  /** It looks again now. */
+  const nudge = async (workflowId: string): Promise<void> => {
+    await client.workflow
+      .getHandle(workflowId)
+      .signal('again')
+      .catch(ended => {
+        if (!(ended instanceof WorkflowNotFoundError)) throw ended
+      })
   }
 
   const polling = (queue: string): Promise<number> =>
@@ -380,13 +394,45 @@ export async function openTemporal(
           })
         } catch (error) {
           if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-          if (!now) return
-          await client.workflow
-            .getHandle(workflowId)
-            .signal('again')
-            .catch(ended => {
-              if (!(ended instanceof WorkflowNotFoundError)) throw ended
-            })
+          if (now) await nudge(workflowId)
+        }
+      }),
+
+    archiveLogs: (input, now) =>
+      call(`starting ${logsWorkflowId(input.connection)}`, async () => {
+        const workflowId = logsWorkflowId(input.connection)
+        const startIt = (withAttributes: boolean) =>
+          client.workflow.start('archiveLogs', {
+            taskQueue,
+            workflowId,
+            args: [input],
+            workflowIdConflictPolicy: 'FAIL',
+            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+            staticSummary:
+              `archive the log of ${input.connection} (${input.engine}) → ${input.destinations.join(', ')}`.slice(
+                0,
+                200,
+              ),
+            ...(withAttributes
+              ? {
+                  typedSearchAttributes: [
+                    { key: attributes.connectionAttribute, value: input.connection },
+                    { key: attributes.engineAttribute, value: input.engine },
+                  ],
+                }
+              : {}),
+          })
+        try {
+          const withAttributes = await attributesReady()
+          await startIt(withAttributes).catch(async error => {
+            if (!withAttributes || !isAttributeTrouble(error)) throw error
+            // A Temporal that lost its database is told of them anew by the next one.
+            registered = undefined
+            await startIt(false)
+          })
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+          if (now) await nudge(workflowId)
         }
       }),
 

@@ -106,6 +106,10 @@ export function catalogClient(options: {
     appendLog: method('appendLog'),
     closedOperations: method('closedOperations'),
     makeWay: method('makeWay'),
+    logStream: method('logStream'),
+    noteLogStream: method('noteLogStream'),
+    endLogStream: method('endLogStream'),
+    signLogHeader: method('signLogHeader'),
     startDue: method('startDue'),
   }
 }

@@ -3,6 +3,7 @@ import { HoldfastError } from '../model/errors.ts'
 import type { ConnectionRecord } from '../model/records.ts'
 import type { EngineName, MethodName } from '../model/types.ts'
 import type { CatalogDatabase } from './dialect.ts'
+import { findLogStream } from './log-streams.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
 import { schedulesUsing } from './schedules.ts'
@@ -137,6 +138,13 @@ export async function removeConnection(catalog: Catalog, name: string): Promise<
       throw new HoldfastError(
         'request.in-use',
         `Connection ${name} is needed to remove ${kept.name}, which a restore keeps until ${kept.keep_until}.`,
+      )
+    }
+    if (await findLogStream({ db: tx }, name)) {
+      throw new HoldfastError(
+        'request.in-use',
+        `The log of ${name} is streamed: its slot keeps the log of the server for as long as it is there.`,
+        { hint: `First: holdfast wal stream stop ${name} --drop-slot` },
       )
     }
     const gone = await tx.deleteFrom('connections').where('name', '=', name).executeTakeFirst()

@@ -55,6 +55,7 @@ const keys = {
   schedule_runs: ['schedule_id', 'due_at'],
   restore_points: ['connection', 'name'],
   log_watch: ['connection'],
+  log_streams: ['connection'],
 } satisfies { [Table in Copied]: (keyof CatalogTables[Table])[] }
 
 export const copiedTables = Object.keys(keys) as Copied[]

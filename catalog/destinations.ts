@@ -6,6 +6,7 @@ import { hostOfDestination } from '../storage/index.ts'
 import { forgetLimit } from './bandwidth.ts'
 import { forgetCopiesAt } from './copies.ts'
 import type { CatalogDatabase } from './dialect.ts'
+import { streamsTo } from './log-streams.ts'
 import type { Catalog } from './open.ts'
 import { openOperationsUsing } from './operations.ts'
 import { schedulesUsing } from './schedules.ts'
@@ -184,6 +185,10 @@ export async function removeDestination(catalog: Catalog, name: string): Promise
     if (user) throw new HoldfastError('request.in-use', `Operation ${user} uses destination ${name}.`)
     const [schedule] = await schedulesUsing(tx, { destination: name })
     if (schedule) throw new HoldfastError('request.in-use', `Schedule ${schedule} uses destination ${name}.`)
+    const [streamed] = await streamsTo(tx, name)
+    if (streamed) {
+      throw new HoldfastError('request.in-use', `The log of ${streamed} is streamed to destination ${name}.`)
+    }
     const first = await tx
       .selectFrom('destinations')
       .select('name')

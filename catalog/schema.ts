@@ -375,4 +375,21 @@ export interface CatalogTables {
     /** JSON: `Watched` of model/log-alarms.ts. */
     watched: string
   }
+  log_streams: {
+    connection: string
+    /** JSON: names. */
+    destinations: string
+    recipients: string
+    slot: string
+    spool_limit_bytes: number
+    slot_limit_bytes: number
+    /** `running`, `stopped`. */
+    wanted: string
+    /** `keep`, `drop`, `leave`. */
+    slot_end: string
+    stopped_at: string | null
+    /** JSON: `LogStreamState` of model/log-stream.ts. */
+    state: string | null
+    created_at: string
+  }
 }

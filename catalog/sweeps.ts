@@ -4,12 +4,14 @@
  */
 import { createHash } from 'node:crypto'
 import { type ErrorFacts, HoldfastError, isErrorCode } from '../model/errors.ts'
+import { isSpoolOf } from '../model/log-stream.ts'
 import type { SweptItem } from '../model/records.ts'
 import { closedStates } from '../model/types.ts'
 import { listDestinations, markReadOnly, readOwnDestination } from './destinations.ts'
 import type { CatalogDatabase } from './dialect.ts'
 import { hasWorker, listHosts } from './hosts.ts'
 import { appendLog, readLog } from './log.ts'
+import { listLogStreams } from './log-streams.ts'
 import type { Catalog } from './open.ts'
 import { isClosed, readOperation } from './operations.ts'
 import { isInUse, oldestOpenSince } from './pins.ts'
@@ -183,6 +185,11 @@ export async function statesOf(
       .where('id', 'in', operationIds.slice(start, start + some))
       .execute()
     for (const { id, state } of rows) states[id] = isClosed(state) ? 'closed' : 'open'
+  }
+  // What of a log was received and not archived yet lies there, also while it is stopped.
+  const streamed = await listLogStreams(catalog)
+  for (const id of operationIds) {
+    if (streamed.some(({ connection }) => isSpoolOf(id, connection))) states[id] = 'open'
   }
   return states
 }

@@ -1,8 +1,10 @@
 /** What workers may ask, answered from the catalog and the keys of this process. */
+import { systemIdentifierOf } from '../model/base-backups.ts'
 import { HoldfastError } from '../model/errors.ts'
 import type { BackupFacts, ConnectionRecord } from '../model/records.ts'
 import { signManifest } from '../storage/manifest.ts'
 import { openersOf } from '../storage/sidecars.ts'
+import { signatureOf } from '../storage/wal/header.ts'
 import {
   beginDestructive,
   beginRollBack,
@@ -30,6 +32,7 @@ import { hostSecrets, readSshHost } from './hosts.ts'
 import { installationKeys, writerIdentity } from './installation.ts'
 import { endKept, findKept, recordKept } from './kept.ts'
 import { appendLog } from './log.ts'
+import { endLogStream, findLogStream, noteLogStream } from './log-streams.ts'
 import type { Catalog } from './open.ts'
 import { openedAt, recordOpeners } from './openers.ts'
 import {
@@ -212,6 +215,25 @@ export function workerCatalog(
     recordHookRun: (operationId, run) => recordHookRun(catalog, operationId, run),
     appendLog: (operationId, entry) => appendLog(catalog, operationId, entry),
     closedOperations: operationIds => closedOperations(catalog, operationIds),
+    logStream: async connection => (await findLogStream(catalog, connection)) ?? null,
+    noteLogStream: (connection, state) => noteLogStream(catalog, connection, state),
+    endLogStream: (connection, slotEnd) => endLogStream(catalog, connection, slotEnd),
+    async signLogHeader(header) {
+      const own = await installationKeys(catalog)
+      const { serverIdentity } = await readConnection(catalog, header.connection)
+      const ours =
+        header.archiver === own.installationId &&
+        header.systemIdentifier === systemIdentifierOf(serverIdentity) &&
+        (await findLogStream(catalog, header.connection)) !== undefined
+      // Signed is only what was asked for here: a worker token alone must not be enough to forge a log.
+      if (!ours) {
+        throw new HoldfastError(
+          'request.forbidden',
+          `The log of ${header.connection} is not streamed from here as ${header.name} says; it is not signed.`,
+        )
+      }
+      return await signatureOf(header, own.signingKey)
+    },
   }
 }
 

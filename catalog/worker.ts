@@ -6,6 +6,7 @@
 import type { DrillReport } from '../model/drill-report.ts'
 import type { ErrorFacts } from '../model/errors.ts'
 import type { ForeignFile, ForeignReading } from '../model/foreign.ts'
+import type { LogStreamRecord, LogStreamState, SlotEnd } from '../model/log-stream.ts'
 import type { Manifest, SignedManifest } from '../model/manifest.ts'
 import type {
   ApprovalVerdict,
@@ -34,6 +35,7 @@ import type { Replayed } from '../model/replayed.ts'
 import type { DueAnswer } from '../model/schedules.ts'
 import type { Json } from '../model/types.ts'
 import type { Verified } from '../model/verified.ts'
+import type { WalHeader } from '../model/wal-format.ts'
 import type { Standing } from './sweeps.ts'
 
 /** What stands between a restore that may not wait and its server: nothing, a backup that was told to end, or what is not ended. */
@@ -197,6 +199,14 @@ export interface WorkerCatalog {
 
   /** Ends the backup that holds the server of an approved restore that may not wait. Throws `approval.not-wanted`. */
   makeWay(operationId: string): Promise<Way>
+  /** How the log of a connection is to be streamed; null: not, and never was or not any more. */
+  logStream(connection: string): Promise<LogStreamRecord | null>
+  /** How far it is. Answers what is wanted now. */
+  noteLogStream(connection: string, state: LogStreamState): Promise<LogStreamRecord | null>
+  /** It was stopped as wanted. */
+  endLogStream(connection: string, slotEnd: SlotEnd): Promise<void>
+  /** In the name of this installation. Refused unless the log of that connection is streamed. */
+  signLogHeader(header: WalHeader): Promise<string>
   /** Asks for the operation of one due time of a schedule. However often it is asked, there is one operation. */
   startDue(due: { scheduleId: string; dueAt: string }): Promise<DueAnswer>
 }

@@ -304,6 +304,38 @@ export interface LogArchiving<Connection = unknown> {
   soFar(connection: string, settings: Connection): Probe<ArchivedSoFar>
   /** Of what `takeBack` printed: changes that have taken effect, and go with the next restart only. */
   leftBy(result: CommandResult, connection: string): string[]
+  readonly streaming: LogStreaming<Connection>
+}
+
+/** Where a server is in its log, and the slot that makes it keep what was not received yet. */
+export interface SlotLook {
+  systemIdentifier: string
+  timeline: number
+  lsn: string
+  /** null: there is none of that name. `received`: what a receiver has on disk. */
+  slot: {
+    active: boolean
+    received: string | null
+    retainedBytes: number | null
+    walStatus: string | null
+  } | null
+}
+
+/** How a server's log is received by a program on a host, through a slot. */
+export interface LogStreaming<Connection = unknown> {
+  look(connection: string, settings: Connection, slot: string): Probe<SlotLook>
+  /** May be run again. */
+  createSlot(connection: string, settings: Connection, slot: string): Command
+  dropSlot(connection: string, settings: Connection, slot: string): Command
+  /** Writes into this directory below staging until its connection ends; goes on there after the newest file. */
+  receive(connection: string, settings: Connection, slot: string, directory: string): Command
+  /** Ends whoever receives through the slot just now. */
+  endOthers(connection: string, settings: Connection, slot: string): Command
+  /**
+   * Why `receive` has ended. `lost`: what comes next is not there any more; `left`: it is, and can be had only from an empty directory;
+   * `taken`: somebody else receives through the slot.
+   */
+  endedBecause(result: CommandResult): 'lost' | 'left' | 'taken' | 'other'
 }
 
 export interface CommandResult {

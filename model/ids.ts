@@ -66,5 +66,7 @@ export const sweepWorkflowId = (destination: string | null): string =>
 export const tieringWorkflowId = (destination: string): string => `tiering/${destination}`
 /** Of one server one at a time. It holds up nothing else of that server, however long it waits for its restart. */
 export const enablePitrWorkflowId = (serverIdentity: string): string => `enable-pitr/${serverIdentity}`
+/** Of one connection one at a time: its archive goes by its name. It runs beside whatever else is done with the server. */
+export const logsWorkflowId = (connection: string): string => `logs/${connection}`
 /** One rotation at a time: of two that cross, neither could say what is left. */
 export const rotationWorkflowId = 'keys/rotate'

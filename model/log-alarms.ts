@@ -4,11 +4,13 @@
  */
 import { type ArchivingFacts, usualBacklog, waitingSegments } from './archiving.ts'
 import type { ErrorCode } from './errors.ts'
+import type { LogStreamRecord } from './log-stream.ts'
 
 export interface Alarm {
   code: Extract<
     ErrorCode,
-    'wal.failing' | 'wal.behind' | 'wal.disk' | 'wal.off' | 'wal.unwatched' | 'wal.gap' | 'wal.no-base'
+    | ('wal.failing' | 'wal.behind' | 'wal.disk' | 'wal.off' | 'wal.unwatched' | 'wal.gap' | 'wal.no-base')
+    | ('wal.not-streamed' | 'wal.spool-full' | 'wal.slot' | 'wal.slot-lost')
   >
   detail: string
   since: string
@@ -56,6 +58,8 @@ export interface LogLook {
   server: { facts: ArchivingFacts; freeBytes: number | null } | undefined
   /** null: no archive. */
   log: LogSeen | null | undefined
+  /** It is streamed, or is to be. Absent: it is not. */
+  stream?: Pick<LogStreamRecord, 'state' | 'slotLimitBytes' | 'createdAt'>
 }
 
 /** Tries that failed before anybody is told: PostgreSQL makes as many in a row. */
@@ -76,7 +80,7 @@ export function watched(before: Watched | undefined, look: LogLook): Watched {
     base: before?.base ?? null,
     renewed: before?.renewed ?? null,
   }
-  const found = { ...ofServer(before, now, look), ...ofLog(before, log, look) }
+  const found = { ...ofServer(before, now, look), ...ofStream(now, look), ...ofLog(before, log, look) }
   const alarms = Object.entries(found).map(([code, detail]) => {
     const known = before?.alarms.find(one => one.code === code)
     return {
@@ -93,6 +97,7 @@ type Found = Partial<Record<Alarm['code'], string>>
 
 /** Whether it is ours to watch: it archives by Holdfast, or did. */
 export const isWatched = (before: Watched | undefined, look: LogLook): boolean =>
+  look.stream !== undefined ||
   (look.log ?? before?.log ?? null) !== null ||
   look.server?.facts.by === 'holdfast' ||
   before?.facts?.by === 'holdfast'
@@ -100,11 +105,11 @@ export const isWatched = (before: Watched | undefined, look: LogLook): boolean =
 function ofServer(
   before: Watched | undefined,
   { log, missed, answeredAt }: Watched,
-  { at, server }: LogLook,
+  { at, server, stream }: LogLook,
 ): Found {
   if (server === undefined) {
     // One look that failed is no news. What was wrong before may still be.
-    const standing = (before?.alarms ?? []).filter(({ code }) => !ofArchive.has(code))
+    const standing = (before?.alarms ?? []).filter(({ code }) => !ofArchive.has(code) && !streamed.has(code))
     const known = Object.fromEntries(standing.map(({ code, detail }) => [code, detail]))
     if (missed < 2) return known
     return {
@@ -114,6 +119,8 @@ function ofServer(
   }
   const { facts, freeBytes } = server
   if (facts.mode === 'off' || facts.by !== 'holdfast') {
+    const disk = stream && diskTrouble(before, facts, freeBytes, at)
+    if (stream) return disk === undefined ? {} : { 'wal.disk': disk }
     return log === null && before?.facts?.by !== 'holdfast'
       ? {}
       : {
@@ -133,6 +140,56 @@ function ofServer(
   }
   const disk = diskTrouble(before, facts, freeBytes, at)
   if (disk !== undefined) found['wal.disk'] = disk
+  return found
+}
+
+const streamed: ReadonlySet<string> = new Set([
+  'wal.not-streamed',
+  'wal.spool-full',
+  'wal.slot',
+  'wal.slot-lost',
+])
+/** A worker says how it is every few seconds; a restart of it is no news. */
+const silenceMs = 120_000
+/** What is in the way of receiving or archiving may pass: a server that is restarted, a store that hiccups. */
+const borneMs = 60_000
+
+function ofStream({ log, listedAt }: Watched, { at, stream }: LogLook): Found {
+  if (stream === undefined) return {}
+  const { state, slotLimitBytes, createdAt } = stream
+  const now = Date.parse(at)
+  const found: Found = {}
+  const said = state?.at ?? createdAt
+  if (now - Date.parse(said) > silenceMs) {
+    found['wal.not-streamed'] =
+      `Nobody has said since ${said} how far its streaming is: no worker of its host is at it.`
+    return found
+  }
+  if (state === null) return found
+  const { receiveTrouble, archiveTrouble, slot, lost } = state
+  const lasts = (trouble: typeof receiveTrouble) =>
+    trouble !== null && now - Date.parse(trouble.since) > borneMs ? trouble : undefined
+  const receiving = lasts(receiveTrouble)
+  if (state.held !== null && receiveTrouble) found['wal.spool-full'] = receiveTrouble.detail
+  else if (receiving) {
+    found['wal.not-streamed'] =
+      `Its log is not received (${receiving.code}, since ${receiving.since}): ${receiving.detail}`
+  }
+  const archiving = lasts(archiveTrouble)
+  if (archiving) {
+    found['wal.failing'] =
+      `What is received cannot be archived (${archiving.code}, since ${archiving.since}): ${archiving.detail}`
+  }
+  if (slot?.retainedBytes != null && slot.retainedBytes > slotLimitBytes) {
+    found['wal.slot'] =
+      `The slot makes the server keep ${megabytes(slot.retainedBytes)}, the limit is ${megabytes(slotLimitBytes)}.`
+  }
+  // It stands until the archive was listed since, and has no hole after its newest base backup.
+  const listed = lost !== null && listedAt !== null && Date.parse(listedAt) > Date.parse(lost.at) + borneMs
+  if (lost !== null && !(listed && log?.gap === null)) {
+    found['wal.slot-lost'] =
+      `The server removed log after ${lost.after ?? 'what was received'} before it was streamed, seen ${lost.at}.`
+  }
   return found
 }
 

@@ -54,6 +54,8 @@ export interface Settings {
   notifyCommand: string | undefined
   /** Between two looks at how servers archive their log. */
   logWatchSeconds: number
+  /** After so long a step of a log stream ends and the next one begins. */
+  logTurnSeconds: number
   /** How long a restore that replaces something waits for its approval. */
   approvalSeconds: number
   logLevel: 'debug' | 'info' | 'warn' | 'error'
@@ -159,6 +161,7 @@ export function settingsFrom(
     parkRetrySeconds: seconds('HOLDFAST_PARK_RETRY_SECONDS', 600),
     notifyCommand,
     logWatchSeconds: seconds('HOLDFAST_LOG_WATCH_SECONDS', 300),
+    logTurnSeconds: seconds('HOLDFAST_LOG_TURN_SECONDS', 600),
     approvalSeconds: seconds('HOLDFAST_APPROVAL_SECONDS', 86_400),
     logLevel: choice('HOLDFAST_LOG_LEVEL', levels, 'info'),
     logFormat: choice('HOLDFAST_LOG_FORMAT', ['pretty', 'json'], terminal ? 'pretty' : 'json'),

@@ -8,8 +8,10 @@ import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
-import { requestWorkflowId, retireWorkflowId, takeBackWorkflowId } from '../model/ids.ts'
+import { logsWorkflowId, requestWorkflowId, retireWorkflowId, takeBackWorkflowId } from '../model/ids.ts'
+import type { LogStreamView } from '../model/log-stream.ts'
 import type { OperationView } from '../model/views.ts'
+import { parseLsn } from '../model/wal.ts'
 import { launcher } from '../test/cli/run.ts'
 import { type Azurite, startAzurite } from '../test/servers/azurite.ts'
 import { startPostgres, type TestPostgres } from '../test/servers/postgres.ts'
@@ -169,6 +171,7 @@ async function operations(
   )
   found.tiering = await expectState(stack, tiering.operation.id, 'succeeded')
   found['enable-pitr'] = await enabled(stack)
+  found['archive-logs'] = await streamed(stack)
   return {
     ...found,
     ...(await withHostWorker(stack, shop)),
@@ -223,6 +226,30 @@ async function enabled(stack: Stack): Promise<Recorded> {
     await server.restart()
     await stack.resume(operation.id)
     return await expectState(stack, operation.id, 'partial')
+  } finally {
+    await server.stop()
+  }
+}
+
+/** Streamed for a few steps, and stopped for good. */
+async function streamed(stack: Stack): Promise<Recorded> {
+  const server = await startPostgres({ version: 15 })
+  try {
+    const path = '/v1/connections/streamed/log-stream'
+    await stack.expectOk('POST', '/v1/connections', { name: 'streamed', url: server.url() })
+    await stack.expectOk('POST', path, { destinations: ['vault'] })
+    const archivedTo = async (lsn: string) =>
+      await eventually('its log is archived', async () => {
+        const { state } = await stack.expectOk<LogStreamView>('GET', path)
+        return (parseLsn(state?.archivedLsn ?? '0/0') ?? 0n) >= (parseLsn(lsn) ?? 0n) ? true : undefined
+      })
+    await archivedTo(await server.sql('create table line (); select pg_switch_wal()'))
+    await archivedTo(await server.sql('drop table line; select pg_switch_wal()'))
+    await stack.expectOk('POST', `${path}/stop`, { slot: 'drop' })
+    await eventually('it is stopped', async () =>
+      (await stack.call('GET', path)).status === 404 ? true : undefined,
+    )
+    return { workflowId: logsWorkflowId('streamed') }
   } finally {
     await server.stop()
   }
@@ -313,7 +340,9 @@ async function swaps(stack: Stack, postgres: TestPostgres, shop: string): Promis
   }
 }
 
-const stack = await startStack({ env: { PATH: `${dirname(launcher)}:${process.env.PATH}` } })
+const stack = await startStack({
+  env: { PATH: `${dirname(launcher)}:${process.env.PATH}`, HOLDFAST_LOG_TURN_SECONDS: '2' },
+})
 const postgres = await startPostgres()
 const blobs = await startAzurite()
 const connection = await Connection.connect({ address: stack.temporal.address })

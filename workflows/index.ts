@@ -1,4 +1,5 @@
 /** Every workflow type by its name. */
+export { archiveLogs } from './archive-logs.ts'
 export { askHost } from './ask-host.ts'
 export { backup } from './backup.ts'
 export { copy } from './copy.ts'

@@ -33,6 +33,7 @@ import { up as drills } from './0024-drills.ts'
 import { up as logWatch } from './0026-log-watch.ts'
 import { up as canary } from './0027-canary.ts'
 import { up as keptRestorePoints } from './0030-kept-restore-points.ts'
+import { up as logStreams } from './0031-log-streams.ts'
 
 export interface Migration {
   version: number
@@ -62,6 +63,7 @@ export const migrations: readonly Migration[] = [
   { version: 26, up: logWatch },
   { version: 27, up: canary },
   { version: 30, up: keptRestorePoints },
+  { version: 31, up: logStreams },
 ]
 
 /** Brings the schema up to date; returns the versions that were applied now. */

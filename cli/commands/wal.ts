@@ -5,6 +5,7 @@ import { HoldfastError } from '../../model/errors.ts'
 import { absoluteDestinationUri } from '../paths.ts'
 import { type StoreOptions, storeOptions, withStoreOptions } from '../store-options.ts'
 import { note, print, printJson } from '../terminal.ts'
+import { logStreamCommands } from './log-stream.ts'
 
 const config = ['--config <file>', 'default: HOLDFAST_WAL_CONFIG or /etc/holdfast/wal.json'] as const
 const timeout = ['--timeout <seconds>', 'give up after so long; PostgreSQL asks again', '120'] as const
@@ -99,6 +100,8 @@ export function walCommands(program: Command): void {
       async (name: string, path: string, options: ClientOptions) =>
         await asClient('fetch', [name, path], options),
     )
+
+  logStreamCommands(wal)
 
   wal
     .command('repair')

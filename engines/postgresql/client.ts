@@ -89,6 +89,7 @@ export const installs: Record<string, string> = {
   pg_dump: client,
   pg_restore: client,
   pg_basebackup: client,
+  pg_receivewal: client,
   psql: client,
 }
 

@@ -3,6 +3,7 @@ import type { Engine } from '../engine.ts'
 import { planArchiving } from './archiving/enable.ts'
 import { archivedSoFar, endSegment, leftBy, notInEffect } from './archiving/proof.ts'
 import { archivingState } from './archiving/state.ts'
+import { streaming } from './archiving/streaming.ts'
 import { checks, planBackup } from './backup.ts'
 import { writeCanary } from './canary.ts'
 import { psql, tools } from './client.ts'
@@ -75,6 +76,7 @@ export const postgresql: Engine<PostgresqlConnection> = {
     endSegment,
     soFar: archivedSoFar,
     leftBy,
+    streaming,
   },
   writeCanary,
   explain,

@@ -8,6 +8,7 @@ import { recordBackup } from '../../catalog/backups.ts'
 import { catalogClient } from '../../catalog/client.ts'
 import { insertConnection } from '../../catalog/connections.ts'
 import { hostWorkerOf } from '../../catalog/hosts.ts'
+import { wantLogStream } from '../../catalog/log-streams.ts'
 import { type Catalog, openCatalog } from '../../catalog/open.ts'
 import { insertOperation, updateOperation } from '../../catalog/operations.ts'
 import { storePlan } from '../../catalog/plans.ts'
@@ -16,6 +17,7 @@ import { ensureSecretKey } from '../../catalog/secrets.ts'
 import type { WorkerCatalog } from '../../catalog/worker.ts'
 import { wholeCompression } from '../../model/compression.ts'
 import type { HoldfastError } from '../../model/errors.ts'
+import type { LogStreamState } from '../../model/log-stream.ts'
 import { associatedDataFor, type Manifest } from '../../model/manifest.ts'
 import type {
   AttemptRecord,
@@ -25,6 +27,7 @@ import type {
   RestoreInput,
 } from '../../model/records.ts'
 import type { Json } from '../../model/types.ts'
+import type { WalHeader } from '../../model/wal-format.ts'
 import { backupPrefix } from '../../storage/backups.ts'
 import { createSealer } from '../../storage/tink.ts'
 import { operation } from '../catalog/support.ts'
@@ -33,6 +36,7 @@ import { startTestApi, type TestApi } from './support.ts'
 
 type Host = 'a' | 'b'
 const both: Host[] = ['a', 'b']
+const systemIdentifierOf = { a: '7000000000000000001', b: '7000000000000000002' }
 
 interface Theirs {
   backupId: string
@@ -48,6 +52,7 @@ describe('the token of a host', () => {
   let t: TestApi
   const theirs = {} as Record<Host, Theirs>
   const tokens = {} as Record<Host, string>
+  let installation = ''
   const as = (host: Host): WorkerCatalog => catalogClient({ url: t.api.url, token: tokens[host] })
   const making = (host: Host) => `op-backup-${host}00000`
   const reading = (host: Host) => `op-restore-${host}0000`
@@ -71,6 +76,7 @@ describe('the token of a host', () => {
       }
     }
     const { installationId } = await workerOf(t).writer()
+    installation = installationId
     const objects = Object.fromEntries(
       await Promise.all(both.map(async host => [host, await putSealed(host, installationId)] as const)),
     )
@@ -122,7 +128,7 @@ describe('the token of a host', () => {
         settings: {},
         secretFields: ['password'],
         host,
-        serverIdentity: `server-${host}`,
+        serverIdentity: `postgresql:${systemIdentifierOf[host]}/${host}`,
         serverVersion: '17',
         createdAt: new Date().toISOString(),
         address: host,
@@ -182,6 +188,14 @@ describe('the token of a host', () => {
       },
       [{ destination: `vault-${host}`, committedAt: new Date().toISOString() }],
     )
+    await wantLogStream(direct, {
+      connection: host,
+      destinations: [`vault-${host}`],
+      recipients: ['default'],
+      slot: 'slot',
+      spoolLimitBytes: 2 ** 30,
+      slotLimitBytes: 2 ** 30,
+    })
     theirs[host].probe = await offerProbe(direct, host, { password: `asked-${host}` })
   }
 
@@ -267,6 +281,38 @@ describe('the token of a host', () => {
     goBack: '',
     keepUntil: new Date().toISOString(),
     endedAt: null,
+  })
+  const streamState: LogStreamState = {
+    at: now,
+    receiving: true,
+    held: null,
+    timeline: 1,
+    serverLsn: '0/3000000',
+    receivedLsn: null,
+    archivedLsn: null,
+    archivedAt: null,
+    lagBytes: null,
+    lagSeconds: null,
+    slot: null,
+    spoolBytes: 0,
+    freeBytes: 1,
+    receiveTrouble: null,
+    archiveTrouble: null,
+    lost: null,
+  }
+  const headerOf = (host: Host): WalHeader => ({
+    format: 'holdfast-wal/1',
+    connection: host,
+    systemIdentifier: systemIdentifierOf[host],
+    name: '000000010000000000000003',
+    contentBytes: 1,
+    contentSha256: '0'.repeat(64),
+    compression: { codec: 'zstd', level: 3, encoder: 'node' },
+    encryption: null,
+    bodyBytes: 1,
+    bodySha256: '0'.repeat(64),
+    archiver: installation,
+    archivedAt: now,
   })
   const run = { name: 'hook', startedAt: new Date().toISOString(), endedAt: null, ok: null, detail: '' }
   const entry = { id: '1', at: new Date().toISOString(), source: 'tool', text: 'said' }
@@ -436,6 +482,10 @@ describe('the token of a host', () => {
     recordHookRun: ['yes', host => [making(host), run]],
     appendLog: ['yes', host => [making(host), entry]],
     closedOperations: ['all', host => [[making(host)]]],
+    logStream: ['yes', host => [host]],
+    noteLogStream: ['yes', host => [host, streamState]],
+    endLogStream: ['yes', host => [host, 'keep']],
+    signLogHeader: ['yes', host => [headerOf(host)]],
     makeWay: ['never', host => [reading(host)]],
     startDue: ['never', () => [{ scheduleId: 'x', dueAt: new Date().toISOString() }]],
   }

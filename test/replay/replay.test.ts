@@ -44,6 +44,7 @@ describe('histories of real runs', () => {
 
   test('there is one for each way an operation can go', () => {
     assert.deepEqual(names.sort(), [
+      'archive-logs',
       'backup-canary',
       'backup-cancelled',
       'backup-failed',

@@ -11,6 +11,7 @@ import {
   type Watched,
   watched,
 } from '../../model/log-alarms.ts'
+import type { LogStreamState } from '../../model/log-stream.ts'
 
 const facts: ArchivingFacts = {
   mode: 'on',
@@ -134,5 +135,64 @@ describe('the timeline that a server archives on', () => {
     // It was restarted to archive: on the timeline that it had before.
     const off = after(look({ ...on(2), mode: 'off', by: 'nobody' }))
     assert.equal(timelineToLookAt(off, watched(off, look(on(2), { log: undefined }))), 2)
+  })
+
+  describe('of a streamed log', () => {
+    const off = { mode: 'off', by: 'nobody' } as const
+    const state = (changes: Partial<LogStreamState> = {}): LogStreamState => ({
+      at: new Date(Date.UTC(2026, 10, 22, 3, minute - 1)).toISOString(),
+      receiving: true,
+      held: null,
+      timeline: 1,
+      serverLsn: '0/9000000',
+      receivedLsn: '0/9000000',
+      archivedLsn: '0/9000000',
+      archivedAt: null,
+      lagBytes: 0,
+      lagSeconds: 0,
+      slot: { active: true, retainedBytes: 0, walStatus: 'reserved' },
+      spoolBytes: 0,
+      freeBytes: 1 << 30,
+      receiveTrouble: null,
+      archiveTrouble: null,
+      lost: null,
+      ...changes,
+    })
+    const seen = (changes: Partial<LogStreamState> = {}, more: Partial<LogLook> = {}): LogLook => {
+      const one = look(off, more)
+      const createdAt = '2026-11-22T00:00:00.000Z'
+      return { ...one, stream: { state: state({ at: one.at, ...changes }), slotLimitBytes: 1000, createdAt } }
+    }
+    const long = '2026-11-22T01:00:00.000Z'
+    const trouble = { code: 'x', detail: 'Why.', hint: '', since: long }
+
+    it('archives nothing by the server itself, and that is no alarm until it is stopped', () => {
+      const streaming = after(seen(), seen())
+      assert.deepEqual(codes(streaming), [])
+      assert.deepEqual(codes(watched(streaming, look(off))), ['wal.off'])
+      assert.ok(isWatched(undefined, seen({}, { log: null })))
+    })
+
+    it('not received, without room, not archived, kept by its slot: each for as long as it is', () => {
+      assert.deepEqual(codes(after(seen({ receiveTrouble: trouble }))), ['wal.not-streamed'])
+      const passing = { ...trouble, since: '2026-11-23T00:00:00.000Z' }
+      assert.deepEqual(codes(after(seen({ receiveTrouble: passing, archiveTrouble: passing }))), [])
+      assert.deepEqual(codes(after(seen({ held: 'spool', receiveTrouble: trouble }))), ['wal.spool-full'])
+      assert.deepEqual(codes(after(seen({ archiveTrouble: trouble }))), ['wal.failing'])
+      const slot = { active: true, retainedBytes: 1001, walStatus: 'extended' }
+      assert.deepEqual(codes(after(seen({ slot }))), ['wal.slot'])
+      assert.deepEqual(codes(after(seen({ slot }), seen())), [])
+      assert.deepEqual(codes(after(seen({ at: long }))), ['wal.not-streamed'])
+    })
+
+    it('lost before it was received: until the archive has no hole after its newest base backup', () => {
+      const lost = { lost: { at: long, after: '000000010000000000000004' } }
+      const holed = after(seen(lost, { log: { ...whole, gap } }))
+      assert.deepEqual(codes(holed), ['wal.slot-lost', 'wal.gap'])
+      assert.deepEqual(codes(watched(holed, seen(lost, { log: undefined }))), ['wal.slot-lost', 'wal.gap'])
+      const mended = watched(holed, seen(lost))
+      assert.deepEqual(codes(mended), [])
+      assert.deepEqual(codes(watched(mended, seen(lost, { log: undefined }))), [])
+    })
   })
 })
