@@ -89,7 +89,12 @@ export async function endStream(
   input: ArchiveLogsInput,
 ): Promise<'ended' | 'wanted'> {
   const wanted = await context.catalog.logStream(input.connection)
-  if (wanted === null) return 'ended'
+  if (wanted === null) {
+    // Of a catalog that was lost: nobody would archive what goes on to be received. What was received stays.
+    const operation = spoolOf(input.connection, systemIdentifierOf(input.serverIdentity) ?? '')
+    await context.host.stopOperation(operation)
+    return 'ended'
+  }
   const work = await workOf(context, turn, input, wanted)
   const spool = openSpool(work)
   await logReceiver(work, spool).stop()

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { chown, copyFile, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { freePort } from '../../cli/free-port.ts'
 import type { LogStreamView } from '../../model/log-stream.ts'
@@ -175,12 +176,38 @@ describe('a streamed log', () => {
       await sql('checkpoint')
       return (await sql('select wal_status from pg_replication_slots')) === 'lost' ? true : undefined
     })
+    await sql('alter system reset max_slot_wal_keep_size')
+    await sql('select pg_reload_conf()')
     await stack.expectOk('POST', path, {})
     const { state } = await seen('the loss', stream => stream.state?.lost != null)
     assert.match(state?.lost?.after ?? '', /^00000002/)
     await archived()
     const gaps = (await windows()).flatMap(window => window.gaps)
     assert.equal(gaps.length, 1, JSON.stringify(gaps))
+  })
+
+  test('a catalog that knows nothing of it leaves nobody receiving; begun again, it goes on', async () => {
+    const { checks } = await stack.expectOk<{ checks: { answer: string; detail: string }[] }>(
+      'GET',
+      '/v1/connections/shop/archiving',
+    )
+    assert.deepEqual(
+      checks.map(({ answer }) => answer),
+      ['pass'],
+    )
+    const holes = (await windows()).flatMap(window => window.gaps)
+    await stack.api.terminate()
+    const catalog = new DatabaseSync(join(stack.home, 'catalog.sqlite'))
+    catalog.exec('DELETE FROM log_streams')
+    catalog.close()
+    await stack.restartApi()
+    await eventually('nobody receives', async () => (receivers().length === 0 ? true : undefined))
+    await stack.expectOk('POST', path, {})
+    await archived()
+    assert.deepEqual(
+      (await windows()).flatMap(window => window.gaps),
+      holes,
+    )
   })
 
   test('stopped for good, it leaves no slot, no spool and no secret', async () => {
