@@ -41,6 +41,8 @@ export interface Watched {
   missed: number
   facts: ArchivingFacts | null
   freeBytes: number | null
+  /** Its log is streamed, whatever the server says of archiving. */
+  streamed?: true
   /** When the archives were last listed; null: never. */
   listedAt: string | null
   /** null: there is no archive of it. */
@@ -74,6 +76,7 @@ export function watched(before: Watched | undefined, look: LogLook): Watched {
     missed: look.server ? 0 : (before?.missed ?? 0) + 1,
     facts: look.server?.facts ?? before?.facts ?? null,
     freeBytes: look.server?.freeBytes ?? null,
+    ...(look.stream ? { streamed: true } : {}),
     listedAt: look.log === undefined ? (before?.listedAt ?? null) : look.at,
     log,
     alarms: [],
@@ -254,17 +257,11 @@ export function gapToAnswer(before: Watched | undefined, now: Watched): SeenGap 
  * with every listing. undefined: it is not, or its archive goes by another connection's name.
  */
 export function timelineToLookAt(before: Watched | undefined, now: Watched): number | undefined {
-  const { facts } = now
-  if (
-    now.answeredAt !== now.lookedAt ||
-    now.log === null ||
-    facts?.mode === 'off' ||
-    facts?.by !== 'holdfast'
-  ) {
-    return undefined
-  }
-  const timeline = timelineOf(facts)
-  const then = before?.facts?.by === 'holdfast' ? timelineOf(before.facts) : undefined
+  const pushes = now.facts?.by === 'holdfast' && now.facts.mode !== 'off'
+  if (now.answeredAt !== now.lookedAt || now.log === null || !(pushes || now.streamed)) return undefined
+  const timeline = now.facts ? timelineOf(now.facts) : undefined
+  const former = before?.facts
+  const then = former && (former.by === 'holdfast' || before.streamed) ? timelineOf(former) : undefined
   return timeline !== then || now.listedAt === now.lookedAt ? timeline : undefined
 }
 

@@ -1,14 +1,20 @@
 /** PostgreSQL 17 to a moment: over a full base backup, and over an incremental one that is put together first. */
 import assert from 'node:assert/strict'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import type { LogStreamView } from '../../model/log-stream.ts'
 import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
 import type { OperationView } from '../../model/views.ts'
+import { parseLsn } from '../../model/wal.ts'
 import { startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { postgresRelinked, type RelinkedPostgres } from '../servers/postgres-relinked.ts'
 import { type Scratch, scratch } from '../support/temporary.ts'
 import { archived, type Site, site } from '../wal/site.ts'
 import { type Commit, makeGround, makeLedger, recoveries, withLauncher, write } from './recovering.ts'
-import { type Stack, startStack } from './stack.ts'
+import { eventually, type Stack, startStack } from './stack.ts'
+
+const streamPath = '/v1/connections/shop/log-stream'
 
 describe('recovery of PostgreSQL 17', () => {
   let tools: RelinkedPostgres
@@ -22,6 +28,7 @@ describe('recovery of PostgreSQL 17', () => {
   const bases: string[] = []
   const between: Commit[] = []
 
+  const stream = () => stack.expectOk<LogStreamView>('GET', streamPath)
   const numbers = (last: number) => commits.slice(0, last).map(({ number }) => number)
   const backup = async (type: 'full' | 'incremental') => {
     const { id } = await stack.backup({ connection: 'shop', destinations: ['vault'], type })
@@ -55,6 +62,13 @@ describe('recovery of PostgreSQL 17', () => {
     await stack.expectOk('POST', '/v1/destinations', { name: 'vault', uri: on.store })
     const url = server.url('postgres')
     await stack.expectOk('POST', '/v1/connections', { name: 'shop', url, method: 'physical' })
+    await mkdir(join(place.path, 'streamed'))
+    const uri = join(place.path, 'streamed')
+    await stack.expectOk('POST', '/v1/destinations', { name: 'streamed', uri })
+    await stack.expectOk('POST', streamPath, { destinations: ['streamed'] })
+    await eventually('it is streamed as well', async () =>
+      (await stream()).state?.receiving ? true : undefined,
+    )
     await some()
     for (const type of ['full', 'incremental'] as const) {
       await backup(type)
@@ -75,7 +89,7 @@ describe('recovery of PostgreSQL 17', () => {
   test('the windows begin with both', async () => {
     const { archives } = await stack.expectOk<RecoveryWindowsView>('GET', '/v1/connections/shop/windows')
     const found = archives.flatMap(archive => archive.windows).flatMap(window => window.bases)
-    assert.deepEqual(found.map(base => base.backup).sort(), [...bases].sort())
+    assert.deepEqual(new Set(found.map(base => base.backup)), new Set(bases))
   })
 
   for (const [index, type] of (['full', 'incremental'] as const).entries()) {
@@ -87,6 +101,31 @@ describe('recovery of PostgreSQL 17', () => {
       await copies.expectNumbers(type, numbers(commits.indexOf(target) + 1))
     })
   }
+
+  test('what is streamed are the same files as those that the server pushes', async () => {
+    const end = parseLsn(await server.sql('SELECT pg_current_wal_flush_lsn()')) ?? 0n
+    await server.sql("SELECT pg_logical_emit_message(false, 'test', 'one more')")
+    await archived(server.sql)
+    await eventually('it is archived', async () => {
+      const { state } = await stream()
+      if (state && (parseLsn(state.archivedLsn ?? '0/0') ?? 0n) > end) return true
+      throw new Error(JSON.stringify(state))
+    })
+    const { archives } = await stack.expectOk<RecoveryWindowsView>('GET', '/v1/connections/shop/windows')
+    const [pushed, streamed] = ['vault', 'streamed'].map(name =>
+      archives.find(({ destination }) => destination === name),
+    )
+    assert.deepEqual(
+      streamed?.windows.flatMap(({ gaps }) => gaps),
+      [],
+    )
+    assert.equal(streamed?.newest?.name, pushed?.newest?.name)
+    await stack.expectOk('POST', `${streamPath}/stop`, { slot: 'drop' })
+    await eventually('it is forgotten', async () =>
+      (await stack.call('GET', streamPath)).status === 404 ? true : undefined,
+    )
+    assert.equal(await server.sql('SELECT count(*) FROM pg_replication_slots'), '0')
+  })
 
   test('to the end of the log, as a drill', async () => {
     const { operation } = await stack.expectOk<{ operation: OperationView }>('POST', '/v1/drills', {

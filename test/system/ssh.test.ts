@@ -12,6 +12,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { freePort } from '../../cli/free-port.ts'
 import { fingerprint } from '../../hosts/ssh/index.ts'
+import type { LogStreamView } from '../../model/log-stream.ts'
+import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
+import { parseLsn } from '../../model/wal.ts'
 import { postgresBinaries, startPostgres, type TestPostgres } from '../servers/postgres.ts'
 import { sshUserId, startSshd, type TestSshd } from '../servers/sshd.ts'
 import { digestPostgres, digestSqlite } from '../support/digest.ts'
@@ -219,6 +222,43 @@ describe('over SSH', () => {
     }
     const made = await stack.ended(id)
     assert.equal(made.state, 'succeeded', JSON.stringify(made.error))
+    await expectCleanServer()
+  })
+
+  test('the log is streamed there: a cut of the link, a worker that is killed, a reboot', async () => {
+    const path = '/v1/connections/whole/log-stream'
+    await stack.expectOk('POST', path, { destinations: ['disk'] })
+    const archived = async () => {
+      await postgres.sql("SELECT pg_logical_emit_message(false, 'test', 'to be archived')")
+      const end = parseLsn(await postgres.sql('SELECT pg_switch_wal()')) ?? 0n
+      await eventually('it is archived', async () => {
+        const { state } = await stack.expectOk<LogStreamView>('GET', path)
+        if (state && (parseLsn(state.archivedLsn ?? '0/0') ?? 0n) >= end) return true
+        throw new Error(JSON.stringify(state))
+      })
+    }
+    // Base backups of before it began have no log behind them.
+    const holes = async () => {
+      const of = '/v1/connections/whole/windows'
+      const { archives } = await stack.expectOk<RecoveryWindowsView>('GET', of)
+      return archives.flatMap(({ windows }) => windows.flatMap(({ gaps }) => gaps))
+    }
+    await archived()
+    const before = await holes()
+    await server.cut()
+    await postgres.sql('SELECT pg_switch_wal()')
+    await stack.worker?.kill9()
+    stack.startWorker()
+    await server.mend()
+    await archived()
+    await server.reboot()
+    await archived()
+    assert.deepEqual(await holes(), before)
+    await stack.expectOk('POST', `${path}/stop`, { slot: 'drop' })
+    await eventually('it is forgotten', async () =>
+      (await stack.call('GET', path)).status === 404 ? true : undefined,
+    )
+    assert.equal(await postgres.sql('SELECT count(*) FROM pg_replication_slots'), '0')
     await expectCleanServer()
   })
 

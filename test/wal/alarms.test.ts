@@ -139,6 +139,16 @@ describe('the timeline that a server archives on', () => {
 
   describe('of a streamed log', () => {
     const off = { mode: 'off', by: 'nobody' } as const
+    it('is looked at as well, whatever the server says of archiving', () => {
+      const stream = { state: state(), slotLimitBytes: 1 << 30, createdAt: at() }
+      const streamed = (timeline: number, log: LogSeen | undefined = undefined) =>
+        look({ ...off, ...on(timeline) }, { stream, log })
+      const before = after(streamed(1, whole))
+      assert.equal(timelineToLookAt(before, watched(before, streamed(1))), undefined)
+      assert.equal(timelineToLookAt(before, watched(before, streamed(2))), 2)
+      assert.equal(timelineToLookAt(before, watched(before, streamed(1, whole))), 1)
+      assert.equal(timelineToLookAt(before, watched(before, look({ ...off, ...on(2) }))), undefined)
+    })
     const state = (changes: Partial<LogStreamState> = {}): LogStreamState => ({
       at: new Date(Date.UTC(2026, 10, 22, 3, minute - 1)).toISOString(),
       receiving: true,
