@@ -7,8 +7,10 @@ import { chown, copyFile, readdir, readFile, rename, stat, writeFile } from 'nod
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
+import { Client, Connection } from '@temporalio/client'
 import { freePort } from '../../cli/free-port.ts'
-import type { LogStreamView } from '../../model/log-stream.ts'
+import { taskQueue } from '../../model/ids.ts'
+import type { ArchiveLogsInput, LogStreamView } from '../../model/log-stream.ts'
 import type { RecoveryWindowsView } from '../../model/recovery-views.ts'
 import { parseLsn } from '../../model/wal.ts'
 import type { WalConfig } from '../../model/wal-format.ts'
@@ -107,6 +109,52 @@ describe('a streamed log', () => {
     const [window] = await windows()
     assert.deepEqual(window?.gaps, [])
     assert.equal(window?.intervals.length, 1)
+  })
+
+  test('a spool that is full holds the receiver, and the server keeps what comes', async () => {
+    await stack.expectOk('POST', path, { spoolLimitBytes: 64 << 20 })
+    await rename(on.store, `${on.store}-away`)
+    for (let count = 0; count < 5; count += 1) {
+      await write(sql)
+      await sql('select pg_switch_wal()')
+    }
+    const { state } = await seen('it is held', stream => stream.state?.held === 'spool')
+    assert.equal(state?.receiveTrouble?.code, 'wal.spool-full')
+    assert.deepEqual(receivers(), [])
+    await write(sql)
+    await rename(`${on.store}-away`, on.store)
+    await archived()
+    assert.equal((await shown()).state?.held, null)
+    assert.deepEqual((await windows())[0]?.gaps, [])
+  })
+
+  test('goes on under another run of its workflow, with an empty history', async () => {
+    const connection = await Connection.connect({ address: stack.temporal.address })
+    try {
+      const { workflow } = new Client({ connection })
+      const { workflowId } = await shown()
+      const { serverIdentity } = await stack.expectOk<{ serverIdentity: string }>(
+        'GET',
+        '/v1/connections/shop',
+      )
+      const input: ArchiveLogsInput = {
+        ...{ version: 1, connection: 'shop', engine: 'postgresql', serverIdentity },
+        ...{ destinations: ['vault'], host: 'local', hostQueue: null, turnSeconds: 1, turnsPerRun: 2 },
+      }
+      const { runId } = await workflow.getHandle(workflowId).describe()
+      const first = await workflow.start('archiveLogs', {
+        ...{ taskQueue, workflowId, args: [input], workflowIdConflictPolicy: 'TERMINATE_EXISTING' },
+      })
+      assert.notEqual(first.firstExecutionRunId, runId)
+      const runs = new Set<string>()
+      await eventually('a third run', async () => {
+        runs.add((await workflow.getHandle(workflowId).describe()).runId)
+        return runs.size > 2 ? true : undefined
+      })
+      await archived()
+    } finally {
+      await connection.close()
+    }
   })
 
   test('what is committed comes back from it; a copy has no slot', async () => {
