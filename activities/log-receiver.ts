@@ -17,6 +17,9 @@ export interface LogReceiver {
 const askServerMs = 5000
 const firstWaitMs = 500
 const longestWaitMs = 15_000
+/** Beside what waits, the segment that is written lies in the spool: less than this would hold the receiver for ever. */
+const fewestSegments = 4
+const usualSegmentBytes = 16 << 20
 /** One that has run for so long was started well. */
 const wellMs = 10_000
 
@@ -26,6 +29,7 @@ export function logReceiver(work: StreamWork, spool: Spool): LogReceiver {
   const job = { operation: work.operation, step: 'receive', token: 'stream' }
   const title = `receive the log of ${connection.name}`
   let askedAt = 0
+  let segmentBytes = usualSegmentBytes
   let startedAt = 0
   let startAfter = 0
   let waitMs = firstWaitMs
@@ -55,7 +59,8 @@ export function logReceiver(work: StreamWork, spool: Spool): LogReceiver {
     return seen
   }
 
-  const enter = ({ lsn, timeline, slot }: SlotLook) => {
+  const enter = ({ lsn, timeline, slot, ...seen }: SlotLook) => {
+    segmentBytes = seen.segmentBytes
     state.serverLsn = lsn
     state.timeline = timeline
     state.slot = slot && {
@@ -153,7 +158,7 @@ export function logReceiver(work: StreamWork, spool: Spool): LogReceiver {
       state.freeBytes = await host.files.freeBytes(path)
       state.held = heldBy(
         { spoolBytes: state.spoolBytes, freeBytes: state.freeBytes },
-        work.wanted,
+        { spoolLimitBytes: Math.max(work.wanted.spoolLimitBytes, fewestSegments * segmentBytes) },
         state.held,
       )
       const { state: life, result } = await host.jobs.status(job)

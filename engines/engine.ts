@@ -312,6 +312,7 @@ export interface SlotLook {
   systemIdentifier: string
   timeline: number
   lsn: string
+  segmentBytes: number
   /** null: there is none of that name. `received`: what a receiver has on disk. */
   slot: {
     active: boolean

@@ -13,6 +13,7 @@ const look = z.object({
   systemIdentifier: z.string(),
   timeline: z.int(),
   lsn: z.string(),
+  segmentBytes: z.int(),
   slot: z
     .object({
       active: z.boolean(),
@@ -37,6 +38,7 @@ SELECT json_build_object(
   'systemIdentifier', (SELECT system_identifier::text FROM pg_control_system()),
   'timeline', (SELECT timeline_id FROM pg_control_checkpoint()),
   'lsn', lsn::text,
+  'segmentBytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
   'slot', (SELECT json_build_object('active', active, 'received', received::text, 'walStatus', status,
       'retainedBytes', greatest(0, pg_wal_lsn_diff(lsn, restart_lsn))::bigint) FROM slot)
 ) FROM place;
