@@ -25,6 +25,12 @@ const rules: readonly {
     hint: 'Start it again.',
   },
   {
+    code: 'backup.incomplete',
+    said: /the standby was promoted during online backup/i,
+    what: 'the standby that is backed up has become the primary',
+    hint: 'Start it again: it is planned for the server as it is now.',
+  },
+  {
     code: 'backup.parent',
     said: /found in manifest, but not in this server's history|system identifier in (backup )?manifest|holdfast: made from another backup|manifest requires WAL from (initial|final) timeline|WAL summaries are required|could not (open|read|parse) (backup )?manifest/i,
     what: 'the server cannot make an incremental backup against the one before',

@@ -408,6 +408,10 @@ describe('what the tools mean', () => {
       'tool.failed',
     ],
     ['pg_basebackup: error: can only write single tablespace to stdout, database has 2', 'backup.incomplete'],
+    [
+      'pg_basebackup: error: backup failed: ERROR:  the standby was promoted during online backup',
+      'backup.incomplete',
+    ],
     ['holdfast: not in the plan: base/16402.tar', 'backup.incomplete'],
     ['pg_basebackup: error: checksum error occurred', 'database.corrupted'],
     [
