@@ -1,19 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HoldfastError } from '../../model/errors.ts'
 import { type RecoveryWindowsView, recoveryWindowsView } from '../../model/recovery-views.ts'
-import { type Allowance, allowances } from '../../model/types.ts'
 import { contextOf } from '../context.ts'
-import { showDryRun } from '../dry-run.ts'
 import { bytes, note, print, printJson, time } from '../terminal.ts'
-import { follow, start } from '../watch.ts'
 import { archiversCommands } from './archivers.ts'
 import { archivingCommands } from './archiving.ts'
 import { wholeNumber } from './backup.ts'
-import { seconds } from './restore.ts'
+import { type ReplacingOptions, replacingOptions, startReplacing } from './replacing.ts'
 
 export type Target = { kind: 'immediate' | 'latest' } | { kind: string; [value: string]: string }
 
-interface RecoverOptions {
+interface RecoverOptions extends ReplacingOptions {
   to: Target
   directory: string
   target?: string
@@ -28,15 +25,7 @@ interface RecoverOptions {
   action: string
   base?: string
   walConfig?: string
-  bandwidth?: string
-  reason?: string
   inPlace?: boolean
-  safetyBackup?: string
-  keepOld?: number
-  allow?: Allowance[]
-  dryRun?: boolean
-  unattended?: boolean
-  wait: boolean
 }
 
 /** What it is worth the API says. */
@@ -57,7 +46,7 @@ export function timeline(text: string): string | number {
 export function pitrCommands(program: Command): void {
   const group = program.command('pitr').description('recovery to a point in time, and what can be reached')
 
-  group
+  const recover = group
     .command('recover <connection>', { isDefault: true })
     .description('recover a server to a moment, into a new data directory beside it')
     .requiredOption(
@@ -88,19 +77,7 @@ export function pitrCommands(program: Command): void {
     .option('--wal-config <path>', 'wal.json on that host; default: /etc/holdfast/wal.json')
     .option('--bandwidth <limit>', 'of the base backup, e.g. 20MB/s; see `holdfast bandwidth`')
     .option('--in-place', 'exchange it for the data directory that is there; waits for `holdfast approve`')
-    .option('--safety-backup <destination>', 'back up what is to be replaced first')
-    .option('--keep-old <time>', 'how long to keep what was replaced: 90s, 30m, 24h, 7d', seconds)
-    .addOption(
-      new Option(
-        '--allow <what...>',
-        'replace it although it is a standby, or its log or tablespaces lie elsewhere',
-      ).choices(allowances),
-    )
-    .option('--reason <text>', 'why; kept with the audit')
-    .option('--dry-run', 'every check and the plan, and nothing of it is done')
-    .option('--unattended', 'nobody watches: park instead of failing where an operator is needed')
-    .option('--wait', 'watch until it ends', true)
-    .option('--no-wait', 'only start it')
+  replacingOptions(recover)
     .addHelpText(
       'after',
       '\nExamples:\n  holdfast pitr shop --to "2026-11-22 03:14:00+01:00" --directory /var/lib/postgresql/15/shop_0314 --port 5433\n  holdfast pitr recover shop --to lsn:16/B374D848 --exclusive --directory /srv/shop_before',
@@ -115,41 +92,35 @@ export function pitrCommands(program: Command): void {
       }
       const inclusive = options.exclusive ? { inclusive: false } : {}
       const bounded = ['time', 'lsn', 'xid'].includes(options.to.kind)
-      const operation = await start(context, '/v1/pitr', {
-        connection,
-        to: { ...options.to, ...(bounded ? inclusive : {}) },
-        ...(options.timeline === undefined ? {} : { timeline: options.timeline }),
-        action: options.action,
-        target: {
-          directory: options.directory,
-          ...(options.target === undefined ? {} : { connection: options.target }),
+      await startReplacing(
+        context,
+        '/v1/pitr',
+        {
+          connection,
+          to: { ...options.to, ...(bounded ? inclusive : {}) },
+          ...(options.timeline === undefined ? {} : { timeline: options.timeline }),
+          action: options.action,
+          target: {
+            directory: options.directory,
+            ...(options.target === undefined ? {} : { connection: options.target }),
+          },
+          ...(options.port === undefined ? {} : { port: options.port }),
+          ...(options.start ? { start: true } : {}),
+          ...(options.only === undefined
+            ? {}
+            : {
+                only: {
+                  database: options.only,
+                  into: { connection: options.into ?? '', database: options.as ?? options.only },
+                  ...(options.overwriteExisting ? { overwriteExisting: true } : {}),
+                },
+              }),
+          ...(options.base === undefined ? {} : { base: options.base }),
+          ...(options.walConfig === undefined ? {} : { walConfig: options.walConfig }),
+          ...(options.inPlace ? { overwriteExisting: true } : {}),
         },
-        ...(options.port === undefined ? {} : { port: options.port }),
-        ...(options.start ? { start: true } : {}),
-        ...(options.only === undefined
-          ? {}
-          : {
-              only: {
-                database: options.only,
-                into: { connection: options.into ?? '', database: options.as ?? options.only },
-                ...(options.overwriteExisting ? { overwriteExisting: true } : {}),
-              },
-            }),
-        ...(options.base === undefined ? {} : { base: options.base }),
-        ...(options.walConfig === undefined ? {} : { walConfig: options.walConfig }),
-        ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
-        ...(options.reason === undefined ? {} : { reason: options.reason }),
-        ...(options.inPlace ? { overwriteExisting: true } : {}),
-        ...(options.safetyBackup === undefined
-          ? {}
-          : { safetyBackup: { destination: options.safetyBackup } }),
-        ...(options.keepOld === undefined ? {} : { keepOldSeconds: options.keepOld }),
-        ...(options.allow === undefined ? {} : { allow: options.allow }),
-        ...(options.dryRun ? { dryRun: true } : {}),
-        ...(options.unattended ? { unattended: true } : {}),
-      })
-      if (options.dryRun) await showDryRun(context, operation)
-      else await follow(context, operation, options.wait)
+        options,
+      )
     })
 
   archivingCommands(group)
