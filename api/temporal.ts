@@ -14,6 +14,7 @@ import {
   type WorkflowExecutionStatusName,
   WorkflowFailedError,
   WorkflowNotFoundError,
+  type WorkflowOptions,
 } from '@temporalio/client'
 import { ApplicationFailure } from '@temporalio/common'
 import type { Notification } from '../activities/notify.ts'
@@ -226,6 +227,30 @@ export async function openTemporal(
       })
   }
 
+  /** Starts it under an id of its own; one that runs goes on, and `otherwise` is done then. */
+  const unlessItRuns = (
+    type: string,
+    workflowId: string,
+    options: Pick<WorkflowOptions, 'staticSummary' | 'workflowExecutionTimeout' | 'workflowIdReusePolicy'> & {
+      args: unknown[]
+    },
+    otherwise: () => Promise<void> = async () => {},
+  ): Promise<void> =>
+    call(`starting ${workflowId}`, async () => {
+      try {
+        await client.workflow.start(type, {
+          taskQueue,
+          workflowId,
+          workflowIdConflictPolicy: 'FAIL',
+          workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+          ...options,
+        })
+      } catch (error) {
+        if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+        await otherwise()
+      }
+    })
+
   const polling = (queue: string): Promise<number> =>
     call(
       `asking for workers of ${queue}`,
@@ -347,56 +372,28 @@ export async function openTemporal(
       }
     },
 
-    retire: (operationId, hostWorker) =>
-      call(`starting ${retireWorkflowId(operationId)}`, async () => {
-        try {
-          const input: RetireInput = { version: 1, operationId, ...(hostWorker ? { hostWorker } : {}) }
-          await client.workflow.start('retire', {
-            taskQueue,
-            workflowId: retireWorkflowId(operationId),
-            args: [input],
-            workflowIdConflictPolicy: 'FAIL',
-            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-            staticSummary: `remove what restore ${operationId} has kept, when its time is over`,
-          })
-        } catch (error) {
-          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-        }
-      }),
+    retire: (operationId, hostWorker) => {
+      const input: RetireInput = { version: 1, operationId, ...(hostWorker ? { hostWorker } : {}) }
+      return unlessItRuns('retire', retireWorkflowId(operationId), {
+        args: [input],
+        staticSummary: `remove what restore ${operationId} has kept, when its time is over`,
+      })
+    },
 
     takeBack: input =>
-      call(`starting ${takeBackWorkflowId(input.operationId)}`, async () => {
-        try {
-          await client.workflow.start('takeBack', {
-            taskQueue,
-            workflowId: takeBackWorkflowId(input.operationId),
-            args: [input],
-            workflowIdConflictPolicy: 'FAIL',
-            workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
-            staticSummary: `end the swap that restore ${input.operationId} has begun`,
-          })
-        } catch (error) {
-          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-        }
+      unlessItRuns('takeBack', takeBackWorkflowId(input.operationId), {
+        args: [input],
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+        staticSummary: `end the swap that restore ${input.operationId} has begun`,
       }),
 
-    tearDown: (input, now) =>
-      call(`starting ${tearDownWorkflowId(input.operationId)}`, async () => {
-        const workflowId = tearDownWorkflowId(input.operationId)
-        try {
-          await client.workflow.start('tearDown', {
-            taskQueue,
-            workflowId,
-            args: [input],
-            workflowIdConflictPolicy: 'FAIL',
-            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-            staticSummary: `remove what drill ${input.operationId} has left`,
-          })
-        } catch (error) {
-          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-          if (now) await nudge(workflowId)
-        }
-      }),
+    tearDown: (input, now) => {
+      const workflowId = tearDownWorkflowId(input.operationId)
+      const staticSummary = `remove what drill ${input.operationId} has left`
+      return unlessItRuns('tearDown', workflowId, { args: [input], staticSummary }, async () => {
+        if (now) await nudge(workflowId)
+      })
+    },
 
     archiveLogs: (input, now) =>
       call(`starting ${logsWorkflowId(input.connection)}`, async () => {
@@ -437,20 +434,11 @@ export async function openTemporal(
       }),
 
     tellSomebody: (id, notification) =>
-      call(`telling somebody of ${notification.title}`, async () => {
-        try {
-          await client.workflow.start('tellSomebody', {
-            taskQueue,
-            workflowId: `tell/${id}`,
-            args: [notification],
-            workflowIdConflictPolicy: 'FAIL',
-            workflowIdReusePolicy: 'REJECT_DUPLICATE',
-            workflowExecutionTimeout: '1 day',
-            staticSummary: `${notification.event}: ${notification.title}`.slice(0, 200),
-          })
-        } catch (error) {
-          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
-        }
+      unlessItRuns('tellSomebody', `tell/${id}`, {
+        args: [notification],
+        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        workflowExecutionTimeout: '1 day',
+        staticSummary: `${notification.event}: ${notification.title}`.slice(0, 200),
       }),
 
     cancel: (workflowId, runId) =>

@@ -2,6 +2,7 @@ import { CancellationScope, sleep } from '@temporalio/workflow'
 import type { OneDatabase, PitrInput } from '../model/records.ts'
 import { prechecked } from './checked.ts'
 import { factsOf } from './facts.ts'
+import { named, proven } from './finish.ts'
 import { hooksOf } from './hooks.ts'
 import { isServed, leaveMachines } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
@@ -10,7 +11,7 @@ import { recoveryTitle, replayLog } from './recovering.ts'
 import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { onceThawed, thaw } from './thaw.ts'
-import { bytes, counted } from './words.ts'
+import { bytes } from './words.ts'
 
 const againSeconds = 30
 
@@ -53,14 +54,7 @@ export async function pitr(input: PitrInput): Promise<Told> {
       }
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
-        await story.phase(
-          'finish',
-          async () => {
-            // Each is recorded by itself: what gave the name is not run again after what took its mark away.
-            for (const step of plan.finish) await quick.restoreSteps(input, [step])
-          },
-          () => `named ${plan.database}`,
-        )
+        await named(story, input, plan)
         await hooks.after()
         await story.phase('cleanup', () => cleanHost(input.operationId))
       })
@@ -104,5 +98,3 @@ async function onceFree<T>(ask: () => Promise<T>, longestSeconds: number): Promi
     await sleep(againSeconds * 1000)
   }
 }
-
-const proven = ({ passed }: { passed: number }) => `${counted(passed, 'proof')} passed`

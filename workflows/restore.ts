@@ -1,6 +1,7 @@
 import { CancellationScope } from '@temporalio/workflow'
 import type { RestoreInput } from '../model/records.ts'
 import { prechecked } from './checked.ts'
+import { named, proven } from './finish.ts'
 import { hooksOf } from './hooks.ts'
 import { isServed, leaveMachines, onOneMachine, servedBy } from './machine.ts'
 import { type Told, toItsEnd } from './outcome.ts'
@@ -9,7 +10,7 @@ import { recovers, recoveryTitle, replayLog } from './recovering.ts'
 import { cleanHost, long, patient, quick } from './steps.ts'
 import { type Story, tell } from './story.ts'
 import { onceThawed, thaw } from './thaw.ts'
-import { bytes, counted } from './words.ts'
+import { bytes } from './words.ts'
 
 /**
  * One restore: everything under a temporary name, proven; then it gets its name, or takes the place of what is there. Holds
@@ -63,16 +64,7 @@ export async function restore(input: RestoreInput): Promise<Told> {
       // The last act is short; what was asked to stop this late is finished.
       await CancellationScope.nonCancellable(async () => {
         if (plan.swap) await swap(story, input, plan.swap)
-        else {
-          await story.phase(
-            'finish',
-            async () => {
-              // Each is recorded by itself: what gave the name is not run again after what took its mark away.
-              for (const step of plan.finish) await quick.restoreSteps(input, [step])
-            },
-            () => `named ${plan.database}`,
-          )
-        }
+        else await named(story, input, plan)
         await hooks.after()
         await story.phase('cleanup', async () => {
           await leaveMachines(input.operationId)
@@ -123,5 +115,3 @@ async function swap(story: Story, input: RestoreInput, plan: { prepare: string[]
     await patient.recordKept(input)
   })
 }
-
-const proven = ({ passed }: { passed: number }) => `${counted(passed, 'proof')} passed`

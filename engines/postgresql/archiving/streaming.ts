@@ -44,6 +44,9 @@ SELECT json_build_object(
 ) FROM place;
 `
 
+const asked = (connection: string, settings: PostgresqlConnection, sql: string): Command =>
+  psql(connection, settings, settings.maintenanceDatabase, sql)
+
 /** A program that asks for replication; the server sees no database. */
 const receiver = (connection: string, settings: PostgresqlConnection, ...words: string[]): Command => ({
   stages: [tool(connection, settings, 'postgres', ['pg_receivewal', ...words, '--no-password'])],
@@ -61,7 +64,7 @@ const taken = /replication slot "[^"]*" is active for PID/i
 
 export const streaming: LogStreaming<PostgresqlConnection> = {
   look: (connection, settings, slot) => ({
-    commands: { slot: psql(connection, settings, settings.maintenanceDatabase, lookSql(slot)) },
+    commands: { slot: asked(connection, settings, lookSql(slot)) },
     read({ slot: said }): SlotLook {
       const seen = look.parse(answer(said, `asking ${connection} for the slot ${slot}`))
       const lsn = (text: string) => formatLsn(parseLsn(text) ?? 0n)
@@ -74,20 +77,18 @@ export const streaming: LogStreaming<PostgresqlConnection> = {
   }),
   // Both end well where there is nothing to do. That of pg_receivewal reserves nothing before somebody has received by it.
   createSlot: (connection, settings, slot) =>
-    psql(
+    asked(
       connection,
       settings,
-      settings.maintenanceDatabase,
       `SET search_path = pg_catalog;
 SELECT pg_create_physical_replication_slot(${literal(slot)}, true)
   WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ${literal(slot)});
 `,
     ),
   dropSlot: (connection, settings, slot) =>
-    psql(
+    asked(
       connection,
       settings,
-      settings.maintenanceDatabase,
       `SET search_path = pg_catalog;
 SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ${literal(slot)};
 `,
@@ -96,10 +97,9 @@ SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_
   receive: (connection, settings, slot, directory) =>
     receiver(connection, settings, '-D', directory, '-S', slot, '--synchronous', '--no-loop'),
   endOthers: (connection, settings, slot) =>
-    psql(
+    asked(
       connection,
       settings,
-      settings.maintenanceDatabase,
       `SET search_path = pg_catalog;
 SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ${literal(slot)} AND active_pid IS NOT NULL;
 `,
